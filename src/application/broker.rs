@@ -1,0 +1,76 @@
+//! The object that holds the ports. Use cases are methods on it, one file each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::domain::key::{ClaimOwner, ProviderId};
+use crate::domain::ports::{
+    Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxStore, ProviderDirectory,
+};
+
+/// The outside world.
+#[derive(Clone)]
+pub struct Ports {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Credentials.
+    pub credentials: Arc<dyn CredentialStore>,
+    /// Flows.
+    pub flows: Arc<dyn FlowStore>,
+    /// Revocations to do.
+    pub outbox: Arc<dyn OutboxStore>,
+    /// The vault.
+    pub cipher: Arc<dyn Cipher>,
+    /// The way to providers.
+    pub oauth: Arc<dyn OAuthClient>,
+    /// The providers.
+    pub providers: Arc<dyn ProviderDirectory>,
+}
+
+/// What the operator decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where browsers reach the public listener; the redirect URIs are `{public_base_url}/oauth/callback/{provider}`.
+    pub public_base_url: Url,
+    /// Origins with path prefixes that a `return_url` may lie under. Empty: none is allowed.
+    pub return_urls: Vec<Url>,
+    /// A token with less than this left is refreshed behind the reader's back.
+    pub refresh_ahead: Duration,
+    /// How long a link works.
+    pub flow_lifetime: Duration,
+    /// How long a reader waits for somebody else's refresh, at most.
+    pub max_wait: Duration,
+}
+
+/// The use cases.
+pub struct Broker {
+    pub(super) ports: Ports,
+    pub(super) settings: Settings,
+    /// This process run, in claims.
+    pub(super) owner: ClaimOwner,
+    /// Work that outlives the call that began it: refreshes, exchanges, revocations. Shutdown waits for it.
+    pub(super) tasks: TaskTracker,
+}
+
+impl Broker {
+    /// Puts it together. `tasks` is what shutdown waits for.
+    #[must_use]
+    pub fn new(ports: Ports, settings: Settings, owner: ClaimOwner, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self { ports, settings, owner, tasks })
+    }
+
+    /// The redirect URI of a provider (RFC 9700 section 4.4: a distinct one each).
+    pub(super) fn redirect_uri(&self, provider: &ProviderId) -> Url {
+        let mut url = self.settings.public_base_url.clone();
+        // A base URL can always be a base: configuration refuses others.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["oauth", "callback", provider.as_str()]);
+        }
+        url
+    }
+}

@@ -1,0 +1,128 @@
+//! What a use case can fail with. One exhaustive map in `transport/grpc/status.rs` turns it into a gRPC status.
+
+use std::time::Duration;
+
+use crate::domain::ports::{CipherError, StoreError};
+
+/// A field that can't be accepted, and what to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The request's field, as `key.user_id` or `scopes[3]`.
+    pub field: String,
+    /// A full sentence for the caller's developer. Never repeats the value.
+    pub description: String,
+}
+
+impl Violation {
+    /// A violation of one field.
+    #[must_use]
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { field: field.into(), description: description.into() }
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// All that is wrong with the arguments.
+    #[error("the arguments are not valid")]
+    InvalidArgument(Vec<Violation>),
+    /// Policy says no, whether or not the thing exists.
+    #[error("the caller may not do this")]
+    PermissionDenied,
+    /// There is no such thing in the caller's tenant.
+    #[error("not found")]
+    NotFound(NotFound),
+    /// The thing is in the wrong state.
+    #[error("the state forbids it")]
+    FailedPrecondition(Precondition),
+    /// A limit is used up.
+    #[error("a limit is used up")]
+    ResourceExhausted {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Try again later. Never "not connected".
+    #[error("not available now")]
+    Unavailable {
+        /// What is not.
+        what: Unavailable,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// A stored ciphertext or row does not open.
+    #[error("stored data is damaged")]
+    DataLoss,
+    /// The broker's own fault.
+    #[error("internal error")]
+    Internal,
+}
+
+/// What was not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFound {
+    /// Not configured.
+    Provider,
+    /// Not a service of the provider.
+    Service,
+    /// No flow of this id in the tenant.
+    Flow,
+}
+
+/// What forbids it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precondition {
+    /// An import would replace a credential that is in order.
+    CredentialExists,
+    /// The flow is not pending any more.
+    FlowEnded,
+}
+
+/// What is not available.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The database.
+    Storage,
+    /// The provider, while no valid token is left.
+    Provider,
+    /// The provider limits the rate, while no valid token is left.
+    ProviderRateLimited,
+    /// The provider refuses the broker's client, while no valid token is left: the operator has to act.
+    ClientRejected,
+    /// A refresh is under way and takes longer than the caller waits.
+    RefreshInProgress,
+    /// A refresh's outcome is unknown, while no valid token is left.
+    OutcomeUnknown,
+    /// The service is shutting down.
+    ShuttingDown,
+}
+
+/// How soon to come back after a database error.
+const STORAGE_RETRY: Duration = Duration::from_secs(1);
+
+impl From<StoreError> for BrokerError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(cause) => {
+                tracing::error!(cause = %cause, "database not available");
+                Self::Unavailable { what: Unavailable::Storage, retry_after: STORAGE_RETRY }
+            }
+            StoreError::Corrupt(what) => {
+                tracing::error!(what, "stored row is damaged");
+                Self::DataLoss
+            }
+        }
+    }
+}
+
+impl From<CipherError> for BrokerError {
+    fn from(error: CipherError) -> Self {
+        match error {
+            CipherError::Store(store) => store.into(),
+            CipherError::UnknownKey | CipherError::DoesNotOpen => {
+                tracing::error!(%error, "stored secret does not open");
+                Self::DataLoss
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! What use cases take and answer, in terms of the domain.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::credential::{Generation, ReauthReason, RefreshFailure};
+use crate::domain::flow::{ConsentOptions, FlowStatus};
+use crate::domain::key::{Account, CredentialKey, FlowId, ProviderId, ServiceId, UserId};
+use crate::domain::scope::ScopeSet;
+use crate::domain::secret::SecretString;
+use crate::domain::token_set::ProviderAccount;
+
+/// A key as callers give it; the tenant is the caller's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceKey {
+    /// The provider.
+    pub provider: ProviderId,
+    /// The user.
+    pub user: UserId,
+    /// The service.
+    pub service: ServiceId,
+    /// The account.
+    pub account: Account,
+}
+
+/// See `get_credential`.
+#[derive(Debug, Clone)]
+pub struct GetCredentialInput {
+    /// Whose token for what.
+    pub key: ServiceKey,
+    /// Beside the service's own.
+    pub scopes: ScopeSet,
+    /// How long it must stay valid.
+    pub min_ttl: Duration,
+    /// Begin a consent if there is no token.
+    pub begin_if_missing: Option<ConsentInput>,
+    /// How long the caller waits; the broker waits at most 5 seconds.
+    pub time_left: Option<Duration>,
+}
+
+/// Options of a consent, not yet checked against the allow-list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConsentInput {
+    /// Where the result page links to.
+    pub return_url: Option<String>,
+    /// Opaque.
+    pub client_state: Option<String>,
+    /// Account name to suggest.
+    pub login_hint: Option<String>,
+}
+
+/// See `refresh`.
+#[derive(Debug, Clone)]
+pub struct RefreshInput {
+    /// Whose token for what.
+    pub key: ServiceKey,
+    /// The generation that did not work.
+    pub expected_generation: Generation,
+    /// How long the caller waits; the broker waits at most 5 seconds.
+    pub time_left: Option<Duration>,
+}
+
+/// A token, or the need to consent.
+#[derive(Debug, Clone)]
+pub enum TokenAnswer {
+    /// The token.
+    Token(Box<AccessGrant>),
+    /// The user must consent.
+    AuthorizationRequired(AuthorizationRequired),
+}
+
+/// An access token with what its user needs to know.
+#[derive(Debug, Clone)]
+pub struct AccessGrant {
+    /// The key as it was asked for.
+    pub key: ServiceKey,
+    /// The token.
+    pub access_token: SecretString,
+    /// RFC 6749 section 7.1.
+    pub token_type: String,
+    /// By the provider's word.
+    pub expires_at: Option<Timestamp>,
+    /// Granted.
+    pub scopes: ScopeSet,
+    /// The provider did not say.
+    pub scopes_assumed: bool,
+    /// Of this pair.
+    pub generation: Generation,
+    /// Who consented.
+    pub account: ProviderAccount,
+    /// The provider's further values.
+    pub extra: BTreeMap<String, String>,
+    /// The last refresh failed, and so.
+    pub failure: Option<RefreshFailure>,
+}
+
+/// Why the user must consent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsentReason {
+    /// There is no row.
+    NotConnected,
+    /// The grant lacks scopes.
+    ScopesMissing,
+    /// Revoked through the broker.
+    Revoked,
+    /// See [`ReauthReason::ExpiredNoRefresh`].
+    ExpiredNoRefresh,
+    /// See [`ReauthReason::RefreshTokenRejected`].
+    RefreshTokenRejected,
+    /// A consent is under way.
+    FlowPending,
+    /// The user's last answer was no.
+    ConsentDenied,
+}
+
+impl From<ReauthReason> for ConsentReason {
+    fn from(reason: ReauthReason) -> Self {
+        match reason {
+            ReauthReason::RefreshTokenRejected => Self::RefreshTokenRejected,
+            ReauthReason::ExpiredNoRefresh => Self::ExpiredNoRefresh,
+        }
+    }
+}
+
+/// The user must consent.
+#[derive(Debug, Clone)]
+pub struct AuthorizationRequired {
+    /// Why.
+    pub reason: ConsentReason,
+    /// With [`ConsentReason::ScopesMissing`].
+    pub missing_scopes: ScopeSet,
+    /// Begun, or found pending.
+    pub flow: Option<StartedFlow>,
+}
+
+/// A consent to go through.
+#[derive(Debug, Clone)]
+pub struct StartedFlow {
+    /// Its id.
+    pub id: FlowId,
+    /// Contains the state.
+    pub authorization_url: SecretString,
+    /// When it stops working.
+    pub expires_at: Timestamp,
+    /// What the user is asked for.
+    pub scopes: ScopeSet,
+}
+
+/// See `begin_oauth`.
+#[derive(Debug, Clone)]
+pub struct BeginInput {
+    /// The provider.
+    pub provider: ProviderId,
+    /// Who is to consent.
+    pub user: UserId,
+    /// Never empty.
+    pub services: BTreeSet<ServiceId>,
+    /// Which account.
+    pub account: Account,
+    /// Beside the services' own.
+    pub scopes: ScopeSet,
+    /// Options.
+    pub options: ConsentInput,
+}
+
+/// A flow as callers see it.
+#[derive(Debug, Clone)]
+pub struct FlowView {
+    /// Its id.
+    pub id: FlowId,
+    /// Where it stands now.
+    pub status: FlowStatus,
+    /// What it is for.
+    pub key: CredentialKey,
+    /// What it is for.
+    pub services: BTreeSet<ServiceId>,
+    /// What the user is asked for.
+    pub scopes: ScopeSet,
+    /// As given.
+    pub options: ConsentOptions,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When the link stops working.
+    pub expires_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// What the browser brought to the callback, as it came: nothing is trusted.
+#[derive(Debug, Clone)]
+pub struct CallbackInput {
+    /// From the path.
+    pub provider: String,
+    /// `state`.
+    pub state: Option<SecretString>,
+    /// `code`.
+    pub code: Option<SecretString>,
+    /// `error` (RFC 6749 section 4.1.2.1).
+    pub error: Option<String>,
+    /// `iss` (RFC 9207).
+    pub iss: Option<String>,
+}
+
+/// What the page has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallbackOutcome {
+    /// Connected.
+    Connected {
+        /// The provider's name for people.
+        provider_name: String,
+        /// The services' names for people.
+        service_names: Vec<String>,
+        /// The account that consented, if known.
+        account_label: Option<String>,
+        /// Where to go on.
+        return_url: Option<url::Url>,
+    },
+    /// The user said no.
+    Denied {
+        /// The provider's name for people.
+        provider_name: String,
+        /// Where to go on.
+        return_url: Option<url::Url>,
+    },
+    /// The link was too old.
+    Expired,
+    /// The link was used before, or the flow was cancelled or superseded.
+    AlreadyUsed,
+    /// Not a link of this broker: no such state at this provider, or parameters missing.
+    Invalid,
+    /// It went wrong; the user can start again.
+    Failed {
+        /// The provider's name for people.
+        provider_name: String,
+        /// Where to go on.
+        return_url: Option<url::Url>,
+    },
+    /// The database can't be asked; the link may still work later.
+    TryAgain,
+}
+
+/// See `revoke`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokeAnswer {
+    /// Whether there was something.
+    pub deleted: bool,
+    /// `None` if there was nothing to revoke.
+    pub provider: Option<ProviderRevocation>,
+    /// What was disconnected.
+    pub services: BTreeSet<ServiceId>,
+    /// How many pending consents.
+    pub cancelled_flows: u32,
+}
+
+/// What is known about the grant at the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderRevocation {
+    /// Confirmed.
+    Revoked,
+    /// Being tried.
+    Pending,
+    /// Given up.
+    Failed,
+    /// The provider has none.
+    NotSupported,
+}
+
+/// See `list_credentials`.
+#[derive(Debug, Clone)]
+pub struct ListInput {
+    /// Only this user's.
+    pub user: Option<UserId>,
+    /// Only this provider's.
+    pub provider: Option<ProviderId>,
+    /// Only those with all of these.
+    pub covering_scopes: ScopeSet,
+    /// 1 to 1,000.
+    pub page_size: u32,
+    /// Opaque.
+    pub page_token: Option<String>,
+}
+
+/// A page.
+#[derive(Debug, Clone)]
+pub struct ListAnswer {
+    /// The page.
+    pub credentials: Vec<CredentialView>,
+    /// `None` on the last page.
+    pub next_page_token: Option<String>,
+}
+
+/// Where a credential stands, for lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ViewStatus {
+    /// In order.
+    Active,
+    /// A refresh is under way, or its outcome unknown.
+    Refreshing,
+    /// The user has to consent again.
+    NeedsReauth(ReauthReason),
+}
+
+/// A credential without its tokens.
+#[derive(Debug, Clone)]
+pub struct CredentialView {
+    /// The key; `grant` is not shown to callers.
+    pub key: CredentialKey,
+    /// The services that the scopes cover.
+    pub services: BTreeSet<ServiceId>,
+    /// Where it stands.
+    pub status: ViewStatus,
+    /// Granted.
+    pub scopes: ScopeSet,
+    /// The provider did not say.
+    pub scopes_assumed: bool,
+    /// Of the pair.
+    pub generation: Generation,
+    /// Who consented.
+    pub account: ProviderAccount,
+    /// When the access token ends.
+    pub expires_at: Option<Timestamp>,
+    /// First stored.
+    pub created_at: Timestamp,
+    /// Last changed.
+    pub updated_at: Timestamp,
+    /// There is a refresh token.
+    pub refreshable: bool,
+}
+
+/// See `import_credential`.
+#[derive(Debug, Clone)]
+pub struct ImportInput {
+    /// Where to.
+    pub key: ServiceKey,
+    /// Never empty.
+    pub access_token: SecretString,
+    /// `None`: it can't be refreshed.
+    pub refresh_token: Option<SecretString>,
+    /// "Bearer" if the caller gave none.
+    pub token_type: String,
+    /// When the access token ends.
+    pub expires_at: Option<Timestamp>,
+    /// Empty: the service's are assumed.
+    pub scopes: ScopeSet,
+    /// As far as known.
+    pub account: ProviderAccount,
+    /// The provider's further values.
+    pub extra: BTreeMap<String, String>,
+    /// Replace one that is in order.
+    pub overwrite: bool,
+}
+
+/// A provider for callers.
+#[derive(Debug, Clone)]
+pub struct ProviderView {
+    /// Definition and name.
+    pub provider: std::sync::Arc<crate::domain::provider::Provider>,
+    /// To register there.
+    pub redirect_uri: url::Url,
+}

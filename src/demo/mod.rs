@@ -1,0 +1,1 @@
+//! The demo and its small local authorization server.

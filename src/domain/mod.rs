@@ -1,0 +1,12 @@
+//! The rules, pure: no tokio, no SQL, no HTTP. Every function of time takes `now`.
+
+pub mod access_policy;
+pub mod credential;
+pub mod flow;
+pub mod key;
+pub mod ports;
+pub mod provider;
+pub mod refresh_policy;
+pub mod scope;
+pub mod secret;
+pub mod token_set;

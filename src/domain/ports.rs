@@ -1,0 +1,557 @@
+//! All seams on one screen: what the use cases need from the outside. Each is implemented in `infra` (for real) and, where
+//! tests steer it, in `testing`. Store methods are shaped after use cases and atomic; no transaction crosses a port, so
+//! none can stay open during a call to a provider.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::credential::{
+    BackOff, Claim, Credential, Epoch, Fingerprint, Generation, ReauthReason, Sealed, StoredTokens,
+};
+use super::flow::{Flow, FlowStatus, RecordedEndpoints, StateHash};
+use super::key::{
+    ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, OutboxId, ProviderId, TenantId, UserId,
+};
+use super::provider::Provider;
+use super::scope::ScopeSet;
+use super::secret::{SecretBytes, SecretString};
+use super::token_set::{ProviderAccount, TokenResponse};
+
+/// The time.
+pub trait Clock: Send + Sync {
+    /// Of the day; may jump.
+    fn now(&self) -> Timestamp;
+    /// Since some fixed moment; never jumps, counts suspended time where the system can.
+    fn monotonic(&self) -> Duration;
+}
+
+/// Randomness fit for secrets.
+pub trait Entropy: Send + Sync {
+    /// Fills the buffer.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+// ---- the vault ------------------------------------------------------------------------------------------------------
+
+/// Which field of a record a ciphertext is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// A credential's access token.
+    AccessToken,
+    /// A credential's refresh token.
+    RefreshToken,
+    /// A credential's account and extra values.
+    Profile,
+    /// A flow's state, verifier and nonce.
+    FlowSecrets,
+}
+
+/// What a ciphertext is bound to: it opens nowhere else.
+#[derive(Debug, Clone, Copy)]
+pub struct Binding<'a> {
+    /// Tenant, provider, user, grant name, account.
+    pub key: &'a CredentialKey,
+    /// The consent.
+    pub grant: GrantId,
+    /// The field.
+    pub field: Field,
+}
+
+/// Why the vault could not do it. Never "not connected".
+#[derive(Debug, thiserror::Error)]
+pub enum CipherError {
+    /// The ciphertext was made with a key that is not configured.
+    #[error("the ciphertext was made with a key that is not configured")]
+    UnknownKey,
+    /// Damaged, moved from another row or field, or made with another key of the same id.
+    #[error("the ciphertext does not open")]
+    DoesNotOpen,
+    /// The data keys could not be read or stored.
+    #[error("the data keys could not be read or stored")]
+    Store(#[source] StoreError),
+}
+
+/// AES-256-GCM under keys of the tenant.
+#[async_trait]
+pub trait Cipher: Send + Sync {
+    /// Encrypts. Fails only while the tenant's data key is not in memory yet.
+    async fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError>;
+    /// Decrypts.
+    async fn open(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<SecretBytes, CipherError>;
+    /// The keyed hash of a refresh token, the same for the same tenant and token for good.
+    async fn fingerprint(&self, tenant: &TenantId, token: &SecretString) -> Result<Fingerprint, CipherError>;
+}
+
+/// What a stored data key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataKeyPurpose {
+    /// Encrypts records.
+    Encryption,
+    /// Makes fingerprints; never replaced, only wrapped anew.
+    Fingerprint,
+}
+
+/// A data key as stored: wrapped by a key-encryption key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappedDataKey {
+    /// In the header of every ciphertext made with it.
+    pub id: [u8; 16],
+    /// Whose.
+    pub tenant: TenantId,
+    /// What for.
+    pub purpose: DataKeyPurpose,
+    /// The id of the key-encryption key.
+    pub kek_id: String,
+    /// Nonce and ciphertext.
+    pub wrapped: Vec<u8>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Where wrapped data keys are.
+#[async_trait]
+pub trait DataKeyStore: Send + Sync {
+    /// One by id.
+    async fn data_key(&self, id: [u8; 16]) -> Result<Option<WrappedDataKey>, StoreError>;
+    /// The tenant's newest for a purpose, after storing this one if there was none. Atomic: of two that race, one is kept.
+    async fn newest_data_key_or_insert(
+        &self,
+        candidate: WrappedDataKey,
+    ) -> Result<WrappedDataKey, StoreError>;
+    /// The tenant's newest for a purpose.
+    async fn newest_data_key(
+        &self,
+        tenant: &TenantId,
+        purpose: DataKeyPurpose,
+    ) -> Result<Option<WrappedDataKey>, StoreError>;
+    /// The ids of all key-encryption keys in use, so that start-up refuses to run without one of them.
+    async fn kek_ids_in_use(&self) -> Result<BTreeSet<String>, StoreError>;
+}
+
+// ---- storage --------------------------------------------------------------------------------------------------------
+
+/// Why the database could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not reachable, busy beyond its limit, out of space. Worth trying again.
+    #[error("the database is not available")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A row that this version can't read. Not worth trying again.
+    #[error("a stored row is damaged: {0}")]
+    Corrupt(&'static str),
+}
+
+/// Credentials. Contract: `tests/it/contract/credential_store.rs`.
+#[async_trait]
+pub trait CredentialStore: Send + Sync {
+    /// One row by key, by primary-key read.
+    async fn load(&self, key: &CredentialKey) -> Result<Option<Credential>, StoreError>;
+
+    /// One row by id.
+    async fn load_by_id(&self, id: CredentialId) -> Result<Option<Credential>, StoreError>;
+
+    /// Step 5 of a refresh, one autocommit statement: `refreshing`, epoch + 1, where the row is `active` with this
+    /// fingerprint, generation and epoch. `None`: it is not; read again.
+    async fn claim_for_refresh(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError>;
+
+    /// Claims a row whose earlier claim is past its settling time: `refreshing`, epoch + 1, where the row is
+    /// `refreshing` at this epoch with `settle_at <= now`. `None`: somebody else was first.
+    async fn claim_for_settle(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError>;
+
+    /// Step 8, guarded by lineage: the grant is the same, the row is not revoked, its `rt_epoch` is below this epoch, and
+    /// the parent fingerprint is the row's own or its parent's. Sets `active`, generation + 1, clears back-off and claim.
+    async fn persist_lineage(&self, write: LineageWrite) -> Result<Persisted, StoreError>;
+
+    /// The refresh token was not spent: `refreshing` at this epoch → `active` with this back-off. False: the row has
+    /// moved on.
+    async fn release_claim(
+        &self,
+        id: CredentialId,
+        epoch: Epoch,
+        back_off: BackOff,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// The provider said the grant is dead: `refreshing` at this epoch with this fingerprint → `needs_reauth` (I8).
+    /// False: the row has moved on.
+    async fn mark_needs_reauth(
+        &self,
+        id: CredentialId,
+        epoch: Epoch,
+        fingerprint: Fingerprint,
+        reason: ReauthReason,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Stores a new grant under its key: a new row, or the same row (id and creation time kept) with the new grant id,
+    /// generation + 1 and epoch + 1. Everything or nothing, with the condition that comes with it.
+    async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError>;
+
+    /// One transaction, the ack point of Revoke: `revoked`, epoch + 1, tokens deleted from the row and moved, sealed as
+    /// they are, to an outbox row (unless `outbox` is `None`); pending flows of the key are cancelled, and those being
+    /// exchanged too, so that their tokens are revoked on arrival. Works on any state; a revoked or missing row is left
+    /// alone but its flows are cancelled.
+    async fn revoke_with_outbox(
+        &self,
+        key: &CredentialKey,
+        outbox: Option<OutboxId>,
+        now: Timestamp,
+    ) -> Result<RevokedRow, StoreError>;
+
+    /// A page of rows that are not revoked, ordered by key.
+    async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError>;
+
+    /// Ids of rows whose claim is past its settling time, oldest first.
+    async fn due_for_settle(&self, now: Timestamp, limit: u32) -> Result<Vec<CredentialId>, StoreError>;
+
+    /// The process that held these claims is provably dead (all owners but this one): their outcome is settled when the
+    /// request that may be under way has ended, not only after the full settling time. Answers how many rows.
+    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError>;
+}
+
+/// See [`CredentialStore::claim_for_refresh`].
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// Which row.
+    pub id: CredentialId,
+    /// The refresh token that will be presented.
+    pub fingerprint: Fingerprint,
+    /// As read.
+    pub generation: Generation,
+    /// As read.
+    pub epoch: Epoch,
+    /// What to write.
+    pub claim: Claim,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// See [`CredentialStore::persist_lineage`].
+#[derive(Debug, Clone)]
+pub struct LineageWrite {
+    /// Which row.
+    pub id: CredentialId,
+    /// Which consent.
+    pub grant_id: GrantId,
+    /// The claim under which the tokens were obtained.
+    pub epoch: Epoch,
+    /// Of the refresh token that was presented.
+    pub parent_fingerprint: Fingerprint,
+    /// The new pair. Its `refresh` is always there: an answer without a refresh token keeps the old one.
+    pub tokens: StoredTokens,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What became of a [`LineageWrite`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Persisted {
+    /// Written; the row as it is now.
+    Stored(Box<Credential>),
+    /// The row has these tokens already.
+    AlreadyStored(Box<Credential>),
+    /// The row was revoked meanwhile, or is gone: what was obtained must be revoked.
+    Revoked,
+    /// The row has another grant, or a later token of this one: what was obtained is dropped.
+    Superseded,
+}
+
+/// See [`CredentialStore::store_grant`].
+#[derive(Debug, Clone)]
+pub struct NewGrant {
+    /// The row's id if there is none yet.
+    pub id_if_new: CredentialId,
+    /// Where.
+    pub key: CredentialKey,
+    /// The new consent.
+    pub grant_id: GrantId,
+    /// What was obtained.
+    pub tokens: StoredTokens,
+    /// What must hold.
+    pub condition: GrantCondition,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What must hold for a [`NewGrant`] to be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrantCondition {
+    /// This flow is still `exchanging`; it becomes `completed` in the same transaction.
+    Flow(FlowId),
+    /// The key has no row that is active or refreshing.
+    NotConnected,
+    /// Nothing.
+    Overwrite,
+}
+
+/// What became of a [`NewGrant`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredGrant {
+    /// The row as it is now.
+    Stored(Box<Credential>),
+    /// The condition did not hold; nothing was changed.
+    ConditionFailed,
+}
+
+/// See [`CredentialStore::revoke_with_outbox`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevokedRow {
+    /// Whether there was a row with tokens.
+    pub deleted: bool,
+    /// How many pending flows were cancelled.
+    pub cancelled_flows: u32,
+}
+
+/// See [`CredentialStore::list`].
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Only this user's.
+    pub user: Option<UserId>,
+    /// Only these providers'; `None`: all.
+    pub providers: Option<BTreeSet<ProviderId>>,
+    /// Only those with all of these scopes.
+    pub covering: ScopeSet,
+    /// Only those behind this key, in the order (provider, user, grant, account) by bytes.
+    pub after: Option<CredentialKey>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Flows. Contract: `tests/it/contract/flow_store.rs`.
+#[async_trait]
+pub trait FlowStore: Send + Sync {
+    /// Stores a new one unless the user has `max_pending` pending and unexpired ones at the provider. False: not stored.
+    async fn insert_flow(&self, flow: &Flow, max_pending: u32) -> Result<bool, StoreError>;
+
+    /// One of the tenant's.
+    async fn load_flow(&self, tenant: &TenantId, id: FlowId) -> Result<Option<Flow>, StoreError>;
+
+    /// The newest of the key.
+    async fn latest_flow(&self, key: &CredentialKey) -> Result<Option<Flow>, StoreError>;
+
+    /// Spends a flow's one use by one statement: `pending → exchanging` where the hash and the provider match and
+    /// `expires_at > now`. Everybody else gets what is there instead.
+    async fn consume_flow(
+        &self,
+        state: StateHash,
+        provider: &ProviderId,
+        now: Timestamp,
+    ) -> Result<Consumed, StoreError>;
+
+    /// Ends a flow that was consumed: `exchanging → status`. False: it had ended already.
+    async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// `pending → cancelled`, of the tenant. `None`: unknown; else the flow as it is now, whatever it was before.
+    async fn cancel_flow(
+        &self,
+        tenant: &TenantId,
+        id: FlowId,
+        now: Timestamp,
+    ) -> Result<Option<Flow>, StoreError>;
+
+    /// Marks pending flows past their end as expired and exchanges begun before `interrupted_before` as interrupted, and
+    /// deletes flows that ended before `delete_before`. Answers how many rows changed.
+    async fn sweep_flows(
+        &self,
+        now: Timestamp,
+        interrupted_before: Timestamp,
+        delete_before: Timestamp,
+    ) -> Result<u64, StoreError>;
+}
+
+/// See [`FlowStore::consume_flow`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Consumed {
+    /// This call has its one use.
+    Won(Box<Flow>),
+    /// Not pending any more, or expired.
+    Spent(FlowStatus),
+    /// No such state at this provider.
+    Unknown,
+}
+
+/// Revocations to be done at providers. Contract: `tests/it/contract/outbox_store.rs`.
+#[async_trait]
+pub trait OutboxStore: Send + Sync {
+    /// Stores a revocation of tokens that are in no row (compensation).
+    async fn enqueue_revocation(&self, revocation: PendingRevocation) -> Result<(), StoreError>;
+
+    /// Takes one, by pushing its next attempt to `lease_until`; only if it is due unless `even_if_not_due`.
+    async fn take_revocation(
+        &self,
+        id: OutboxId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<PendingRevocation>, StoreError>;
+
+    /// Ids of those due, oldest first.
+    async fn due_revocations(&self, now: Timestamp, limit: u32) -> Result<Vec<OutboxId>, StoreError>;
+
+    /// Tries again later.
+    async fn postpone_revocation(&self, id: OutboxId, next_attempt_at: Timestamp) -> Result<(), StoreError>;
+
+    /// Done, for better or worse: the ciphertexts are deleted, the outcome is kept.
+    async fn finish_revocation(
+        &self,
+        id: OutboxId,
+        outcome: RevocationOutcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
+
+    /// Deletes those finished before this time. Answers how many.
+    async fn delete_finished_revocations(&self, before: Timestamp) -> Result<u64, StoreError>;
+}
+
+/// A revocation that the provider has to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingRevocation {
+    /// For good.
+    pub id: OutboxId,
+    /// What the ciphertexts are bound to.
+    pub key: CredentialKey,
+    /// What the ciphertexts are bound to.
+    pub grant_id: GrantId,
+    /// The access token.
+    pub access_sealed: Sealed,
+    /// The refresh token, if there was one.
+    pub refresh_sealed: Option<Sealed>,
+    /// How often it was taken, this time included.
+    pub attempts: u32,
+    /// When the revocation was asked for.
+    pub created_at: Timestamp,
+    /// When to try next.
+    pub next_attempt_at: Timestamp,
+}
+
+/// How a revocation at the provider ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationOutcome {
+    /// The provider confirmed, or knew nothing of the token.
+    Revoked,
+    /// The provider refused, or could not be reached for days.
+    Failed,
+    /// The provider has no revocation.
+    NotSupported,
+}
+
+/// Whether the database answers.
+#[async_trait]
+pub trait StoreHealth: Send + Sync {
+    /// One trivial statement.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+// ---- providers ------------------------------------------------------------------------------------------------------
+
+/// The configured providers.
+pub trait ProviderDirectory: Send + Sync {
+    /// One by id.
+    fn provider(&self, tenant: &TenantId, id: &ProviderId) -> Option<Arc<Provider>>;
+    /// All of a tenant's, sorted by id.
+    fn providers(&self, tenant: &TenantId) -> Vec<Arc<Provider>>;
+}
+
+/// How a call to a provider failed, by what it means for the token that was presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProviderFailure {
+    /// `invalid_grant` or the provider's word for it: the code or refresh token is dead.
+    #[error("the provider refused the grant")]
+    InvalidGrant,
+    /// `invalid_client`, `unauthorized_client`: the operator's mistake; nothing was spent.
+    #[error("the provider refused the broker's client")]
+    ClientRejected,
+    /// Another clear refusal (4xx): nothing was spent.
+    #[error("the provider refused the request")]
+    Refused,
+    /// Refused connection, DNS, TLS, discovery: nothing was sent.
+    #[error("the provider could not be reached")]
+    NotSent,
+    /// HTTP 429: nothing was spent.
+    #[error("the provider limits the rate")]
+    RateLimited {
+        /// Its `Retry-After`, at most a day.
+        retry_after: Option<Duration>,
+    },
+    /// Time-out or reset after the request was written, 5xx, an unreadable or oversized answer: it may have been spent.
+    #[error("the provider's answer was lost")]
+    Ambiguous,
+}
+
+/// What an authorization request says.
+#[derive(Debug, Clone, Copy)]
+pub struct AuthorizationRequest<'a> {
+    /// The flow's.
+    pub endpoints: &'a RecordedEndpoints,
+    /// The flow's.
+    pub redirect_uri: &'a url::Url,
+    /// State, verifier (sent as its S256 challenge) and nonce.
+    pub secrets: &'a super::flow::FlowSecrets,
+    /// What is asked for.
+    pub scopes: &'a ScopeSet,
+    /// OpenID Connect Core section 3.1.2.1.
+    pub login_hint: Option<&'a str>,
+}
+
+/// Talks OAuth to providers. Sends each request once: retries belong to the protocol, never to the HTTP layer.
+#[async_trait]
+pub trait OAuthClient: Send + Sync {
+    /// The endpoints as they are now: literal, or discovered and cached.
+    async fn endpoints(&self, provider: &Provider) -> Result<RecordedEndpoints, ProviderFailure>;
+
+    /// The URL that the browser is sent to (RFC 6749 section 4.1.1).
+    fn authorization_url(
+        &self,
+        provider: &Provider,
+        request: AuthorizationRequest<'_>,
+    ) -> Result<SecretString, ProviderFailure>;
+
+    /// RFC 6749 section 4.1.3, with the flow's recorded endpoint and redirect URI.
+    async fn exchange_code(
+        &self,
+        provider: &Provider,
+        endpoints: &RecordedEndpoints,
+        redirect_uri: &url::Url,
+        code: &SecretString,
+        verifier: &SecretString,
+    ) -> Result<TokenResponse, ProviderFailure>;
+
+    /// RFC 6749 section 6. `scopes` are sent if the provider needs them. Ends within `deadline`.
+    async fn refresh(
+        &self,
+        provider: &Provider,
+        refresh_token: &SecretString,
+        scopes: &ScopeSet,
+        deadline: Duration,
+    ) -> Result<TokenResponse, ProviderFailure>;
+
+    /// Ends a grant (RFC 7009 or the provider's own call). `Ok`: the provider confirmed, or has no such call
+    /// ([`RevocationOutcome::NotSupported`]).
+    async fn revoke(
+        &self,
+        provider: &Provider,
+        access_token: &SecretString,
+        refresh_token: Option<&SecretString>,
+    ) -> Result<RevocationOutcome, ProviderFailure>;
+
+    /// Who consented: checks the ID token's issuer, audience, expiry and nonce (its signature is the TLS connection's to
+    /// vouch for, OpenID Connect Core section 3.1.3.7 point 6), else asks the userinfo endpoint. An account that can't be
+    /// found out is empty; an ID token that is not this flow's is an error.
+    async fn identify(
+        &self,
+        provider: &Provider,
+        endpoints: &RecordedEndpoints,
+        response: &TokenResponse,
+        nonce: &SecretString,
+    ) -> Result<ProviderAccount, IdentityError>;
+}
+
+/// The ID token is missing, malformed, or not this flow's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the ID token is not this flow's")]
+pub struct IdentityError;

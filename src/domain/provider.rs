@@ -1,0 +1,389 @@
+//! What the broker knows about a provider. Everything here comes from data: the built-in catalogue and the operator's
+//! file, read and validated by `infra::providers`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use url::Url;
+
+use super::key::{GrantName, ProviderId, ServiceId};
+use super::scope::{Scope, ScopeSet};
+use super::secret::SecretString;
+
+/// A provider, complete and valid.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// The id in keys and in the redirect URI.
+    pub id: ProviderId,
+    /// For people.
+    pub display_name: String,
+    /// Where it is.
+    pub endpoints: EndpointSource,
+    /// Who the broker is there.
+    pub client: Client,
+    /// How the authorization request is made.
+    pub authorization: AuthorizationRules,
+    /// How token requests are made.
+    pub token: TokenRules,
+    /// How token answers are read.
+    pub response: ResponseRules,
+    /// How it treats refresh tokens.
+    pub refresh: RefreshRules,
+    /// How a grant is ended.
+    pub revocation: Revocation,
+    /// How the consenting account is found out.
+    pub identity: Identity,
+    /// What users connect to, never empty.
+    pub services: BTreeMap<ServiceId, Service>,
+}
+
+/// Where the endpoints come from.
+#[derive(Debug, Clone)]
+pub enum EndpointSource {
+    /// Written down.
+    Literal(super::flow::RecordedEndpoints),
+    /// From `{issuer}/.well-known/openid-configuration` or RFC 8414 metadata, fetched on first use.
+    Discovered {
+        /// Compared exactly with the metadata's `issuer`.
+        issuer: String,
+    },
+}
+
+/// The broker's registration at the provider.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// `client_id`.
+    pub id: String,
+    /// `client_secret`; `None` for a public client.
+    pub secret: Option<SecretString>,
+    /// How the client authenticates at the token endpoint (RFC 6749 section 2.3.1).
+    pub auth: ClientAuth,
+}
+
+/// RFC 6749 section 2.3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    Basic,
+    /// `client_secret_post`.
+    Post,
+    /// A public client.
+    None,
+}
+
+/// How the authorization request is made.
+#[derive(Debug, Clone)]
+pub struct AuthorizationRules {
+    /// Fixed parameters, such as `access_type=offline`.
+    pub params: BTreeMap<String, String>,
+    /// Whether PKCE is sent. Only an explicit opt-out in the definition turns it off.
+    pub pkce: bool,
+    /// Whether it is an OpenID provider: send a `nonce`, expect an ID token when `openid` is asked for.
+    pub nonce: bool,
+    /// What joins scopes.
+    pub scope_separator: String,
+    /// What the scope parameter is called: `scope`, or Slack's `user_scope`.
+    pub scope_param: String,
+}
+
+/// How token requests are made.
+#[derive(Debug, Clone)]
+pub struct TokenRules {
+    /// Form or JSON.
+    pub body: BodyFormat,
+    /// Fixed headers.
+    pub headers: BTreeMap<String, String>,
+    /// Fixed parameters of the code exchange.
+    pub exchange_params: BTreeMap<String, String>,
+    /// Fixed parameters of the refresh.
+    pub refresh_params: BTreeMap<String, String>,
+    /// Whether the scopes are sent at refresh. Microsoft needs them, many refuse them.
+    pub scopes_at_refresh: bool,
+}
+
+/// How parameters are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// `application/json` (Notion, Atlassian).
+    Json,
+}
+
+/// How token answers are read. Pointers are RFC 6901 JSON pointers.
+#[derive(Debug, Clone)]
+pub struct ResponseRules {
+    /// The access token.
+    pub access_token: String,
+    /// The refresh token.
+    pub refresh_token: String,
+    /// The lifetime, a number or a string of one.
+    pub expires_in: String,
+    /// The granted scopes.
+    pub scope: String,
+    /// What separates granted scopes: any of these characters.
+    pub scope_separators: String,
+    /// One lifetime unit in milliseconds: 1,000 for seconds, 1 for milliseconds.
+    pub expires_in_unit_ms: u64,
+    /// The lifetime if the answer has none. `None`: such a token is taken not to expire.
+    pub default_lifetime: Option<Duration>,
+    /// If given, the pointer that must be `true` for an answer to be a success (Slack's `/ok`).
+    pub success_flag: Option<String>,
+    /// The error code. Looked at in answers of any status.
+    pub error: String,
+    /// Further values for callers: name to pointer.
+    pub extra: BTreeMap<String, String>,
+    /// The provider's words for standard error codes: word to code.
+    pub error_aliases: BTreeMap<String, String>,
+    /// The provider's granted scopes that go by another name in requests: granted to requested.
+    pub scope_aliases: BTreeMap<Scope, Scope>,
+    /// Scopes that contain others, which are then granted though not named: GitHub's `repo` contains `public_repo`.
+    pub scope_implies: BTreeMap<Scope, ScopeSet>,
+    /// Scopes that are asked for but never listed among the granted ones, such as `offline_access`.
+    pub scopes_never_listed: ScopeSet,
+}
+
+/// How the provider treats refresh tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshRules {
+    /// What becomes of a used one.
+    pub rotation: Rotation,
+    /// Whether a refresh ends the life of the old access token.
+    pub kills_access: bool,
+    /// After this long unused the refresh token is dead.
+    pub idle_limit: Option<Duration>,
+    /// See [`super::token_set::EXPIRY_MARGIN`].
+    pub expiry_margin: Duration,
+}
+
+/// What becomes of a used refresh token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotation {
+    /// It stays good; presenting it again is harmless.
+    None,
+    /// It is dead at once, and a second presentation may end the grant. Also taken when unknown.
+    Strict,
+    /// It may be presented again for this long.
+    Grace(Duration),
+}
+
+/// How a grant is ended at the provider.
+#[derive(Debug, Clone)]
+pub enum Revocation {
+    /// RFC 7009, at the discovered or written endpoint.
+    Rfc7009 {
+        /// Which token is presented.
+        token: RevokedToken,
+    },
+    /// A call of the provider's own.
+    Call(RevocationCall),
+    /// There is none.
+    NotSupported,
+}
+
+/// Which token ends the grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevokedToken {
+    /// The refresh token if there is one, else the access token.
+    RefreshElseAccess,
+    /// The access token only.
+    Access,
+}
+
+/// A revocation call of the provider's own.
+#[derive(Debug, Clone)]
+pub struct RevocationCall {
+    /// `POST` or `DELETE`.
+    pub method: RevocationMethod,
+    /// Where; `{client_id}` stands for the client's id.
+    pub url: String,
+    /// How the call is authorized.
+    pub auth: RevocationAuth,
+    /// Which token is presented.
+    pub token: RevokedToken,
+    /// The name of the body parameter with the token; `None` if it goes in the `Authorization` header only.
+    pub token_param: Option<String>,
+    /// How the body is sent.
+    pub body: BodyFormat,
+}
+
+/// The HTTP method of a revocation call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationMethod {
+    /// `POST`.
+    Post,
+    /// `DELETE`.
+    Delete,
+    /// `GET` (Slack's `auth.revoke` takes either).
+    Get,
+}
+
+/// How a revocation call is authorized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationAuth {
+    /// The client's id and secret by HTTP Basic.
+    ClientBasic,
+    /// The token itself as Bearer.
+    Bearer,
+    /// The client's id and secret in the body.
+    ClientBody,
+}
+
+/// How the consenting account is found out.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Take it from the ID token if there is one.
+    pub id_token: bool,
+    /// Pointers into the token answer.
+    pub token_response: Option<AccountPointers>,
+    /// Ask an endpoint with the access token. Done after the tokens are safe; its failure costs only the label.
+    pub userinfo: Option<Userinfo>,
+}
+
+/// Where an account's subject and label stand in a JSON.
+#[derive(Debug, Clone)]
+pub struct AccountPointers {
+    /// The stable identifier.
+    pub subject: String,
+    /// What a person recognises: the first of these that there is.
+    pub label: Vec<String>,
+}
+
+/// An endpoint that tells the account.
+#[derive(Debug, Clone)]
+pub struct Userinfo {
+    /// `None`: the discovered `userinfo_endpoint`.
+    pub url: Option<Url>,
+    /// What to read.
+    pub pointers: AccountPointers,
+}
+
+/// A service of a provider.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// For people.
+    pub display_name: String,
+    /// What its use needs.
+    pub scopes: ScopeSet,
+    /// Services with the same grant are connected by one consent and hold one token.
+    pub grant: GrantName,
+}
+
+/// The times of a refresh, as the provider's rules allow (see the refresh protocol).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RefreshTimings {
+    /// The request is sent only this soon after the claim; later it is left to settle.
+    pub dispatch_within: Duration,
+    /// The whole HTTP request takes at most this long.
+    pub http_deadline: Duration,
+    /// An unknown outcome is settled by one more presentation this long after the claim.
+    pub settle_after: Duration,
+}
+
+/// How long after a claim a request may be dispatched.
+pub const DISPATCH_WITHIN: Duration = Duration::from_secs(2);
+/// The HTTP deadline at a provider without a shorter need.
+pub const HTTP_DEADLINE: Duration = Duration::from_secs(30);
+/// When an unknown outcome is settled at a strict provider.
+pub const STRICT_SETTLE: Duration = Duration::from_secs(300);
+/// How long a process may be paused between its checks of the clock and its actions.
+pub const PAUSE_BUDGET: Duration = Duration::from_secs(2);
+
+impl RefreshRules {
+    /// The times that are safe at this provider; `None` if its grace is too short for any (under 12 seconds: treat such a
+    /// provider as strict).
+    #[must_use]
+    pub fn timings(&self) -> Option<RefreshTimings> {
+        let timings = match self.rotation {
+            Rotation::None => RefreshTimings {
+                dispatch_within: DISPATCH_WITHIN,
+                http_deadline: HTTP_DEADLINE,
+                settle_after: DISPATCH_WITHIN + HTTP_DEADLINE + PAUSE_BUDGET,
+            },
+            Rotation::Strict => RefreshTimings {
+                dispatch_within: DISPATCH_WITHIN,
+                http_deadline: HTTP_DEADLINE,
+                settle_after: STRICT_SETTLE,
+            },
+            // The retry must land inside the grace, the first request's own time included.
+            Rotation::Grace(grace) => {
+                let http_deadline = HTTP_DEADLINE.min(grace / 3);
+                let least = DISPATCH_WITHIN + http_deadline + PAUSE_BUDGET;
+                RefreshTimings {
+                    dispatch_within: DISPATCH_WITHIN,
+                    http_deadline,
+                    settle_after: (grace / 2).min(STRICT_SETTLE).max(least.min(grace / 2)),
+                }
+            }
+        };
+        let needed = timings.dispatch_within + timings.http_deadline + PAUSE_BUDGET;
+        (timings.settle_after >= needed).then_some(timings)
+    }
+}
+
+impl Provider {
+    /// The granted scopes in the terms of requests, with what they imply.
+    #[must_use]
+    pub fn normalise_granted(&self, granted: &ScopeSet, requested: &ScopeSet) -> ScopeSet {
+        let mut all: std::collections::BTreeSet<Scope> =
+            granted.iter().map(|s| self.response.scope_aliases.get(s).unwrap_or(s).clone()).collect();
+        for scope in granted.iter() {
+            if let Some(implied) = self.response.scope_implies.get(scope) {
+                all.extend(implied.iter().cloned());
+            }
+        }
+        all.extend(self.response.scopes_never_listed.iter().filter(|s| requested.contains(s)).cloned());
+        all.into_iter().collect()
+    }
+
+    /// The services whose scopes are all among these, for one grant.
+    pub fn covered_services<'a>(
+        &'a self,
+        grant: &'a GrantName,
+        scopes: &'a ScopeSet,
+    ) -> impl Iterator<Item = &'a ServiceId> {
+        self.services
+            .iter()
+            .filter(move |(_, s)| s.grant == *grant && s.scopes.minus(scopes).is_empty())
+            .map(|(id, _)| id)
+    }
+
+    /// Whether Revoke can tell the provider.
+    #[must_use]
+    pub fn supports_revocation(&self) -> bool {
+        !matches!(self.revocation, Revocation::NotSupported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(rotation: Rotation) -> RefreshRules {
+        RefreshRules {
+            rotation,
+            kills_access: false,
+            idle_limit: None,
+            expiry_margin: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn timings_keep_the_retry_inside_the_grace_and_outside_the_first_request() {
+        for seconds in 0..2_000 {
+            let grace = Duration::from_secs(seconds);
+            if let Some(t) = rules(Rotation::Grace(grace)).timings() {
+                assert!(t.http_deadline <= grace / 3, "{grace:?} {t:?}");
+                assert!(t.settle_after <= grace / 2, "{grace:?} {t:?}");
+                assert!(
+                    t.settle_after >= t.dispatch_within + t.http_deadline + PAUSE_BUDGET,
+                    "{grace:?} {t:?}"
+                );
+            } else {
+                assert!(seconds < 24, "{grace:?} should be usable");
+            }
+        }
+        assert_eq!(rules(Rotation::Strict).timings().unwrap().settle_after, STRICT_SETTLE);
+        assert!(rules(Rotation::None).timings().is_some());
+    }
+}

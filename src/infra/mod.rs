@@ -1,0 +1,7 @@
+//! Implementations of the ports; each file knows one library.
+
+pub mod crypto;
+pub mod oauth;
+pub mod providers;
+pub mod storage;
+pub mod system;

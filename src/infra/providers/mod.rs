@@ -1,0 +1,1 @@
+//! Providers as data: the strict loader and the built-in catalogue.

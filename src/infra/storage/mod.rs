@@ -1,0 +1,3 @@
+//! Storage. `SQLite` is the embedded default.
+
+pub mod sqlite;

@@ -1,0 +1,3 @@
+//! The `token-broker` binary: arguments, configuration, telemetry, run, exit code.
+
+fn main() {}

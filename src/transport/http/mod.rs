@@ -1,0 +1,1 @@
+//! The HTTP doors: public (callback) and operations (health, metrics).

@@ -1,0 +1,10 @@
+//! All integration tests in one binary: one link, one build.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "in a test a panic is the report; the lint allows it in #[test] functions, not in their helpers"
+)]
+
+mod proto_sync;
