@@ -382,7 +382,7 @@ pub trait OutboxStore: Send + Sync {
     /// Stores a revocation of tokens that are in no row (compensation).
     async fn enqueue_revocation(&self, revocation: PendingRevocation) -> Result<(), StoreError>;
 
-    /// Takes one, by pushing its next attempt to `lease_until`; only if it is due unless `even_if_not_due`.
+    /// Takes one, by pushing its next attempt to `lease_until`; only if it is due at `now`.
     async fn take_revocation(
         &self,
         id: OutboxId,
@@ -445,6 +445,14 @@ pub enum RevocationOutcome {
 pub trait StoreHealth: Send + Sync {
     /// One trivial statement.
     async fn ping(&self) -> Result<(), StoreError>;
+}
+
+// ---- callers --------------------------------------------------------------------------------------------------------
+
+/// The configured callers.
+pub trait CallerDirectory: Send + Sync {
+    /// Who presents this key, `None` if nobody may. Compares in constant time; never says why not.
+    fn authenticate(&self, key: &SecretString) -> Option<Arc<super::access_policy::Caller>>;
 }
 
 // ---- providers ------------------------------------------------------------------------------------------------------
