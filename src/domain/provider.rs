@@ -91,7 +91,7 @@ pub struct AuthorizationRules {
 pub struct TokenRules {
     /// Form or JSON.
     pub body: BodyFormat,
-    /// Fixed headers.
+    /// Fixed headers, sent with every call: token, revocation and userinfo. GitHub and Reddit want a `User-Agent`.
     pub headers: BTreeMap<String, String>,
     /// Fixed parameters of the code exchange.
     pub exchange_params: BTreeMap<String, String>,
@@ -110,17 +110,18 @@ pub enum BodyFormat {
     Json,
 }
 
-/// How token answers are read. Pointers are RFC 6901 JSON pointers.
+/// How token answers are read. Pointers are RFC 6901 JSON pointers. Where there are several, the first that leads to a
+/// value counts: Slack answers an exchange under `/authed_user` and a refresh at the top.
 #[derive(Debug, Clone)]
 pub struct ResponseRules {
-    /// The access token.
-    pub access_token: String,
+    /// The access token; never empty.
+    pub access_token: Vec<String>,
     /// The refresh token.
-    pub refresh_token: String,
+    pub refresh_token: Vec<String>,
     /// The lifetime, a number or a string of one.
-    pub expires_in: String,
+    pub expires_in: Vec<String>,
     /// The granted scopes.
-    pub scope: String,
+    pub scope: Vec<String>,
     /// What separates granted scopes: any of these characters.
     pub scope_separators: String,
     /// One lifetime unit in milliseconds: 1,000 for seconds, 1 for milliseconds.
@@ -201,7 +202,8 @@ pub struct RevocationCall {
     pub auth: RevocationAuth,
     /// Which token is presented.
     pub token: RevokedToken,
-    /// The name of the body parameter with the token; `None` if it goes in the `Authorization` header only.
+    /// The name of the body parameter with the token; `None` if it goes in the `Authorization` header only. A call that
+    /// has nothing to say in a body is sent without one (Dropbox refuses an empty form).
     pub token_param: Option<String>,
     /// How the body is sent.
     pub body: BodyFormat,
