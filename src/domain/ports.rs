@@ -130,6 +130,8 @@ pub trait DataKeyStore: Send + Sync {
     ) -> Result<Option<WrappedDataKey>, StoreError>;
     /// The ids of all key-encryption keys in use, so that start-up refuses to run without one of them.
     async fn kek_ids_in_use(&self) -> Result<BTreeSet<String>, StoreError>;
+    /// Some data keys wrapped under this key-encryption key, the newest first, so that start-up can try it.
+    async fn data_keys_under(&self, kek_id: &str, limit: u32) -> Result<Vec<WrappedDataKey>, StoreError>;
 }
 
 // ---- storage --------------------------------------------------------------------------------------------------------

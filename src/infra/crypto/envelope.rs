@@ -1,0 +1,223 @@
+//! The two formats, as pure functions of keys, randomness and bytes.
+//!
+//! A record:
+//!
+//! | bytes | content |
+//! |---|---|
+//! | 1 | format version, [`RECORD_VERSION`] |
+//! | 16 | id of the data key |
+//! | 16 | salt, random |
+//! | 12 | nonce, random |
+//! | rest | AES-256-GCM ciphertext and 16-byte tag |
+//!
+//! The record's key is HKDF-SHA-256 (RFC 5869) of the data key with the salt. Each record thus has a key of its own, and
+//! two records would need the same 28 random bytes to share key and nonce: the limit of 2^32 random nonces under one key
+//! (NIST SP 800-38D section 8.3) is out of reach. The additional data is the header, the credential's key, the grant
+//! and the field, each length-prefixed, so that a ciphertext opens in its own place only.
+//!
+//! A wrapped data key: version, 12-byte nonce, ciphertext and tag, under the key-encryption key itself; the additional
+//! data is its id, tenant, purpose and the id of the key-encryption key. A key-encryption key wraps a few keys per
+//! tenant, so random nonces are safe without derivation.
+//!
+//! `tests/it/crypto_format.rs` pins both formats to golden bytes.
+
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit, Nonce, Tag};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::domain::key::{TenantId, append_length_prefixed};
+use crate::domain::ports::{Binding, DataKeyPurpose, Entropy, Field};
+use crate::domain::secret::SecretBytes;
+
+/// The record format that is written.
+pub(super) const RECORD_VERSION: u8 = 1;
+/// The data key format that is written.
+const WRAP_VERSION: u8 = 1;
+
+const KEY_ID_BYTES: usize = 16;
+const SALT_BYTES: usize = 16;
+const NONCE_BYTES: usize = 12;
+const TAG_BYTES: usize = 16;
+const HEADER_BYTES: usize = 1 + KEY_ID_BYTES + SALT_BYTES + NONCE_BYTES;
+
+const RECORD_KEY_INFO: &[u8] = b"token-broker record key v1";
+const RECORD_LABEL: &[u8] = b"token-broker record";
+const WRAP_LABEL: &[u8] = b"token-broker data key";
+
+/// A 256-bit key, wiped on drop.
+pub(super) type Key = Zeroizing<[u8; 32]>;
+
+/// It does not open: too short, another version, damaged, or bound to another place. Deliberately says no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DoesNotOpen;
+
+/// A record taken apart.
+#[derive(Debug)]
+pub(super) struct Record<'a> {
+    header: &'a [u8; HEADER_BYTES],
+    /// The data key that it was made with.
+    pub(super) key_id: [u8; KEY_ID_BYTES],
+    salt: &'a [u8],
+    nonce: [u8; NONCE_BYTES],
+    body: &'a [u8],
+    tag: [u8; TAG_BYTES],
+}
+
+impl<'a> Record<'a> {
+    /// Takes a record apart; checks every length first.
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, DoesNotOpen> {
+        let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(DoesNotOpen)?;
+        let (body, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(DoesNotOpen)?;
+        let (version, fields) = header.split_first().ok_or(DoesNotOpen)?;
+        if *version != RECORD_VERSION {
+            return Err(DoesNotOpen);
+        }
+        let (key_id, fields) = fields.split_first_chunk::<KEY_ID_BYTES>().ok_or(DoesNotOpen)?;
+        let (salt, nonce) = fields.split_at_checked(SALT_BYTES).ok_or(DoesNotOpen)?;
+        let nonce = nonce.try_into().map_err(|_| DoesNotOpen)?;
+        Ok(Self { header, key_id: *key_id, salt, nonce, body, tag: *tag })
+    }
+
+    /// Decrypts.
+    pub(super) fn open(&self, data_key: &Key, binding: Binding<'_>) -> Result<SecretBytes, DoesNotOpen> {
+        let mut buffer = Zeroizing::new(self.body.to_vec());
+        record_cipher(data_key, self.salt)?
+            .decrypt_inout_detached(
+                &Nonce::from(self.nonce),
+                &record_aad(self.header, binding),
+                InOutBuf::from(buffer.as_mut_slice()),
+                &Tag::from(self.tag),
+            )
+            .map_err(|_| DoesNotOpen)?;
+        Ok(SecretBytes::new(std::mem::take(&mut *buffer)))
+    }
+}
+
+/// Encrypts a record.
+pub(super) fn seal_record(
+    key_id: [u8; KEY_ID_BYTES],
+    data_key: &Key,
+    binding: Binding<'_>,
+    plaintext: &SecretBytes,
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>, DoesNotOpen> {
+    let plaintext = plaintext.expose_secret();
+    let mut header = [0; HEADER_BYTES];
+    header[0] = RECORD_VERSION;
+    header[1..=KEY_ID_BYTES].copy_from_slice(&key_id);
+    entropy.fill(&mut header[1 + KEY_ID_BYTES..]);
+    let (_, salt_and_nonce) = header.split_at(1 + KEY_ID_BYTES);
+    let (salt, nonce) = salt_and_nonce.split_at(SALT_BYTES);
+    let nonce = nonce.try_into().map_err(|_| DoesNotOpen)?;
+    // The whole length at once: growing would leave copies of the plaintext behind.
+    let mut out = Vec::with_capacity(HEADER_BYTES + plaintext.len() + TAG_BYTES);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(plaintext);
+    let tag = record_cipher(data_key, salt)?
+        .encrypt_inout_detached(
+            nonce,
+            &record_aad(&header, binding),
+            InOutBuf::from(&mut out[HEADER_BYTES..]),
+        )
+        .map_err(|_| DoesNotOpen)?; // only for plaintexts above 64 GiB
+    out.extend_from_slice(&tag);
+    Ok(out)
+}
+
+fn record_cipher(data_key: &Key, salt: &[u8]) -> Result<Aes256Gcm, DoesNotOpen> {
+    let mut key = Key::default();
+    Hkdf::<Sha256>::new(Some(salt), data_key.as_slice())
+        .expand(RECORD_KEY_INFO, key.as_mut_slice())
+        .map_err(|_| DoesNotOpen)?; // only for keys above 8 KiB
+    Aes256Gcm::new_from_slice(key.as_slice()).map_err(|_| DoesNotOpen)
+}
+
+fn record_aad(header: &[u8; HEADER_BYTES], binding: Binding<'_>) -> Vec<u8> {
+    let mut aad = Vec::with_capacity(320);
+    append_length_prefixed(&mut aad, RECORD_LABEL);
+    append_length_prefixed(&mut aad, header);
+    append_length_prefixed(&mut aad, &binding.key.canonical_bytes());
+    append_length_prefixed(&mut aad, binding.grant.as_bytes());
+    append_length_prefixed(&mut aad, field_tag(binding.field));
+    aad
+}
+
+/// Part of the format: never change one.
+fn field_tag(field: Field) -> &'static [u8] {
+    match field {
+        Field::AccessToken => b"access_token",
+        Field::RefreshToken => b"refresh_token",
+        Field::Profile => b"profile",
+        Field::FlowSecrets => b"flow_secrets",
+    }
+}
+
+/// What a wrapped data key is bound to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyBinding<'a> {
+    pub(super) id: [u8; KEY_ID_BYTES],
+    pub(super) tenant: &'a TenantId,
+    pub(super) purpose: DataKeyPurpose,
+    pub(super) kek_id: &'a str,
+}
+
+/// Wraps a data key.
+pub(super) fn wrap_key(
+    kek: &Aes256Gcm,
+    binding: KeyBinding<'_>,
+    key: &Key,
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>, DoesNotOpen> {
+    let mut nonce = [0; NONCE_BYTES];
+    entropy.fill(&mut nonce);
+    let mut body = key.clone();
+    let tag = kek
+        .encrypt_inout_detached(&Nonce::from(nonce), &wrap_aad(binding), InOutBuf::from(body.as_mut_slice()))
+        .map_err(|_| DoesNotOpen)?; // only for plaintexts above 64 GiB
+    Ok([&[WRAP_VERSION][..], &nonce, body.as_slice(), &tag].concat())
+}
+
+/// Unwraps a data key.
+pub(super) fn unwrap_key(
+    kek: &Aes256Gcm,
+    binding: KeyBinding<'_>,
+    wrapped: &[u8],
+) -> Result<Key, DoesNotOpen> {
+    let (version, rest) = wrapped.split_first().ok_or(DoesNotOpen)?;
+    let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(DoesNotOpen)?;
+    let (body, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(DoesNotOpen)?;
+    if *version != WRAP_VERSION || body.len() != 32 {
+        return Err(DoesNotOpen);
+    }
+    let mut key = Key::default();
+    key.copy_from_slice(body);
+    kek.decrypt_inout_detached(
+        &Nonce::from(*nonce),
+        &wrap_aad(binding),
+        InOutBuf::from(key.as_mut_slice()),
+        &Tag::from(*tag),
+    )
+    .map_err(|_| DoesNotOpen)?;
+    Ok(key)
+}
+
+fn wrap_aad(binding: KeyBinding<'_>) -> Vec<u8> {
+    let mut aad = Vec::with_capacity(192);
+    append_length_prefixed(&mut aad, WRAP_LABEL);
+    append_length_prefixed(&mut aad, &[WRAP_VERSION]);
+    append_length_prefixed(&mut aad, &binding.id);
+    append_length_prefixed(&mut aad, binding.tenant.as_str().as_bytes());
+    append_length_prefixed(&mut aad, purpose_tag(binding.purpose));
+    append_length_prefixed(&mut aad, binding.kek_id.as_bytes());
+    aad
+}
+
+/// Part of the format: never change one.
+fn purpose_tag(purpose: DataKeyPurpose) -> &'static [u8] {
+    match purpose {
+        DataKeyPurpose::Encryption => b"encryption",
+        DataKeyPurpose::Fingerprint => b"fingerprint",
+    }
+}
