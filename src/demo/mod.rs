@@ -1,1 +1,4 @@
-//! The demo and its small local authorization server.
+//! `token-broker demo`: a whole consent, refresh and revoke, played through the broker's own doors.
+
+pub mod browser;
+pub mod html;

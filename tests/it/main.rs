@@ -7,4 +7,6 @@
     reason = "in a test a panic is the report; the lint allows it in #[test] functions, not in their helpers"
 )]
 
+mod oidc_provider;
 mod proto_sync;
+mod support;

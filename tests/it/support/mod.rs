@@ -1,0 +1,4 @@
+//! What tests share: real servers they start for themselves, and hands to work them.
+
+pub(crate) mod browser;
+pub(crate) mod oidc;
