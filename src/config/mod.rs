@@ -1,1 +1,146 @@
 //! The configuration: defaults < file < environment, validated whole.
+//!
+//! One file for each section; `default.toml` documents every key and holds its default. Whoever adds a key writes it in
+//! both places; a test compares them.
+
+mod callers;
+mod environment;
+mod grpc;
+mod log;
+mod oauth;
+mod operations;
+mod problem;
+mod provider_definitions;
+mod providers;
+mod public;
+mod reader;
+mod show;
+mod shutdown;
+mod storage;
+mod tree;
+mod values;
+mod vault;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use callers::CallerEntry;
+pub use environment::{Environment, PREFIX};
+pub use grpc::{Grpc, TlsFiles};
+pub use log::{Log, LogFormat};
+pub use oauth::OAuth;
+pub use operations::Operations;
+pub use problem::{ConfigErrors, Problem};
+pub use providers::ProviderEntry;
+pub use public::Public;
+pub use show::Setting;
+pub use shutdown::Shutdown;
+pub use storage::Storage;
+pub use vault::{Vault, VaultKey};
+
+use problem::Problems;
+use reader::{Context, Section};
+use tree::{Source, Table};
+
+/// The commented default file: every key, its meaning, its default.
+pub const DEFAULT_FILE: &str = include_str!("default.toml");
+
+/// The configuration, complete and valid. Its `Debug` shows no secret.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The listener for callers.
+    pub grpc: Grpc,
+    /// The listener for browsers.
+    pub public: Public,
+    /// The listener for orchestrators.
+    pub operations: Operations,
+    /// The database.
+    pub storage: Storage,
+    /// The key-encryption keys.
+    pub vault: Vault,
+    /// Times.
+    pub oauth: OAuth,
+    /// Files with definitions beside the built-in ones.
+    pub provider_definitions: Vec<PathBuf>,
+    /// What users can connect to, sorted by id.
+    pub providers: Vec<ProviderEntry>,
+    /// Who may call, sorted by id.
+    pub callers: Vec<CallerEntry>,
+    /// Logs.
+    pub log: Log,
+    /// The end.
+    pub shutdown: Shutdown,
+    /// Every setting in effect and where it is from, secrets masked.
+    pub settings: Vec<Setting>,
+}
+
+impl Config {
+    /// Reads the defaults, the file if there is one, and the overrides in the environment.
+    pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, ConfigErrors> {
+        let table = merged(file, environment)?;
+        let problems = Problems::default();
+        let base = tree::base_directory(file);
+        let config = {
+            let context = Context { problems: &problems, base: &base, environment };
+            read(&Section::root(&context, &table), &context).map(|sections| sections.with(&table))
+        };
+        match (config, problems.into_list()) {
+            (Some(config), problems) if problems.is_empty() => Ok(config),
+            (_, problems) => Err(ConfigErrors::Invalid(problems)),
+        }
+    }
+}
+
+fn merged(file: Option<&Path>, environment: &Environment) -> Result<Table, ConfigErrors> {
+    let mut table = tree::parse(DEFAULT_FILE, &Source::Default).map_err(ConfigErrors::Invalid)?;
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigErrors::Unreadable { path: path.to_owned(), source })?;
+        let text = zeroize::Zeroizing::new(text);
+        let upper = tree::parse(&text, &Source::File(path)).map_err(ConfigErrors::Invalid)?;
+        tree::overlay(&mut table, upper);
+    }
+    for (segments, name, value) in environment.overrides() {
+        tree::set_from_environment(&mut table, &segments, name, value);
+    }
+    Ok(table)
+}
+
+/// Reads every section before it gives up on any.
+fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
+    let grpc = grpc::read(&root.section("grpc"));
+    let public = public::read(&root.section("public"));
+    let operations = operations::read(&root.section("operations"));
+    let storage = storage::read(&root.section("storage"));
+    let vault = vault::read(&root.section("vault"));
+    let oauth = oauth::read(&root.section("oauth"));
+    let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
+    let providers = providers::read(&root.section("providers"));
+    let callers = callers::read(&root.section("callers"));
+    let log = log::read(&root.section("log"));
+    let shutdown = shutdown::read(&root.section("shutdown"), oauth.as_ref());
+    root.finish();
+    Some(Config {
+        grpc: grpc?,
+        public: public?,
+        operations: operations?,
+        storage: storage?,
+        vault: vault?,
+        oauth: oauth?,
+        provider_definitions: definitions?,
+        providers: providers?,
+        callers: callers?,
+        log: log?,
+        shutdown: shutdown?,
+        settings: Vec::new(),
+    })
+}
+
+impl Config {
+    fn with(mut self, table: &Table) -> Self {
+        self.settings = show::settings(table);
+        self
+    }
+}

@@ -1,5 +1,6 @@
 //! Implementations of the ports; each file knows one library.
 
+pub mod callers;
 pub mod crypto;
 pub mod oauth;
 pub mod providers;

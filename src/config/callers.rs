@@ -1,0 +1,107 @@
+//! `[callers.<id>]`: who may call, and what they may do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error as ValueError, StrDeserializer};
+
+use super::reader::{AnyOr, Key, Section};
+use super::values::sha256_hex;
+use crate::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use crate::domain::key::{CallerId, ProviderId, TenantId, UserId};
+
+/// A caller and what it authenticates with.
+#[derive(Debug, Clone)]
+pub struct CallerEntry {
+    /// Id, tenant and rights.
+    pub caller: Caller,
+    /// SHA-256 of its API keys; never empty, and no two callers share one.
+    pub key_hashes: Vec<[u8; 32]>,
+}
+
+/// The tenant of a caller that names none.
+const DEFAULT_TENANT: &str = "default";
+
+pub(super) fn read(section: &Section<'_>) -> Option<Vec<CallerEntry>> {
+    let mut owners = BTreeMap::new();
+    let entries: Vec<_> = section
+        .named_sections()
+        .into_iter()
+        .map(|(id, section)| read_entry(&id, &section, &mut owners))
+        .collect();
+    section.finish();
+    entries.into_iter().collect()
+}
+
+fn read_entry(
+    name: &str,
+    section: &Section<'_>,
+    owners: &mut BTreeMap<[u8; 32], String>,
+) -> Option<CallerEntry> {
+    let id = CallerId::new(name).map_err(|e| section.problem(format!("the name of a caller {e}"))).ok();
+    let tenant = section.optional("tenant");
+    let tenant = if tenant.is_set() {
+        tenant.parsed(|text| TenantId::new(text))
+    } else {
+        TenantId::new(DEFAULT_TENANT).ok()
+    };
+    let keys = section.required("key_sha256");
+    let key_hashes = keys.list(sha256_hex);
+    if key_hashes.as_ref().is_some_and(Vec::is_empty) {
+        keys.problem("needs at least one hash (`token-broker callers new` makes one)");
+    }
+    for (index, hash) in key_hashes.iter().flatten().enumerate() {
+        if let Some(owner) = owners.insert(*hash, name.to_owned()) {
+            keys.problem(format!(
+                "hash {index} is also a key of callers.{owner}: a key belongs to one caller"
+            ));
+        }
+    }
+    // What is not written is not allowed.
+    let actions = rights(&section.optional("actions"), |key| key.parsed(action));
+    let providers = rights(&section.optional("providers"), |key| key.parsed(|text| ProviderId::new(text)));
+    let users = rights(&section.optional("users"), user_rule);
+    section.finish();
+    Some(CallerEntry {
+        caller: Caller {
+            id: id?,
+            tenant: tenant?,
+            actions: match actions? {
+                AnyOr::Any => Action::ALL.into_iter().collect(),
+                AnyOr::These(actions) => actions.into_iter().collect(),
+            },
+            providers: match providers? {
+                AnyOr::Any => ProviderRule::Any,
+                AnyOr::These(ids) => ProviderRule::Only(ids.into_iter().collect::<BTreeSet<_>>()),
+            },
+            users: match users? {
+                AnyOr::Any => vec![UserRule::Any],
+                AnyOr::These(rules) => rules,
+            },
+        },
+        key_hashes: key_hashes?,
+    })
+}
+
+fn rights<T>(key: &Key<'_>, item: impl Fn(&Key<'_>) -> Option<T>) -> Option<AnyOr<Vec<T>>> {
+    if key.is_set() { key.any_or(item) } else { Some(AnyOr::These(Vec::new())) }
+}
+
+/// The names are those that `Action` serializes to.
+fn action(text: &str) -> Result<Action, String> {
+    let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
+    Action::deserialize(deserializer).map_err(|_| {
+        let names = Action::ALL.iter().filter_map(|a| serde_json::to_string(a).ok()).collect::<Vec<_>>();
+        format!("must be one of {}", names.join(", "))
+    })
+}
+
+fn user_rule(key: &Key<'_>) -> Option<UserRule> {
+    let (kind, value) = key.one_of(&["exact", "prefix"])?;
+    if kind == "exact" {
+        value.parsed(|text| UserId::new(text)).map(UserRule::Exact)
+    } else {
+        value.text().map(UserRule::Prefix)
+    }
+}

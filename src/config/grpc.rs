@@ -1,0 +1,75 @@
+//! `[grpc]`: the listener for callers.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::reader::Section;
+
+/// See `default.toml`.
+#[derive(Debug, Clone)]
+pub struct Grpc {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Whether reflection is served.
+    pub reflection: bool,
+    /// The longest a call may take.
+    pub max_deadline: Duration,
+    /// The largest request.
+    pub max_request_bytes: usize,
+    /// HTTP/2 pings to a silent peer.
+    pub keepalive_interval: Duration,
+    /// How long the peer has to answer a ping.
+    pub keepalive_timeout: Duration,
+    /// After this a connection is asked to end.
+    pub max_connection_age: Duration,
+    /// How long its calls have to end.
+    pub max_connection_age_grace: Duration,
+    /// TLS, if the listener speaks it.
+    pub tls: Option<TlsFiles>,
+}
+
+/// PEM files.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
+pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
+    let listen = section.required("listen").address();
+    let reflection = section.required("reflection").boolean();
+    let max_deadline = section.required("max_deadline").duration(SECOND..=Duration::from_mins(5));
+    let max_request_bytes = section.required("max_request_bytes").integer(1_024..=16_777_216);
+    let keepalive_interval = section.required("keepalive_interval").duration(SECOND..=HOUR);
+    let keepalive_timeout = section.required("keepalive_timeout").duration(SECOND..=HOUR);
+    let max_connection_age = section.required("max_connection_age").duration(SECOND..=DAY);
+    let max_connection_age_grace = section.required("max_connection_age_grace").duration(SECOND..=HOUR);
+    let certificate = section.optional("tls_certificate_file");
+    let key = section.optional("tls_key_file");
+    if certificate.is_set() && !key.is_set() {
+        key.problem("is required beside tls_certificate_file");
+    }
+    if key.is_set() && !certificate.is_set() {
+        certificate.problem("is required beside tls_key_file");
+    }
+    let tls = certificate.path().zip(key.path()).map(|(certificate, key)| TlsFiles { certificate, key });
+    section.finish();
+    Some(Grpc {
+        listen: listen?,
+        reflection: reflection?,
+        max_deadline: max_deadline?,
+        max_request_bytes: usize::try_from(max_request_bytes?).ok()?,
+        keepalive_interval: keepalive_interval?,
+        keepalive_timeout: keepalive_timeout?,
+        max_connection_age: max_connection_age?,
+        max_connection_age_grace: max_connection_age_grace?,
+        tls,
+    })
+}

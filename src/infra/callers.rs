@@ -1,0 +1,106 @@
+//! The configured callers: who presents this API key?
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
+
+use crate::domain::access_policy::Caller;
+use crate::domain::ports::CallerDirectory;
+use crate::domain::secret::SecretString;
+
+/// What every API key begins with, so that secret scanners find a lost one.
+pub const API_KEY_PREFIX: &str = "tb_";
+/// The length of a key: the prefix and 32 random bytes as base64url without padding.
+pub const API_KEY_LENGTH: usize = 46;
+
+/// The callers in memory.
+#[derive(Debug, Default)]
+pub struct ConfiguredCallers {
+    callers: Vec<Arc<Caller>>,
+    /// Hash and index of its caller.
+    keys: Vec<([u8; 32], u32)>,
+}
+
+impl ConfiguredCallers {
+    /// Callers with the SHA-256 hashes of their keys.
+    #[must_use]
+    pub fn new(callers: impl IntoIterator<Item = (Caller, Vec<[u8; 32]>)>) -> Self {
+        let mut directory = Self::default();
+        for (index, (caller, hashes)) in (0..).zip(callers) {
+            directory.callers.push(Arc::new(caller));
+            directory.keys.extend(hashes.into_iter().map(|hash| (hash, index)));
+        }
+        directory
+    }
+}
+
+/// The hash of an API key as configuration holds it.
+#[must_use]
+pub fn hash_api_key(key: &SecretString) -> [u8; 32] {
+    Sha256::digest(key.expose_secret().as_bytes()).into()
+}
+
+impl CallerDirectory for ConfiguredCallers {
+    /// Looks at every key whatever it finds, so that the time tells nothing about where the right one is. A key has 256
+    /// random bits, so one SHA-256 is enough: there is nothing to guess.
+    fn authenticate(&self, key: &SecretString) -> Option<Arc<Caller>> {
+        let hash = hash_api_key(key);
+        let (mut found, mut index) = (Choice::from(0), 0);
+        for (candidate, owner) in &self.keys {
+            let same = candidate.ct_eq(&hash);
+            index.conditional_assign(owner, same);
+            found |= same;
+        }
+        let well_formed =
+            key.expose_secret().len() == API_KEY_LENGTH && key.expose_secret().starts_with(API_KEY_PREFIX);
+        if bool::from(found) && well_formed {
+            self.callers.get(usize::try_from(index).ok()?).cloned()
+        } else {
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::domain::access_policy::ProviderRule;
+    use crate::domain::key::{CallerId, TenantId};
+
+    fn caller(id: &str) -> Caller {
+        Caller {
+            id: CallerId::new(id).unwrap(),
+            tenant: TenantId::new("t").unwrap(),
+            actions: BTreeSet::new(),
+            providers: ProviderRule::Any,
+            users: vec![],
+        }
+    }
+
+    fn key(fill: char) -> SecretString {
+        SecretString::new(format!("tb_{}", fill.to_string().repeat(43)))
+    }
+
+    #[test]
+    fn each_key_is_its_own_callers_and_no_other_text_is_anybodys() {
+        let directory = ConfiguredCallers::new([
+            (caller("a"), vec![hash_api_key(&key('a')), hash_api_key(&key('b'))]),
+            (caller("c"), vec![hash_api_key(&key('c'))]),
+            // A hash of something that is no API key lets nobody in.
+            (caller("empty"), vec![hash_api_key(&SecretString::from(""))]),
+        ]);
+        let who = |key: &SecretString| directory.authenticate(key).map(|c| c.id.to_string());
+        assert_eq!(who(&key('a')).as_deref(), Some("a"));
+        assert_eq!(who(&key('b')).as_deref(), Some("a"));
+        assert_eq!(who(&key('c')).as_deref(), Some("c"));
+        assert_eq!(who(&key('d')), None);
+        let whole = key('a');
+        for text in ["", "tb_", &whole.expose_secret()[..45], &format!("{}a", whole.expose_secret())] {
+            assert_eq!(who(&SecretString::from(text)), None, "{text}");
+        }
+        assert_eq!(ConfiguredCallers::default().authenticate(&whole), None);
+    }
+}
