@@ -1,1 +1,25 @@
-//! The OAuth client: one hardened HTTP client, the `oauth2` crate, and how answers are read.
+//! The OAuth client: one hardened HTTP client, requests built by the `oauth2` crate, and answers read by each provider's
+//! own rules.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `client` | the port: which request, in which order |
+//! | `http` | the way out: TLS or loopback, no redirects, no retries, limits; was it sent or not |
+//! | `request` | authorization URLs and token requests |
+//! | `classify` | what a token answer means for the token that was presented |
+//! | `response` | where the values of an answer stand |
+//! | `discovery` | the endpoints of an issuer |
+//! | `identity` | ID tokens and userinfo |
+//! | `revoke` | ending a grant |
+
+mod classify;
+mod client;
+mod discovery;
+mod http;
+mod identity;
+mod request;
+mod response;
+mod revoke;
+
+pub use client::HttpOAuthClient;
+pub use http::{HttpSettings, HttpSetupError};

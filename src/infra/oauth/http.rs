@@ -1,0 +1,210 @@
+//! The way out. Everything that leaves the broker for a provider leaves here, once.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+use url::{Host, Url};
+use zeroize::Zeroizing;
+
+/// The limits of a call to a provider.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpSettings {
+    /// Name resolution, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// The whole call. A shorter deadline of a single call wins.
+    pub total_timeout: Duration,
+    /// A longer body makes the answer unreadable.
+    pub max_body_bytes: usize,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            total_timeout: Duration::from_secs(30),
+            max_body_bytes: 256 * 1024,
+        }
+    }
+}
+
+/// The HTTP client could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client for providers could not be set up")]
+pub struct HttpSetupError(#[source] reqwest::Error);
+
+/// A request, ready to go.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+/// What came back.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// `None`: it was too long, too slow, or broke off.
+    pub(super) body: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Nothing came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// No byte of the request was written.
+    NotSent,
+    /// It may have arrived.
+    Lost,
+}
+
+/// The hardened client.
+pub(super) struct Http {
+    client: reqwest::Client,
+    settings: HttpSettings,
+}
+
+impl Http {
+    pub(super) fn new(settings: HttpSettings) -> Result<Self, HttpSetupError> {
+        let client = builder(settings).build().or_else(|error| {
+            // A machine without root certificates: providers on loopback (the demo, the tests) still work, and every
+            // TLS handshake fails, as it must.
+            tracing::warn!(
+                cause = %error,
+                "no root certificates found, so no provider can be reached by https; install ca-certificates"
+            );
+            builder(settings).tls_certs_only([]).build().map_err(HttpSetupError)
+        })?;
+        Ok(Self { client, settings })
+    }
+
+    /// The moment by which a call with this deadline, begun now, has ended. Timers of the runtime go by its own clock.
+    pub(super) fn until(&self, deadline: Duration) -> Instant {
+        Instant::now() + deadline.min(self.settings.total_timeout)
+    }
+
+    /// Sends once and reads the answer, all within the deadline.
+    pub(super) async fn send(&self, request: Request, until: Instant) -> Result<Answer, SendError> {
+        if !is_allowed(&request.url) || until <= Instant::now() {
+            return Err(SendError::NotSent);
+        }
+        let request = self
+            .client
+            .request(request.method, request.url)
+            .headers(request.headers)
+            .body(request.body)
+            .build()
+            .map_err(|_| SendError::NotSent)?;
+        let response = tokio::time::timeout_at(until, self.client.execute(request))
+            .await
+            .map_err(|_| SendError::Lost)?
+            .map_err(|error| send_error(&error))?;
+        let status = response.status();
+        let headers = response.headers().clone();
+        let body = tokio::time::timeout_at(until, read(response, self.settings.max_body_bytes)).await;
+        Ok(Answer { status, headers, body: body.unwrap_or(None) })
+    }
+}
+
+fn builder(settings: HttpSettings) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(concat!("token-broker/", env!("CARGO_PKG_VERSION")))
+        // A redirect would carry codes, tokens and secrets to wherever the answer says.
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        // A refresh token is presented once; a second presentation is the protocol's decision, not this layer's.
+        .retry(reqwest::retry::never())
+        // No connection is used twice: one that the server closes just as a request is written would leave it unknown
+        // whether a refresh token was spent. It also makes every connection error one from before the request.
+        .pool_max_idle_per_host(0)
+        .http1_only()
+        .connect_timeout(settings.connect_timeout)
+}
+
+/// Only errors from establishing the connection prove that nothing was sent.
+fn send_error(error: &reqwest::Error) -> SendError {
+    if error.is_connect() || error.is_builder() { SendError::NotSent } else { SendError::Lost }
+}
+
+async fn read(mut response: reqwest::Response, max: usize) -> Option<Zeroizing<Vec<u8>>> {
+    let announced =
+        response.content_length().map_or(0, |length| usize::try_from(length).unwrap_or(usize::MAX));
+    if announced > max {
+        return None;
+    }
+    let mut body = Zeroizing::new(Vec::with_capacity(announced));
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if chunk.len() <= max - body.len() => body.extend_from_slice(&chunk),
+            Ok(None) => return Some(body),
+            Ok(Some(_)) | Err(_) => return None,
+        }
+    }
+}
+
+/// Whether secrets may be sent there: by TLS, or to this machine. Credentials in the URL would end up in logs.
+pub(super) fn is_allowed(url: &Url) -> bool {
+    let bare = url.username().is_empty() && url.password().is_none();
+    bare && match url.scheme() {
+        "https" => url.host().is_some(),
+        "http" => is_loopback(url),
+        _ => false,
+    }
+}
+
+/// Whether it is on this machine by name or by address.
+pub(super) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).to_canonical().is_loopback(),
+        None => false,
+    }
+}
+
+impl Request {
+    /// A request for JSON without a body.
+    pub(super) fn get(url: Url) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
+        Self { method: Method::GET, url, headers, body: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tls_or_this_machine() {
+        for good in [
+            "https://example.com/token",
+            "http://localhost:1/token",
+            "http://127.0.0.1/token",
+            "http://127.9.9.9/token",
+            "http://[::1]:8080/token",
+            "http://[::ffff:127.0.0.1]/token",
+        ] {
+            assert!(is_allowed(&Url::parse(good).unwrap()), "{good}");
+        }
+        for bad in [
+            "http://example.com/token",
+            "http://localhost.example.com/token",
+            "http://127.0.0.1.example.com/token",
+            "http://10.0.0.1/token",
+            "http://0.0.0.0/token",
+            "http://[::]/token",
+            "https://user@example.com/token",
+            "https://user:password@example.com/token",
+            "https://:password@example.com/token",
+            "ftp://localhost/token",
+            "file:///etc/passwd",
+            "data:text/plain,x",
+        ] {
+            assert!(!is_allowed(&Url::parse(bad).unwrap()), "{bad}");
+        }
+    }
+}
