@@ -1,0 +1,89 @@
+//! Prometheus metrics: their names, their help texts, their buckets.
+//!
+//! Names are written where the thing happens; this list gives each its help text and is printed in
+//! `docs/CONFIGURATION.md`. No label ever holds a user, a tenant, a scope or anything a caller made up.
+
+use std::sync::OnceLock;
+
+use metrics::Unit;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// A value now.
+    Gauge,
+    /// A distribution, in seconds.
+    Histogram,
+}
+
+/// A metric that the broker exports.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// With unit and `_total` as Prometheus wants them.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Help text.
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, help }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, help }
+}
+
+/// 1 while the database answers, 0 while it does not.
+pub const STORE_UP: &str = "token_broker_store_up";
+/// 1, with the version.
+pub const BUILD_INFO: &str = "token_broker_build_info";
+
+/// All of them.
+pub const METRICS: [Metric; 8] = [
+    counter("token_broker_grpc_requests_total", "gRPC calls, by method and status code."),
+    histogram("token_broker_grpc_request_duration_seconds", "How long gRPC calls took, by method."),
+    counter("token_broker_token_answers_total", "Answers to GetCredential and Refresh, by outcome."),
+    counter("token_broker_refreshes_total", "Refreshes, by provider and outcome."),
+    counter("token_broker_consents_total", "Consents that ended, by provider and outcome."),
+    counter("token_broker_revocations_total", "Revocations at providers, by provider and outcome."),
+    gauge(STORE_UP, "1 while the database answers."),
+    gauge(BUILD_INFO, "1, with the version."),
+];
+
+/// From a token out of memory (1 ms) to a provider that takes all its time (30 s).
+const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// Metrics could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("another metrics recorder is set up already")]
+pub struct MetricsError;
+
+/// Sets up metrics for the process, once: later calls answer the same handle.
+pub fn install() -> Result<PrometheusHandle, MetricsError> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    HANDLE.get_or_init(build).clone().ok_or(MetricsError)
+}
+
+fn build() -> Option<PrometheusHandle> {
+    let recorder = PrometheusBuilder::new().set_buckets(&SECONDS).ok()?.build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).ok()?;
+    for Metric { name, kind, help } in METRICS {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(name, help),
+            Kind::Gauge => metrics::describe_gauge!(name, help),
+            Kind::Histogram => metrics::describe_histogram!(name, Unit::Seconds, help),
+        }
+    }
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Some(handle)
+}
