@@ -1,1 +1,134 @@
 //! The gRPC door.
+//!
+//! | file | does |
+//! |---|---|
+//! | `guard.rs` | what happens to every call, in order: request id, caller, deadline, panic, log, metrics |
+//! | `auth.rs` | who calls |
+//! | `deadline.rs` | how long the caller waits |
+//! | `service.rs` | the RPCs: parse, one use case, convert |
+//! | `convert/` | messages to what use cases take, and back |
+//! | `status.rs` | errors to statuses: the one map |
+//! | `observe.rs` | methods, metrics, request ids |
+
+mod auth;
+mod convert;
+mod deadline;
+mod guard;
+mod observe;
+mod service;
+pub mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::middleware;
+use tonic::codec::CompressionEncoding;
+use tonic::service::Routes;
+use tonic::transport::server::Router;
+use tonic::transport::{Server, ServerTlsConfig};
+use tonic_health::pb::health_server::{Health, HealthServer};
+
+use crate::application::Broker;
+use crate::domain::ports::{CallerDirectory, Entropy};
+use crate::r#gen::FILE_DESCRIPTOR_SET;
+use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
+use guard::Guard;
+use service::BrokerService;
+
+/// What the operator decides about the gRPC door.
+#[derive(Debug, Clone)]
+pub struct GrpcOptions {
+    /// Serve reflection (v1 and v1alpha). It needs an API key like every other call but health.
+    pub reflection: bool,
+    /// No call takes longer, whatever deadline the caller sent. Above the 5 seconds that a reader waits for a refresh.
+    pub max_deadline: Duration,
+    /// The largest request message, after decompression.
+    pub max_request_bytes: usize,
+    /// A connection is asked to close after this, so that callers spread over new addresses.
+    pub max_connection_age: Duration,
+    /// How long calls under way may still take then.
+    pub max_connection_age_grace: Duration,
+    /// How often an idle connection is pinged.
+    pub keepalive_interval: Duration,
+    /// How long the answer to a ping may take before the connection is closed.
+    pub keepalive_timeout: Duration,
+    /// How many calls may be under way on one connection.
+    pub max_concurrent_streams: u32,
+    /// The server's certificate and key; `None`: plain HTTP/2, for loopback or behind a proxy that speaks TLS.
+    pub tls: Option<ServerTlsConfig>,
+}
+
+impl Default for GrpcOptions {
+    fn default() -> Self {
+        Self {
+            reflection: true,
+            max_deadline: Duration::from_secs(30),
+            // The largest valid import is two tokens of 16 KiB and 32 values of 4 KiB.
+            max_request_bytes: 256 * 1024,
+            max_connection_age: Duration::from_secs(30 * 60),
+            max_connection_age_grace: Duration::from_secs(60),
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+            max_concurrent_streams: 1_000,
+            tls: None,
+        }
+    }
+}
+
+/// The largest header list. An API key is 46 bytes; what proxies add takes a few hundred.
+const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+
+/// The whole gRPC surface: the broker's service and, behind the same guard, reflection; health is open to everybody.
+/// Fails only if the certificate and key don't fit each other.
+pub fn router<H: Health>(
+    broker: Arc<Broker>,
+    callers: Arc<dyn CallerDirectory>,
+    entropy: &dyn Entropy,
+    health: HealthServer<H>,
+    options: GrpcOptions,
+) -> Result<Router, tonic::transport::Error> {
+    let service = TokenBrokerServiceServer::new(BrokerService::new(broker))
+        .max_decoding_message_size(options.max_request_bytes)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Gzip);
+    let mut routes = Routes::new(service).add_service(health);
+    if options.reflection {
+        routes = add_reflection(routes);
+    }
+    let guard = Arc::new(Guard::new(callers, entropy, options.max_deadline));
+    // Outside all services, unknown ones included: no RPC can forget it.
+    let guarded =
+        routes.prepare().into_axum_router().layer(middleware::from_fn_with_state(guard, guard::run));
+    let mut server = Server::builder();
+    if let Some(tls) = options.tls {
+        server = server.tls_config(tls)?;
+    }
+    let mut server = server
+        .tcp_nodelay(true)
+        .max_connection_age(options.max_connection_age)
+        .max_connection_age_grace(options.max_connection_age_grace)
+        .http2_keepalive_interval(Some(options.keepalive_interval))
+        .http2_keepalive_timeout(Some(options.keepalive_timeout))
+        .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_concurrent_streams(options.max_concurrent_streams);
+    Ok(server.add_routes(Routes::from(guarded)))
+}
+
+/// Both versions: grpcurl and older clients ask v1alpha, newer ones v1.
+fn add_reflection(routes: Routes) -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    match (builder().build_v1(), builder().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
+            // The descriptors are compiled in; a test keeps them readable. Not worth refusing to serve tokens for.
+            tracing::error!(%error, "reflection is off: a compiled-in descriptor is unreadable");
+            routes
+        }
+    }
+}

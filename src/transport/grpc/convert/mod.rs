@@ -1,0 +1,8 @@
+//! Messages to what use cases take (`requests.rs`, by the rules of `check.rs`), and what they answer to messages
+//! (`answers.rs`, `enums.rs`).
+
+pub(super) mod answers;
+mod check;
+mod enums;
+pub(super) mod requests;
+mod time;

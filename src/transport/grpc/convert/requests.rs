@@ -1,0 +1,229 @@
+//! Messages to what use cases take. The limits are those that the proto documents.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::check::{Check, MAX_TOKEN_TYPE_BYTES};
+use super::time::{parse_duration, parse_timestamp};
+use crate::application::error::BrokerError;
+use crate::application::types::{
+    BeginInput, ConsentInput, GetCredentialInput, ImportInput, ListInput, RefreshInput, ServiceKey,
+};
+use crate::domain::key::{FlowId, MAX_TEXT_BYTES, ProviderId, ServiceId, UserId};
+use crate::domain::token_set::ProviderAccount;
+use crate::r#gen::v1 as pb;
+
+/// The longest `min_ttl`.
+const MAX_MIN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// The most services of one consent.
+const MAX_SERVICES: usize = 32;
+const MAX_RETURN_URL_BYTES: usize = 2_048;
+const MAX_CLIENT_STATE_BYTES: usize = 1_024;
+const MAX_LOGIN_HINT_BYTES: usize = 256;
+const MAX_PAGE_SIZE: i32 = 1_000;
+const DEFAULT_PAGE_SIZE: u32 = 50;
+/// A page token holds a key.
+const MAX_PAGE_TOKEN_BYTES: usize = 4_096;
+
+/// GetCredential.
+pub(in super::super) fn get_credential(
+    message: pb::GetCredentialRequest,
+    time_left: Duration,
+) -> Result<GetCredentialInput, BrokerError> {
+    let mut check = Check::default();
+    let key = service_key(&mut check, message.key);
+    let scopes = check.scopes("scopes", message.scopes);
+    let min_ttl = min_ttl(&mut check, message.min_ttl);
+    let consent = match message.begin_if_missing {
+        None => Some(None),
+        Some(options) => consent_options(&mut check, "begin_if_missing", options).map(Some),
+    };
+    check.finish(|| {
+        Some(GetCredentialInput {
+            key: key?,
+            scopes: scopes?,
+            min_ttl: min_ttl?,
+            begin_if_missing: consent?,
+            time_left: Some(time_left),
+        })
+    })
+}
+
+/// Refresh.
+pub(in super::super) fn refresh(
+    message: pb::RefreshRequest,
+    time_left: Duration,
+) -> Result<RefreshInput, BrokerError> {
+    let mut check = Check::default();
+    let key = service_key(&mut check, message.key);
+    if message.expected_generation < 1 {
+        check.fail::<()>(
+            "expected_generation",
+            "must be at least 1: `generation` of the token that did not work",
+        );
+    }
+    check.finish(|| {
+        Some(RefreshInput {
+            key: key?,
+            expected_generation: message.expected_generation,
+            time_left: Some(time_left),
+        })
+    })
+}
+
+/// Revoke.
+pub(in super::super) fn revoke(message: pb::RevokeRequest) -> Result<ServiceKey, BrokerError> {
+    let mut check = Check::default();
+    let key = service_key(&mut check, message.key);
+    check.finish(|| key)
+}
+
+/// BeginOAuth.
+pub(in super::super) fn begin_oauth(message: pb::BeginOAuthRequest) -> Result<BeginInput, BrokerError> {
+    let mut check = Check::default();
+    let provider = check.parsed("provider", ProviderId::new(message.provider));
+    let user = check.parsed("user_id", UserId::new(message.user_id));
+    let services = services(&mut check, message.services);
+    let account = check.account("account", message.account);
+    let scopes = check.scopes("scopes", message.scopes);
+    let options = consent_options(&mut check, "options", message.options.unwrap_or_default());
+    check.finish(|| {
+        Some(BeginInput {
+            provider: provider?,
+            user: user?,
+            services: services?,
+            account: account?,
+            scopes: scopes?,
+            options: options?,
+        })
+    })
+}
+
+/// GetFlow and CancelFlow.
+pub(in super::super) fn flow_id(value: &str) -> Result<FlowId, BrokerError> {
+    let mut check = Check::default();
+    let id = check.flow_id("flow_id", value);
+    check.finish(|| id)
+}
+
+/// ListCredentials.
+pub(in super::super) fn list_credentials(
+    message: pb::ListCredentialsRequest,
+) -> Result<ListInput, BrokerError> {
+    let mut check = Check::default();
+    let user = match message.user_id {
+        empty if empty.is_empty() => Some(None),
+        id => check.parsed("user_id", UserId::new(id)).map(Some),
+    };
+    let provider = match message.provider {
+        empty if empty.is_empty() => Some(None),
+        id => check.parsed("provider", ProviderId::new(id)).map(Some),
+    };
+    let covering_scopes = check.scopes("covering_scopes", message.covering_scopes);
+    let page_size = match message.page_size {
+        0 => Some(DEFAULT_PAGE_SIZE),
+        size if (1..=MAX_PAGE_SIZE).contains(&size) => u32::try_from(size).ok(),
+        _ => check.fail("page_size", format!("must be 0 to {MAX_PAGE_SIZE}")),
+    };
+    let page_token = check.text("page_token", message.page_token, MAX_PAGE_TOKEN_BYTES);
+    check.finish(|| {
+        Some(ListInput {
+            user: user?,
+            provider: provider?,
+            covering_scopes: covering_scopes?,
+            page_size: page_size?,
+            page_token: page_token?,
+        })
+    })
+}
+
+/// ImportCredential.
+pub(in super::super) fn import_credential(
+    message: pb::ImportCredentialRequest,
+) -> Result<ImportInput, BrokerError> {
+    let mut check = Check::default();
+    let key = service_key(&mut check, message.key);
+    let access_token = match check.token("access_token", message.access_token) {
+        Some(None) => check.fail("access_token", "must not be empty"),
+        Some(token) => token,
+        None => None,
+    };
+    let refresh_token = check.token("refresh_token", message.refresh_token);
+    let token_type = token_type(&mut check, message.token_type);
+    let expires_at = match message.expire_time {
+        None => Some(None),
+        Some(time) => match parse_timestamp(time) {
+            None => check.fail("expire_time", "must be a point in time between the years 1 and 9999"),
+            at => Some(at),
+        },
+    };
+    let scopes = check.scopes("scopes", message.scopes);
+    let account = message.account.unwrap_or_default();
+    let subject = check.text("account.subject", account.subject, MAX_TEXT_BYTES);
+    let label = check.text("account.label", account.label, MAX_TEXT_BYTES);
+    let extra = check.extra("extra", message.extra);
+    check.finish(|| {
+        Some(ImportInput {
+            key: key?,
+            access_token: access_token?,
+            refresh_token: refresh_token?,
+            token_type: token_type?,
+            expires_at: expires_at?,
+            scopes: scopes?,
+            account: ProviderAccount { subject: subject?, label: label? },
+            extra: extra?,
+            overwrite: message.overwrite,
+        })
+    })
+}
+
+fn service_key(check: &mut Check, key: Option<pb::CredentialKey>) -> Option<ServiceKey> {
+    let key = check.required("key", key)?;
+    let provider = check.parsed("key.provider", ProviderId::new(key.provider));
+    let user = check.parsed("key.user_id", UserId::new(key.user_id));
+    let service = check.parsed("key.service", ServiceId::new(key.service));
+    let account = check.account("key.account", key.account);
+    Some(ServiceKey { provider: provider?, user: user?, service: service?, account: account? })
+}
+
+fn services(check: &mut Check, values: Vec<String>) -> Option<BTreeSet<ServiceId>> {
+    if values.is_empty() || values.len() > MAX_SERVICES {
+        return check.fail("services", format!("must be 1 to {MAX_SERVICES} services"));
+    }
+    let count = values.len();
+    let parsed: Vec<_> = values
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, value)| check.parsed(format!("services[{index}]"), ServiceId::new(value)))
+        .collect();
+    (parsed.len() == count).then(|| parsed.into_iter().collect())
+}
+
+fn consent_options(check: &mut Check, field: &str, options: pb::ConsentOptions) -> Option<ConsentInput> {
+    let return_url = check.text(&format!("{field}.return_url"), options.return_url, MAX_RETURN_URL_BYTES);
+    let client_state =
+        check.text(&format!("{field}.client_state"), options.client_state, MAX_CLIENT_STATE_BYTES);
+    let login_hint = check.text(&format!("{field}.login_hint"), options.login_hint, MAX_LOGIN_HINT_BYTES);
+    Some(ConsentInput { return_url: return_url?, client_state: client_state?, login_hint: login_hint? })
+}
+
+fn min_ttl(check: &mut Check, value: Option<prost_types::Duration>) -> Option<Duration> {
+    let Some(value) = value else { return Some(Duration::ZERO) };
+    match parse_duration(value) {
+        Some(ttl) if ttl <= MAX_MIN_TTL => Some(ttl),
+        _ => check.fail("min_ttl", "must be 0 to 24 hours"),
+    }
+}
+
+fn token_type(check: &mut Check, value: String) -> Option<String> {
+    if value.is_empty() {
+        return Some("Bearer".to_owned());
+    }
+    if value.len() > MAX_TOKEN_TYPE_BYTES || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return check.fail(
+            "token_type",
+            format!("must be at most {MAX_TOKEN_TYPE_BYTES} bytes of printable ASCII without space"),
+        );
+    }
+    Some(value)
+}

@@ -1,0 +1,187 @@
+//! What happens to every call, whatever its method:
+//!
+//! 1. its request id is taken or made, and echoed;
+//! 2. the caller is authenticated, unless it asks for health;
+//! 3. the deadline is read and capped;
+//! 4. the method runs; a panic in it is this call's failure only, and at the deadline it is given up;
+//! 5. errors that the framework made get the broker's own reasons;
+//! 6. the call is logged and counted, also if the caller has hung up.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+use tracing::Instrument as _;
+
+use super::deadline::Deadline;
+use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds, code_name};
+use super::{auth, status};
+use crate::domain::access_policy::Caller;
+use crate::domain::ports::{CallerDirectory, Entropy};
+
+/// What the guard needs to know.
+pub(super) struct Guard {
+    callers: Arc<dyn CallerDirectory>,
+    request_ids: RequestIds,
+    max_deadline: Duration,
+    metrics: CallMetrics,
+}
+
+/// What the guard found out about a call, for the service.
+#[derive(Clone)]
+pub(super) struct Call {
+    /// Who calls.
+    pub(super) caller: Arc<Caller>,
+    /// Until when.
+    pub(super) deadline: Deadline,
+}
+
+impl Guard {
+    /// Looks keys up in `callers`; no call takes longer than `max_deadline`.
+    pub(super) fn new(
+        callers: Arc<dyn CallerDirectory>,
+        entropy: &dyn Entropy,
+        max_deadline: Duration,
+    ) -> Self {
+        Self { callers, request_ids: RequestIds::new(entropy), max_deadline, metrics: CallMetrics::new() }
+    }
+
+    /// Steps 2 and 3.
+    fn admit(&self, request: &Request, method: Method, now: Instant) -> Admission {
+        let caller = auth::caller(request.headers(), self.callers.as_ref());
+        let deadline = Deadline::from_headers(request.headers(), now, self.max_deadline);
+        let refusal = match (&caller, &deadline) {
+            (None, _) if !method.is_open() => Some(status::unauthenticated()),
+            (_, Err(_)) => Some(status::malformed_timeout()),
+            (_, Ok(_)) => None,
+        };
+        Admission { caller, deadline: deadline.ok(), refusal }
+    }
+}
+
+struct Admission {
+    caller: Option<Arc<Caller>>,
+    deadline: Option<Deadline>,
+    refusal: Option<Status>,
+}
+
+/// The middleware.
+pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = Method::of(request.uri().path());
+    let request_id = guard.request_ids.of(request.headers());
+    let Admission { caller, deadline, refusal } = guard.admit(&request, method, started);
+    let span = tracing::info_span!(
+        "call",
+        method = method.name(),
+        request_id = request_id.to_str().unwrap_or("-"),
+        caller = caller.as_ref().map_or("-", |c| c.id.as_str()),
+    );
+    let record = Record { guard: &guard, method, started, span: span.clone(), ended: false };
+    if let (Some(caller), Some(deadline)) = (caller, deadline) {
+        request.extensions_mut().insert(Call { caller, deadline });
+    }
+    let mut response = match (refusal, deadline) {
+        (Some(refusal), _) => refusal.into_http(),
+        (None, Some(deadline)) => answer(next.run(request).instrument(span), deadline).await,
+        (None, None) => status::malformed_timeout().into_http(),
+    };
+    if method.is_own() {
+        response = with_own_reason(response);
+    }
+    record.end(response.extensions().get::<Status>());
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    response
+}
+
+/// Step 4.
+async fn answer(method: impl Future<Output = Response>, deadline: Deadline) -> Response {
+    let guarded = AssertUnwindSafe(method).catch_unwind();
+    match tokio::time::timeout_at(deadline.instant(), guarded).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => {
+            // The payload stays out of the log: it may quote anything. The panic hook has named the line.
+            tracing::error!("a call panicked");
+            status::internal().into_http()
+        }
+        Err(_elapsed) => status::deadline_exceeded().into_http(),
+    }
+}
+
+/// Step 5. What the framework refuses (a body that is no message, one too large, an unknown method or compression) it
+/// answers by a code alone, and not always the caller's kind of code.
+fn with_own_reason(response: Response) -> Response {
+    let Some(made) = response.extensions().get::<Status>() else { return response };
+    if made.get_details_error_info().is_some() {
+        return response;
+    }
+    let mut own = match made.code() {
+        Code::Ok | Code::Cancelled => return response,
+        // Nothing of the broker's answers INTERNAL without a reason, so it is the decoder that speaks.
+        Code::Internal | Code::InvalidArgument => status::malformed_request(),
+        Code::OutOfRange | Code::ResourceExhausted => status::request_too_large(),
+        Code::Unimplemented => status::unimplemented(),
+        Code::DeadlineExceeded => status::deadline_exceeded(),
+        Code::Unauthenticated => status::unauthenticated(),
+        Code::Unknown
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unavailable
+        | Code::DataLoss => {
+            tracing::error!(code = code_name(made.code()), "an error without a reason");
+            status::internal()
+        }
+    };
+    // `grpc-accept-encoding` goes with an unknown compression.
+    *own.metadata_mut() = made.metadata().clone();
+    own.into_http()
+}
+
+/// Step 6.
+struct Record<'a> {
+    guard: &'a Guard,
+    method: Method,
+    started: Instant,
+    span: tracing::Span,
+    ended: bool,
+}
+
+impl Record<'_> {
+    fn end(mut self, status: Option<&Status>) {
+        self.ended = true;
+        let reason = status.and_then(StatusExt::get_details_error_info).map(|info| info.reason);
+        self.write(status.map_or(Code::Ok, Status::code), reason.as_deref().unwrap_or_default());
+    }
+
+    fn write(&self, code: Code, reason: &str) {
+        let took = self.started.elapsed();
+        self.guard.metrics.record(self.method, code, took);
+        let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let code = code_name(code);
+        let _entered = self.span.enter();
+        if self.method.is_open() {
+            // Probes come every few seconds.
+            tracing::debug!(code, reason, duration_us, "answered");
+        } else {
+            tracing::info!(code, reason, duration_us, "answered");
+        }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.write(Code::Cancelled, "CALLER_HUNG_UP");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What is known about a call without looking into it: its method, its id, and how it is counted.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+use metrics::{Counter, Histogram};
+use tonic::Code;
+
+use crate::domain::ports::Entropy;
+
+/// Calls, by method and code.
+pub(super) const REQUESTS_TOTAL: &str = "tokenbroker_grpc_requests_total";
+/// How long they took, by method and code.
+pub(super) const REQUEST_DURATION: &str = "tokenbroker_grpc_request_duration_seconds";
+
+/// The header that carries a request's id, in and out.
+pub(super) const REQUEST_ID: &str = "x-request-id";
+/// The longest id taken from a caller.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// The broker's own service.
+const SERVICE_PATH: &str = "/tokenbroker.v1.TokenBrokerService/";
+/// Open to everybody.
+const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
+
+const CODES: usize = 17;
+
+/// A method as logs and metrics name it. A path that a caller made up must not become a label: every new label is memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Method(usize);
+
+/// The methods, the broker's own by their names in the proto.
+const METHODS: [&str; 12] = [
+    "GetCredential",
+    "Refresh",
+    "Revoke",
+    "BeginOAuth",
+    "GetFlow",
+    "CancelFlow",
+    "ListCredentials",
+    "ImportCredential",
+    "ListProviders",
+    "Health",
+    "Reflection",
+    "unknown",
+];
+const BROKER_METHODS: usize = 9;
+const HEALTH: usize = 9;
+const REFLECTION: usize = 10;
+const UNKNOWN: usize = 11;
+
+impl Method {
+    /// From the path of the request.
+    pub(super) fn of(path: &str) -> Self {
+        if let Some(name) = path.strip_prefix(SERVICE_PATH) {
+            let index = METHODS[..BROKER_METHODS].iter().position(|method| *method == name);
+            return Self(index.unwrap_or(UNKNOWN));
+        }
+        match path {
+            _ if path.starts_with(HEALTH_PATH) => Self(HEALTH),
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => Self(REFLECTION),
+            _ => Self(UNKNOWN),
+        }
+    }
+
+    /// Its name.
+    pub(super) fn name(self) -> &'static str {
+        METHODS[self.0]
+    }
+
+    /// Whether it is health: the one thing that needs no key.
+    pub(super) fn is_open(self) -> bool {
+        self.0 == HEALTH
+    }
+
+    /// Whether it is one of the broker's own, whose errors all carry details.
+    pub(super) fn is_own(self) -> bool {
+        self.0 < BROKER_METHODS || self.0 == UNKNOWN
+    }
+}
+
+/// Counts calls. A handle is looked up by its labels once, at the first call that needs it.
+pub(super) struct CallMetrics([[OnceLock<(Counter, Histogram)>; CODES]; METHODS.len()]);
+
+impl CallMetrics {
+    /// Nothing looked up yet.
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new())))
+    }
+
+    /// Counts one call.
+    pub(super) fn record(&self, method: Method, code: Code, took: Duration) {
+        let Some(cell) = usize::try_from(i32::from(code)).ok().and_then(|c| self.0[method.0].get(c)) else {
+            return;
+        };
+        let (requests, duration) = cell.get_or_init(|| {
+            let labels = [("method", method.name()), ("code", code_name(code))];
+            (metrics::counter!(REQUESTS_TOTAL, &labels), metrics::histogram!(REQUEST_DURATION, &labels))
+        });
+        requests.increment(1);
+        duration.record(took.as_secs_f64());
+    }
+}
+
+/// The code as gRPC's documentation writes it.
+pub(super) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// Makes request ids: random per process, then counted. They are no secrets.
+pub(super) struct RequestIds {
+    process: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// With a process part that no other run has.
+    pub(super) fn new(entropy: &dyn Entropy) -> Self {
+        let mut process = [0; 8];
+        entropy.fill(&mut process);
+        Self { process: u64::from_be_bytes(process), next: AtomicU64::new(1) }
+    }
+
+    /// The caller's id if it is one that a log can hold, else a new one.
+    pub(super) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let given = headers.get(REQUEST_ID).filter(|id| {
+            (1..=MAX_REQUEST_ID_BYTES).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        });
+        given.cloned().unwrap_or_else(|| {
+            let id = format!("{:016x}-{}", self.process, self.next.fetch_add(1, Ordering::Relaxed));
+            HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+
+    impl Entropy for Fixed {
+        fn fill(&self, buffer: &mut [u8]) {
+            buffer.fill(7);
+        }
+    }
+
+    #[test]
+    fn every_method_of_the_proto_has_its_label() {
+        use prost::Message as _;
+        let files = prost_types::FileDescriptorSet::decode(crate::r#gen::FILE_DESCRIPTOR_SET).unwrap();
+        let service = files.file.iter().flat_map(|f| &f.service).next().unwrap();
+        let names: Vec<_> = service.method.iter().map(|m| m.name().to_owned()).collect();
+        assert_eq!(names, METHODS[..BROKER_METHODS]);
+        for name in names {
+            assert_eq!(Method::of(&format!("{SERVICE_PATH}{name}")).name(), name);
+        }
+    }
+
+    #[test]
+    fn made_up_paths_share_one_label_and_need_a_key() {
+        for path in
+            ["/", "", "/x", "/tokenbroker.v1.TokenBrokerService/Health", "/grpc.health.v1.HealthX/Check"]
+        {
+            let method = Method::of(path);
+            assert_eq!(method.name(), "unknown", "{path}");
+            assert!(!method.is_open());
+        }
+        assert!(Method::of("/grpc.health.v1.Health/Check").is_open());
+    }
+
+    #[test]
+    fn request_ids_are_echoed_or_made() {
+        let ids = RequestIds::new(&Fixed);
+        let with = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(value).unwrap());
+            ids.of(&headers)
+        };
+        assert_eq!(with(b"run-7/step-3"), "run-7/step-3");
+        let mut made = std::collections::BTreeSet::new();
+        for bad in [&b""[..], b"a b", b"\xff", &[b'a'; 129]] {
+            let id = with(bad);
+            assert_ne!(id.as_bytes(), bad);
+            assert!(made.insert(id.to_str().unwrap().to_owned()));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The RPCs. Each: parse, one use case, convert. The guard has authenticated the caller; what it may do, the use cases
+//! decide.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::convert::{answers, requests};
+use super::guard::Call;
+use super::status;
+use crate::application::Broker;
+use crate::r#gen::v1::token_broker_service_server::TokenBrokerService;
+use crate::r#gen::v1::{
+    BeginOAuthRequest, BeginOAuthResponse, CancelFlowRequest, CancelFlowResponse, GetCredentialRequest,
+    GetCredentialResponse, GetFlowRequest, GetFlowResponse, ImportCredentialRequest,
+    ImportCredentialResponse, ListCredentialsRequest, ListCredentialsResponse, ListProvidersRequest,
+    ListProvidersResponse, RefreshRequest, RefreshResponse, RevokeRequest, RevokeResponse,
+};
+
+/// `tokenbroker.v1.TokenBrokerService`.
+pub(super) struct BrokerService {
+    broker: Arc<Broker>,
+}
+
+impl BrokerService {
+    /// Over these use cases.
+    pub(super) fn new(broker: Arc<Broker>) -> Self {
+        Self { broker }
+    }
+}
+
+/// The caller and the message. Without a caller nothing is done, even if somebody takes the guard away.
+fn open<T>(request: Request<T>) -> Result<(Call, T), Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    let call = extensions.remove::<Call>().ok_or_else(status::unauthenticated)?;
+    Ok((call, message))
+}
+
+#[tonic::async_trait]
+impl TokenBrokerService for BrokerService {
+    async fn get_credential(
+        &self,
+        request: Request<GetCredentialRequest>,
+    ) -> Result<Response<GetCredentialResponse>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::get_credential(message, call.deadline.time_left())?;
+        let answer = self.broker.get_credential(&call.caller, input).await?;
+        Ok(Response::new(answers::get_credential(answer)))
+    }
+
+    async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::refresh(message, call.deadline.time_left())?;
+        let answer = self.broker.refresh(&call.caller, input).await?;
+        Ok(Response::new(answers::refresh(answer)))
+    }
+
+    async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
+        let (call, message) = open(request)?;
+        let key = requests::revoke(message)?;
+        let answer = self.broker.revoke(&call.caller, key).await?;
+        Ok(Response::new(answers::revoke(answer)))
+    }
+
+    async fn begin_o_auth(
+        &self,
+        request: Request<BeginOAuthRequest>,
+    ) -> Result<Response<BeginOAuthResponse>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::begin_oauth(message)?;
+        let flow = self.broker.begin_oauth(&call.caller, input).await?;
+        Ok(Response::new(answers::begin_oauth(flow)))
+    }
+
+    async fn get_flow(&self, request: Request<GetFlowRequest>) -> Result<Response<GetFlowResponse>, Status> {
+        let (call, message) = open(request)?;
+        let id = requests::flow_id(&message.flow_id)?;
+        let flow = self.broker.get_flow(&call.caller, id).await?;
+        Ok(Response::new(GetFlowResponse { flow: Some(answers::flow(flow)) }))
+    }
+
+    async fn cancel_flow(
+        &self,
+        request: Request<CancelFlowRequest>,
+    ) -> Result<Response<CancelFlowResponse>, Status> {
+        let (call, message) = open(request)?;
+        let id = requests::flow_id(&message.flow_id)?;
+        let flow = self.broker.cancel_flow(&call.caller, id).await?;
+        Ok(Response::new(CancelFlowResponse { flow: Some(answers::flow(flow)) }))
+    }
+
+    async fn list_credentials(
+        &self,
+        request: Request<ListCredentialsRequest>,
+    ) -> Result<Response<ListCredentialsResponse>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::list_credentials(message)?;
+        let answer = self.broker.list_credentials(&call.caller, input).await?;
+        Ok(Response::new(answers::list_credentials(answer)))
+    }
+
+    async fn import_credential(
+        &self,
+        request: Request<ImportCredentialRequest>,
+    ) -> Result<Response<ImportCredentialResponse>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::import_credential(message)?;
+        let credential = self.broker.import_credential(&call.caller, input).await?;
+        Ok(Response::new(ImportCredentialResponse {
+            credential: Some(answers::credential_summary(credential)),
+        }))
+    }
+
+    async fn list_providers(
+        &self,
+        request: Request<ListProvidersRequest>,
+    ) -> Result<Response<ListProvidersResponse>, Status> {
+        let (call, ListProvidersRequest {}) = open(request)?;
+        let providers = self.broker.list_providers(&call.caller)?;
+        Ok(Response::new(answers::list_providers(&providers)))
+    }
+}

@@ -1,0 +1,264 @@
+//! Errors to statuses: the one map. Each status carries `google.rpc.ErrorInfo` with a stable reason; texts are fixed, so
+//! that nothing of a provider or of the database can reach a caller. `docs/API.md` lists them all.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::application::error::{BrokerError, NotFound, Precondition, Unavailable, Violation};
+
+/// `ErrorInfo.domain` of every error.
+pub const DOMAIN: &str = "tokenbroker";
+
+/// Where waiting helps, the least that is asked for: `0s` would read as "at once".
+const LEAST_RETRY: Duration = Duration::from_millis(100);
+
+impl From<BrokerError> for Status {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::InvalidArgument(violations) => invalid_argument(violations),
+            BrokerError::PermissionDenied => status(
+                Code::PermissionDenied,
+                "PERMISSION_DENIED",
+                "the caller may not do this: its rights are in the broker's configuration",
+                None,
+            ),
+            BrokerError::NotFound(what) => not_found(what),
+            BrokerError::FailedPrecondition(what) => failed_precondition(what),
+            BrokerError::ResourceExhausted { retry_after } => status(
+                Code::ResourceExhausted,
+                "LIMIT_REACHED",
+                "too many consents of this user at this provider are pending",
+                Some(retry_after),
+            ),
+            BrokerError::Unavailable { what, retry_after } => unavailable(what, retry_after),
+            BrokerError::DataLoss => status(
+                Code::DataLoss,
+                "STORED_DATA_DAMAGED",
+                "stored data is damaged or was encrypted with another key; the operator's log has the details",
+                None,
+            ),
+            BrokerError::Internal => internal(),
+        }
+    }
+}
+
+fn not_found(what: NotFound) -> Status {
+    let (reason, text) = match what {
+        NotFound::Provider => ("PROVIDER_NOT_FOUND", "no such provider: ListProviders names those there are"),
+        NotFound::Service => {
+            ("SERVICE_NOT_FOUND", "no such service at this provider: ListProviders names those there are")
+        }
+        NotFound::Flow => ("FLOW_NOT_FOUND", "no such flow: it never was, or ended long ago"),
+    };
+    status(Code::NotFound, reason, text, None)
+}
+
+fn failed_precondition(what: Precondition) -> Status {
+    let (reason, text) = match what {
+        Precondition::CredentialExists => (
+            "CREDENTIAL_EXISTS",
+            "a credential of this key is in order: set `overwrite` to replace it, or revoke it first",
+        ),
+        Precondition::FlowEnded => {
+            ("FLOW_ENDED", "the flow is not pending any more: GetFlow tells how it ended")
+        }
+    };
+    status(Code::FailedPrecondition, reason, text, None)
+}
+
+fn unavailable(what: Unavailable, retry_after: Duration) -> Status {
+    let (reason, text) = match what {
+        Unavailable::Storage => ("STORAGE_UNAVAILABLE", "the broker's database does not answer"),
+        Unavailable::Provider => {
+            ("PROVIDER_UNAVAILABLE", "the provider does not answer, and no valid token is left")
+        }
+        Unavailable::ProviderRateLimited => {
+            ("PROVIDER_RATE_LIMITED", "the provider limits the rate, and no valid token is left")
+        }
+        Unavailable::ClientRejected => (
+            "CLIENT_REJECTED",
+            "the provider refuses the broker's client, and no valid token is left: the operator has to act",
+        ),
+        Unavailable::RefreshInProgress => {
+            ("REFRESH_IN_PROGRESS", "the token is being refreshed, which takes longer than the caller waits")
+        }
+        Unavailable::OutcomeUnknown => (
+            "OUTCOME_UNKNOWN",
+            "the answer to a refresh was lost, and no valid token is left: the broker will find out",
+        ),
+        Unavailable::ShuttingDown => ("SHUTTING_DOWN", "the broker is shutting down"),
+    };
+    status(Code::Unavailable, reason, text, Some(retry_after))
+}
+
+/// Every violation at once.
+fn invalid_argument(violations: Vec<Violation>) -> Status {
+    let mut details = ErrorDetails::with_error_info("INVALID_ARGUMENT", DOMAIN, []);
+    details.set_bad_request(
+        violations.into_iter().map(|v| FieldViolation::new(v.field, v.description)).collect::<Vec<_>>(),
+    );
+    Status::with_error_details(
+        Code::InvalidArgument,
+        "the request is not valid: see the field violations in the details",
+        details,
+    )
+}
+
+/// One answer for every way of not being known.
+pub(super) fn unauthenticated() -> Status {
+    status(
+        Code::Unauthenticated,
+        "UNAUTHENTICATED",
+        "send one valid API key as metadata `authorization: Bearer tb_...`",
+        None,
+    )
+}
+
+/// The broker's own fault.
+pub(super) fn internal() -> Status {
+    status(Code::Internal, "INTERNAL", "internal error: the broker's log has the details", None)
+}
+
+/// The call was not answered in the caller's or the broker's time.
+pub(super) fn deadline_exceeded() -> Status {
+    status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", "the call took longer than its deadline", None)
+}
+
+/// The `grpc-timeout` header can't be read.
+pub(super) fn malformed_timeout() -> Status {
+    status(
+        Code::InvalidArgument,
+        "MALFORMED_TIMEOUT",
+        "the grpc-timeout header must be one to eight digits and one of H, M, S, m, u, n",
+        None,
+    )
+}
+
+/// The request never became a message.
+pub(super) fn malformed_request() -> Status {
+    status(
+        Code::InvalidArgument,
+        "MALFORMED_REQUEST",
+        "the request is not one message of the type that the method takes",
+        None,
+    )
+}
+
+/// The message is larger than the operator allows.
+pub(super) fn request_too_large() -> Status {
+    status(Code::ResourceExhausted, "REQUEST_TOO_LARGE", "the request message is too large", None)
+}
+
+/// There is no such method, or no such compression.
+pub(super) fn unimplemented() -> Status {
+    status(
+        Code::Unimplemented,
+        "UNIMPLEMENTED",
+        "the broker has no such method, or does not know the compression: gzip and zstd are on offer",
+        None,
+    )
+}
+
+fn status(code: Code, reason: &str, text: &str, retry_after: Option<Duration>) -> Status {
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+    if let Some(delay) = retry_after {
+        details.set_retry_info(Some(delay.max(LEAST_RETRY)));
+    }
+    Status::with_error_details(code, text, details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRY: Duration = Duration::from_millis(1_500);
+
+    fn all() -> Vec<(BrokerError, Code, &'static str, Option<Duration>)> {
+        let unavailable = |what| BrokerError::Unavailable { what, retry_after: RETRY };
+        vec![
+            (BrokerError::PermissionDenied, Code::PermissionDenied, "PERMISSION_DENIED", None),
+            (BrokerError::NotFound(NotFound::Provider), Code::NotFound, "PROVIDER_NOT_FOUND", None),
+            (BrokerError::NotFound(NotFound::Service), Code::NotFound, "SERVICE_NOT_FOUND", None),
+            (BrokerError::NotFound(NotFound::Flow), Code::NotFound, "FLOW_NOT_FOUND", None),
+            (
+                BrokerError::FailedPrecondition(Precondition::CredentialExists),
+                Code::FailedPrecondition,
+                "CREDENTIAL_EXISTS",
+                None,
+            ),
+            (
+                BrokerError::FailedPrecondition(Precondition::FlowEnded),
+                Code::FailedPrecondition,
+                "FLOW_ENDED",
+                None,
+            ),
+            (
+                BrokerError::ResourceExhausted { retry_after: RETRY },
+                Code::ResourceExhausted,
+                "LIMIT_REACHED",
+                Some(RETRY),
+            ),
+            (unavailable(Unavailable::Storage), Code::Unavailable, "STORAGE_UNAVAILABLE", Some(RETRY)),
+            (unavailable(Unavailable::Provider), Code::Unavailable, "PROVIDER_UNAVAILABLE", Some(RETRY)),
+            (
+                unavailable(Unavailable::ProviderRateLimited),
+                Code::Unavailable,
+                "PROVIDER_RATE_LIMITED",
+                Some(RETRY),
+            ),
+            (unavailable(Unavailable::ClientRejected), Code::Unavailable, "CLIENT_REJECTED", Some(RETRY)),
+            (
+                unavailable(Unavailable::RefreshInProgress),
+                Code::Unavailable,
+                "REFRESH_IN_PROGRESS",
+                Some(RETRY),
+            ),
+            (unavailable(Unavailable::OutcomeUnknown), Code::Unavailable, "OUTCOME_UNKNOWN", Some(RETRY)),
+            (unavailable(Unavailable::ShuttingDown), Code::Unavailable, "SHUTTING_DOWN", Some(RETRY)),
+            (BrokerError::DataLoss, Code::DataLoss, "STORED_DATA_DAMAGED", None),
+            (BrokerError::Internal, Code::Internal, "INTERNAL", None),
+        ]
+    }
+
+    #[test]
+    fn each_error_has_its_code_reason_and_delay() {
+        for (error, code, reason, retry) in all() {
+            let status = Status::from(error);
+            let info = status.get_details_error_info().unwrap();
+            assert_eq!((status.code(), info.reason.as_str()), (code, reason));
+            assert_eq!(info.domain, DOMAIN);
+            assert_eq!(status.get_details_retry_info().and_then(|r| r.retry_delay), retry, "{reason}");
+            assert!(!status.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn reasons_are_distinct() {
+        let reasons: std::collections::BTreeSet<_> = all().into_iter().map(|row| row.2).collect();
+        assert_eq!(reasons.len(), all().len());
+    }
+
+    #[test]
+    fn bad_arguments_carry_every_violation() {
+        let status = Status::from(BrokerError::InvalidArgument(vec![
+            Violation::new("key.user_id", "must not be empty"),
+            Violation::new("scopes[3]", "a scope must not be empty"),
+        ]));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.get_details_error_info().unwrap().reason, "INVALID_ARGUMENT");
+        let bad = status.get_details_bad_request().unwrap();
+        let fields: Vec<_> = bad.field_violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["key.user_id", "scopes[3]"]);
+        assert_eq!(bad.field_violations[0].description, "must not be empty");
+    }
+
+    #[test]
+    fn a_delay_of_nothing_is_not_sent() {
+        let error =
+            BrokerError::Unavailable { what: Unavailable::RefreshInProgress, retry_after: Duration::ZERO };
+        let retry = Status::from(error).get_details_retry_info().unwrap();
+        assert_eq!(retry.retry_delay, Some(LEAST_RETRY));
+    }
+}
