@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::domain::key::{ClaimOwner, ProviderId};
+use super::keyed_lock::KeyedLock;
+use super::single_flight::Flights;
+use super::sweep::Housekeeping;
+use crate::domain::key::{ClaimOwner, CredentialKey, ProviderId};
 use crate::domain::ports::{
     Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxStore, ProviderDirectory,
 };
@@ -55,13 +58,34 @@ pub struct Broker {
     pub(super) owner: ClaimOwner,
     /// Work that outlives the call that began it: refreshes, exchanges, revocations. Shutdown waits for it.
     pub(super) tasks: TaskTracker,
+    /// The refreshes under way.
+    pub(super) flights: Flights,
+    /// Of callers that begin a consent for one key at the same time, all get the first one's link.
+    pub(super) begin_turns: KeyedLock<CredentialKey>,
+    /// When the sweeper last did what it does rarely.
+    pub(super) housekeeping: Housekeeping,
 }
 
 impl Broker {
     /// Puts it together. `tasks` is what shutdown waits for.
     #[must_use]
     pub fn new(ports: Ports, settings: Settings, owner: ClaimOwner, tasks: TaskTracker) -> Arc<Self> {
-        Arc::new(Self { ports, settings, owner, tasks })
+        Arc::new(Self {
+            ports,
+            settings,
+            owner,
+            tasks,
+            flights: Flights::default(),
+            begin_turns: KeyedLock::default(),
+            housekeeping: Housekeeping::default(),
+        })
+    }
+
+    /// Fresh random bytes.
+    pub(super) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.ports.entropy.fill(&mut bytes);
+        bytes
     }
 
     /// The redirect URI of a provider (RFC 9700 section 4.4: a distinct one each).

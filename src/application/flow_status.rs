@@ -1,20 +1,57 @@
 //! GetFlow and CancelFlow.
+
 use super::Broker;
-use super::error::BrokerError;
+use super::error::{BrokerError, NotFound, Precondition};
 use super::types::FlowView;
-use crate::domain::access_policy::Caller;
+use crate::domain::access_policy::{Action, Caller};
+use crate::domain::flow::{Flow, FlowStatus};
 use crate::domain::key::FlowId;
 
 impl Broker {
     /// How a flow stands.
     pub async fn get_flow(&self, caller: &Caller, id: FlowId) -> Result<FlowView, BrokerError> {
-        let _ = (caller, id);
-        todo!()
+        let flow = self.permitted_flow(caller, Action::GetFlow, id).await?;
+        Ok(self.view_flow(flow))
     }
 
-    /// Cancels a pending flow.
+    /// Cancels a pending flow. Cancelling a cancelled one changes nothing.
     pub async fn cancel_flow(&self, caller: &Caller, id: FlowId) -> Result<FlowView, BrokerError> {
-        let _ = (caller, id);
-        todo!()
+        self.permitted_flow(caller, Action::CancelFlow, id).await?;
+        let now = self.ports.clock.now();
+        let flow = self.ports.flows.cancel_flow(&caller.tenant, id, now).await?;
+        let view = self.view_flow(flow.ok_or(BrokerError::NotFound(NotFound::Flow))?);
+        if view.status == FlowStatus::Cancelled {
+            Ok(view)
+        } else {
+            Err(BrokerError::FailedPrecondition(Precondition::FlowEnded))
+        }
+    }
+
+    /// The flow, if it is for a user and a provider of the caller's. Somebody else's is as unknown as one that never was.
+    async fn permitted_flow(&self, caller: &Caller, action: Action, id: FlowId) -> Result<Flow, BrokerError> {
+        if !caller.may(action) {
+            return Err(BrokerError::PermissionDenied);
+        }
+        self.ports
+            .flows
+            .load_flow(&caller.tenant, id)
+            .await?
+            .filter(|flow| caller.may_use(&flow.key.provider) && caller.may_act_for(&flow.key.user))
+            .ok_or(BrokerError::NotFound(NotFound::Flow))
+    }
+
+    fn view_flow(&self, flow: Flow) -> FlowView {
+        let status = flow.status_at(self.ports.clock.now());
+        FlowView {
+            id: flow.id,
+            status,
+            key: flow.key,
+            services: flow.services,
+            scopes: flow.scopes,
+            options: flow.options,
+            created_at: flow.created_at,
+            expires_at: flow.expires_at,
+            ended_at: flow.ended_at,
+        }
     }
 }

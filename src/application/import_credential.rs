@@ -1,8 +1,16 @@
-//! ImportCredential.
+//! ImportCredential: stores tokens obtained elsewhere.
+
+use std::time::Duration;
+
 use super::Broker;
-use super::error::BrokerError;
+use super::error::{BrokerError, Precondition, Violation};
+use super::list_credentials::view;
+use super::sealing::{PlainTokens, Profile};
 use super::types::{CredentialView, ImportInput};
-use crate::domain::access_policy::Caller;
+use crate::domain::access_policy::{Action, Caller};
+use crate::domain::key::{CredentialId, GrantId};
+use crate::domain::ports::{GrantCondition, NewGrant, StoredGrant};
+use crate::domain::token_set::AccessLife;
 
 impl Broker {
     /// Stores tokens obtained elsewhere.
@@ -11,7 +19,67 @@ impl Broker {
         caller: &Caller,
         input: ImportInput,
     ) -> Result<CredentialView, BrokerError> {
-        let _ = (caller, input);
-        todo!()
+        let target = self.target(caller, Action::ImportCredential, input.key)?;
+        let now = self.ports.clock.now();
+        if input.refresh_token.is_none() && input.expires_at.is_some_and(|end| end <= now) {
+            return Err(BrokerError::InvalidArgument(vec![Violation::new(
+                "expire_time",
+                "An access token that has expired is of no use without a refresh token.",
+            )]));
+        }
+        let life = match input.expires_at {
+            Some(end) if end <= now => AccessLife { obtained_at: end, expires_at: Some(end) },
+            Some(end) => {
+                // Through the lifetime, so that an end beyond all reason is cut like a provider's.
+                let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
+                AccessLife::starting(now, Some(left))
+            }
+            None => AccessLife::starting(now, target.provider.response.default_lifetime),
+        };
+        let scopes_assumed = input.scopes.is_empty();
+        let scopes = if scopes_assumed { target.service_scopes.clone() } else { input.scopes };
+        let grant_id = GrantId::from_random(self.random());
+        let tokens = self
+            .seal_grant(
+                &target.key,
+                grant_id,
+                PlainTokens {
+                    access_token: &input.access_token,
+                    refresh_token: input.refresh_token.as_ref(),
+                    token_type: input.token_type,
+                    life,
+                    scopes,
+                    scopes_assumed,
+                    profile: Profile::new(input.account, input.extra),
+                },
+            )
+            .await?;
+        let condition =
+            if input.overwrite { GrantCondition::Overwrite } else { GrantCondition::NotConnected };
+        let grant = NewGrant {
+            id_if_new: CredentialId::from_random(self.random()),
+            key: target.key,
+            grant_id,
+            tokens,
+            condition,
+            now,
+        };
+        match self.ports.credentials.store_grant(grant).await? {
+            StoredGrant::Stored(row) => self.view_opened(&row).await,
+            StoredGrant::ConditionFailed => {
+                Err(BrokerError::FailedPrecondition(Precondition::CredentialExists))
+            }
+        }
+    }
+
+    /// The row as lists show it, with its account.
+    pub(super) async fn view_opened(
+        &self,
+        row: &crate::domain::credential::Credential,
+    ) -> Result<CredentialView, BrokerError> {
+        let provider = self.ports.providers.provider(&row.key.tenant, &row.key.provider);
+        let tokens = row.tokens().ok_or(BrokerError::Internal)?;
+        let (account, _) = self.open_profile(row, tokens).await?.account();
+        view(row, provider.as_deref(), account).ok_or(BrokerError::Internal)
     }
 }

@@ -1,8 +1,21 @@
-//! ListCredentials.
+//! ListCredentials: what is stored, without tokens.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
 use super::Broker;
-use super::error::BrokerError;
-use super::types::{ListAnswer, ListInput};
-use crate::domain::access_policy::Caller;
+use super::error::{BrokerError, Violation};
+use super::types::{CredentialView, ListAnswer, ListInput, ViewStatus};
+use crate::domain::access_policy::{Action, Caller, ProviderRule};
+use crate::domain::credential::{Credential, CredentialState};
+use crate::domain::key::{
+    Account, CredentialKey, GrantName, ProviderId, TenantId, UserId, append_length_prefixed,
+};
+use crate::domain::ports::ListQuery;
+use crate::domain::provider::Provider;
+use crate::domain::token_set::ProviderAccount;
 
 impl Broker {
     /// A page of credentials without tokens.
@@ -11,7 +24,135 @@ impl Broker {
         caller: &Caller,
         input: ListInput,
     ) -> Result<ListAnswer, BrokerError> {
-        let _ = (caller, input);
-        todo!()
+        let permitted = caller.may(Action::ListCredentials)
+            && input.provider.as_ref().is_none_or(|provider| caller.may_use(provider))
+            && input.user.as_ref().is_none_or(|user| caller.may_act_for(user));
+        if !permitted {
+            return Err(BrokerError::PermissionDenied);
+        }
+        if input.user.is_none() && !caller.may_act_for_all() {
+            return Err(BrokerError::InvalidArgument(vec![Violation::new(
+                "user_id",
+                "This caller may not act for every user: name the user.",
+            )]));
+        }
+        if let Some(provider) = &input.provider {
+            self.provider(caller, provider)?;
+        }
+        let filter = filter_digest(&input);
+        let after = match &input.page_token {
+            None => None,
+            Some(token) => Some(PageToken::parse(token, &filter, &caller.tenant).ok_or_else(|| {
+                BrokerError::InvalidArgument(vec![Violation::new(
+                    "page_token",
+                    "The page token must be the `next_page_token` of an answer to the same request.",
+                )])
+            })?),
+        };
+        let providers = match (&input.provider, &caller.providers) {
+            (Some(provider), _) => Some([provider.clone()].into()),
+            (None, ProviderRule::Any) => None,
+            (None, ProviderRule::Only(providers)) => Some(providers.clone()),
+        };
+        let query = ListQuery {
+            tenant: caller.tenant.clone(),
+            user: input.user,
+            providers,
+            covering: input.covering_scopes,
+            after,
+            // One more tells whether there is a next page.
+            limit: input.page_size.saturating_add(1),
+        };
+        let mut rows = self.ports.credentials.list(query).await?;
+        let full = rows.len() > input.page_size as usize;
+        rows.truncate(input.page_size as usize);
+        let next_page_token =
+            rows.last().filter(|_| full).map(|last| PageToken::new(&last.key, filter).encode());
+        let mut credentials = Vec::with_capacity(rows.len());
+        for row in &rows {
+            credentials.push(self.view_opened(row).await?);
+        }
+        Ok(ListAnswer { credentials, next_page_token })
     }
+}
+
+/// The row without its tokens; `None` if it is revoked. Without a provider definition its services are unknown.
+pub(super) fn view(
+    row: &Credential,
+    provider: Option<&Provider>,
+    account: ProviderAccount,
+) -> Option<CredentialView> {
+    let (tokens, status) = match &row.state {
+        CredentialState::Active { tokens, .. } => (tokens, ViewStatus::Active),
+        CredentialState::Refreshing { tokens, .. } => (tokens, ViewStatus::Refreshing),
+        CredentialState::NeedsReauth { tokens, reason } => (tokens, ViewStatus::NeedsReauth(*reason)),
+        CredentialState::Revoked => return None,
+    };
+    let services =
+        provider.map(|provider| provider.covered_services(&row.key.grant, &tokens.scopes).cloned().collect());
+    Some(CredentialView {
+        key: row.key.clone(),
+        services: services.unwrap_or_default(),
+        status,
+        scopes: tokens.scopes.clone(),
+        scopes_assumed: tokens.scopes_assumed,
+        generation: row.generation,
+        account,
+        expires_at: tokens.access_life.expires_at,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+        refreshable: tokens.refresh.is_some(),
+    })
+}
+
+/// Where the last page ended. Not a secret and no authority: the tenant and the rights are the caller's, each time.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageToken {
+    filter: String,
+    provider: String,
+    user: String,
+    grant: String,
+    account: String,
+}
+
+impl PageToken {
+    fn new(last: &CredentialKey, filter: String) -> Self {
+        Self {
+            filter,
+            provider: last.provider.to_string(),
+            user: last.user.to_string(),
+            grant: last.grant.to_string(),
+            account: last.account.to_string(),
+        }
+    }
+
+    fn encode(&self) -> String {
+        // Five texts always have a JSON form.
+        BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn parse(text: &str, filter: &str, tenant: &TenantId) -> Option<CredentialKey> {
+        let json = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        let token: Self = serde_json::from_slice(&json).ok()?;
+        if token.filter != filter {
+            return None;
+        }
+        Some(CredentialKey {
+            tenant: tenant.clone(),
+            provider: ProviderId::new(token.provider).ok()?,
+            user: UserId::new(token.user).ok()?,
+            grant: GrantName::new(token.grant).ok()?,
+            account: Account::new(token.account).ok()?,
+        })
+    }
+}
+
+/// Tells requests with other filters apart, so that a page token is not used with the wrong one.
+fn filter_digest(input: &ListInput) -> String {
+    let mut bytes = Vec::new();
+    append_length_prefixed(&mut bytes, input.user.as_ref().map_or("", UserId::as_str).as_bytes());
+    append_length_prefixed(&mut bytes, input.provider.as_ref().map_or("", ProviderId::as_str).as_bytes());
+    append_length_prefixed(&mut bytes, input.covering_scopes.join(" ").as_bytes());
+    hex::encode(&Sha256::digest(&bytes)[..8])
 }

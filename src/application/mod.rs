@@ -1,4 +1,4 @@
-//! The use cases: one file each, each one public method of [`Broker`].
+//! The use cases: one file each, each one public method of [`Broker`]. The refresh algorithm is `refresh.rs`.
 
 pub mod error;
 pub mod types;
@@ -9,10 +9,18 @@ mod complete_oauth;
 mod flow_status;
 mod get_credential;
 mod import_credential;
+mod keyed_lock;
 mod list_credentials;
 mod list_providers;
+mod metrics;
+mod orphan;
 mod refresh;
+mod return_url;
 mod revoke;
+mod sealing;
+mod single_flight;
 mod sweep;
+mod target;
+mod token_answer;
 
 pub use broker::{Broker, Ports, Settings};

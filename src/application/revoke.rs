@@ -1,10 +1,34 @@
-//! Revoke.
-use std::sync::Arc;
+//! Revoke: gone here at once, the provider is told.
 
-use super::Broker;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
 use super::error::BrokerError;
-use super::types::{RevokeAnswer, ServiceKey};
-use crate::domain::access_policy::Caller;
+use super::refresh::later;
+use super::target::services_of_grant;
+use super::types::{ProviderRevocation, RevokeAnswer, ServiceKey};
+use super::{Broker, metrics};
+use crate::domain::access_policy::{Action, Caller};
+use crate::domain::key::OutboxId;
+use crate::domain::ports::{CipherError, Field, PendingRevocation, ProviderFailure, RevocationOutcome};
+use crate::domain::refresh_policy::back_off_delay;
+use crate::domain::secret::SecretString;
+
+/// How long the caller waits for the provider's word.
+const WAIT: Duration = Duration::from_secs(5);
+/// A taken revocation is nobody else's for this long: longer than a provider call may take.
+const LEASE: Duration = Duration::from_secs(90);
+/// After this the broker gives up.
+const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
+
+/// How one attempt ended.
+enum Attempt {
+    Finished(RevocationOutcome),
+    Later,
+}
 
 impl Broker {
     /// Gone here at once; the provider is told.
@@ -13,7 +37,130 @@ impl Broker {
         caller: &Caller,
         key: ServiceKey,
     ) -> Result<RevokeAnswer, BrokerError> {
-        let _ = (caller, key);
-        todo!()
+        let target = self.target(caller, Action::Revoke, key)?;
+        let supported = target.provider.supports_revocation();
+        let outbox = supported.then(|| OutboxId::from_random(self.random()));
+        let now = self.ports.clock.now();
+        let row = self.ports.credentials.revoke_with_outbox(&target.key, outbox, now).await?;
+        // From here on it is gone, whatever becomes of this call.
+        let provider = match outbox {
+            _ if !row.deleted => None,
+            None => Some(ProviderRevocation::NotSupported),
+            Some(id) => Some(self.tell_provider(id).await),
+        };
+        let services = if row.deleted {
+            services_of_grant(&target.provider, &target.key.grant)
+        } else {
+            BTreeSet::new()
+        };
+        Ok(RevokeAnswer { deleted: row.deleted, provider, services, cancelled_flows: row.cancelled_flows })
+    }
+
+    /// The first attempt, in a task of its own: a caller that hangs up does not stop it.
+    async fn tell_provider(self: &Arc<Self>, id: OutboxId) -> ProviderRevocation {
+        let broker = Arc::clone(self);
+        let attempt = self.tasks.spawn(async move { broker.attempt_revocation(id).await });
+        match tokio::time::timeout(WAIT, attempt).await {
+            Ok(Ok(Some(RevocationOutcome::Revoked))) => ProviderRevocation::Revoked,
+            Ok(Ok(Some(RevocationOutcome::Failed))) => ProviderRevocation::Failed,
+            Ok(Ok(Some(RevocationOutcome::NotSupported))) => ProviderRevocation::NotSupported,
+            Ok(Ok(None) | Err(_)) | Err(_) => ProviderRevocation::Pending,
+        }
+    }
+
+    /// One attempt at an outbox row that is due. `None`: it is not over.
+    pub(super) async fn attempt_revocation(&self, id: OutboxId) -> Option<RevocationOutcome> {
+        let now = self.ports.clock.now();
+        let taken = match self.ports.outbox.take_revocation(id, now, later(now, LEASE)).await {
+            Ok(taken) => taken?,
+            Err(error) => {
+                tracing::error!(%error, "a revocation could not be taken from the outbox");
+                return None;
+            }
+        };
+        let attempt = self.try_revocation(&taken).await;
+        let now = self.ports.clock.now();
+        let attempt = match attempt {
+            Attempt::Later if now.duration_since(taken.created_at) > GIVE_UP_AFTER => {
+                tracing::error!(provider = %taken.key.provider, "a revocation is given up after three days");
+                Attempt::Finished(RevocationOutcome::Failed)
+            }
+            attempt => attempt,
+        };
+        self.record_attempt(&taken, attempt, now).await
+    }
+
+    async fn try_revocation(&self, taken: &PendingRevocation) -> Attempt {
+        let provider = self.ports.providers.provider(&taken.key.tenant, &taken.key.provider);
+        let Some(provider) = provider else {
+            tracing::warn!(provider = %taken.key.provider, "a revocation waits for a provider that is not configured");
+            return Attempt::Later;
+        };
+        let (access, refresh) = match self.open_pending(taken).await {
+            Ok(tokens) => tokens,
+            Err(CipherError::DoesNotOpen) => {
+                tracing::error!(provider = %provider.id, "a token to revoke does not open");
+                return Attempt::Finished(RevocationOutcome::Failed);
+            }
+            Err(error @ (CipherError::UnknownKey | CipherError::Store(_))) => {
+                tracing::error!(provider = %provider.id, %error, "a token to revoke can't be opened now");
+                return Attempt::Later;
+            }
+        };
+        let result = self.ports.oauth.revoke(&provider, &access, refresh.as_ref()).await;
+        let (attempt, outcome) = match result {
+            Ok(RevocationOutcome::Revoked) | Err(ProviderFailure::InvalidGrant) => {
+                (Attempt::Finished(RevocationOutcome::Revoked), "revoked")
+            }
+            Ok(RevocationOutcome::NotSupported) => {
+                (Attempt::Finished(RevocationOutcome::NotSupported), "not_supported")
+            }
+            Ok(RevocationOutcome::Failed) | Err(ProviderFailure::Refused) => {
+                (Attempt::Finished(RevocationOutcome::Failed), "refused")
+            }
+            // The operator may mend the client's secret.
+            Err(ProviderFailure::ClientRejected) => (Attempt::Later, "client_rejected"),
+            Err(ProviderFailure::NotSent | ProviderFailure::Ambiguous) => (Attempt::Later, "unavailable"),
+            Err(ProviderFailure::RateLimited { .. }) => (Attempt::Later, "rate_limited"),
+        };
+        metrics::revocation(&provider.id, outcome);
+        tracing::info!(provider = %provider.id, attempt = taken.attempts, outcome, "revocation presented");
+        attempt
+    }
+
+    async fn open_pending(
+        &self,
+        taken: &PendingRevocation,
+    ) -> Result<(SecretString, Option<SecretString>), CipherError> {
+        let (key, grant) = (&taken.key, taken.grant_id);
+        let access = self.open_text(key, grant, Field::AccessToken, &taken.access_sealed).await?;
+        let refresh = match &taken.refresh_sealed {
+            Some(sealed) => Some(self.open_text(key, grant, Field::RefreshToken, sealed).await?),
+            None => None,
+        };
+        Ok((access, refresh))
+    }
+
+    async fn record_attempt(
+        &self,
+        taken: &PendingRevocation,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Option<RevocationOutcome> {
+        let (recorded, outcome) = match attempt {
+            Attempt::Finished(outcome) => {
+                (self.ports.outbox.finish_revocation(taken.id, outcome, now).await, Some(outcome))
+            }
+            Attempt::Later => {
+                let [random] = self.random::<1>();
+                let next = later(now, back_off_delay(taken.attempts, random));
+                (self.ports.outbox.postpone_revocation(taken.id, next).await, None)
+            }
+        };
+        if let Err(error) = recorded {
+            // Its lease runs out and it is tried again: telling a provider twice is harmless.
+            tracing::error!(%error, "the outcome of a revocation could not be recorded");
+        }
+        outcome
     }
 }

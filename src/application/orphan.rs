@@ -1,0 +1,73 @@
+//! Tokens that the broker obtained and can't keep are revoked: a grant that nobody can use must not live on at the
+//! provider.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::error::BrokerError;
+use super::metrics;
+use crate::domain::key::{CredentialKey, GrantId, OutboxId};
+use crate::domain::ports::{Field, PendingRevocation};
+use crate::domain::provider::Provider;
+use crate::domain::secret::SecretString;
+
+impl Broker {
+    /// Revokes tokens that no row holds. Durable if the database answers; else the provider is told at once, once.
+    pub(super) async fn revoke_orphan(
+        self: &Arc<Self>,
+        provider: &Provider,
+        key: &CredentialKey,
+        grant: GrantId,
+        access_token: &SecretString,
+        refresh_token: Option<&SecretString>,
+    ) {
+        if !provider.supports_revocation() {
+            tracing::warn!(provider = %provider.id, "tokens that can't be kept can't be revoked at this provider either");
+            return;
+        }
+        match self.enqueue_orphan(key, grant, access_token, refresh_token).await {
+            Ok(id) => {
+                self.attempt_revocation(id).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "a revocation could not be stored; telling the provider directly");
+                let result = self.ports.oauth.revoke(provider, access_token, refresh_token).await;
+                metrics::revocation(
+                    &provider.id,
+                    if result.is_ok() { "orphan_revoked" } else { "orphan_lost" },
+                );
+                if let Err(failure) = result {
+                    tracing::error!(provider = %provider.id, %failure, "a grant that nobody can use lives on");
+                }
+            }
+        }
+    }
+
+    async fn enqueue_orphan(
+        &self,
+        key: &CredentialKey,
+        grant: GrantId,
+        access_token: &SecretString,
+        refresh_token: Option<&SecretString>,
+    ) -> Result<OutboxId, BrokerError> {
+        let refresh_sealed = match refresh_token {
+            Some(token) => Some(self.seal_text(key, grant, Field::RefreshToken, token).await?),
+            None => None,
+        };
+        let access_sealed = self.seal_text(key, grant, Field::AccessToken, access_token).await?;
+        let now = self.ports.clock.now();
+        let id = OutboxId::from_random(self.random());
+        let revocation = PendingRevocation {
+            id,
+            key: key.clone(),
+            grant_id: grant,
+            access_sealed,
+            refresh_sealed,
+            attempts: 0,
+            created_at: now,
+            next_attempt_at: now,
+        };
+        self.ports.outbox.enqueue_revocation(revocation).await?;
+        Ok(id)
+    }
+}

@@ -1,0 +1,80 @@
+//! Permission first, existence second: what a caller's key names, if the caller may know.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Broker;
+use super::error::{BrokerError, NotFound};
+use super::types::ServiceKey;
+use crate::domain::access_policy::{Action, Caller};
+use crate::domain::key::{CredentialKey, GrantName, ProviderId, ServiceId, UserId};
+use crate::domain::provider::{Provider, Service};
+use crate::domain::refresh_policy::RefreshPolicy;
+use crate::domain::scope::ScopeSet;
+
+/// A permitted key, resolved.
+pub(super) struct Target {
+    pub(super) provider: Arc<Provider>,
+    pub(super) key: CredentialKey,
+    /// As the caller asked for it.
+    pub(super) asked: ServiceKey,
+    /// What the service itself needs.
+    pub(super) service_scopes: ScopeSet,
+}
+
+/// Whether the caller may do this at the provider for the user. The answer does not depend on what exists.
+pub(super) fn permit(
+    caller: &Caller,
+    action: Action,
+    provider: &ProviderId,
+    user: &UserId,
+) -> Result<(), BrokerError> {
+    if caller.may(action) && caller.may_use(provider) && caller.may_act_for(user) {
+        Ok(())
+    } else {
+        Err(BrokerError::PermissionDenied)
+    }
+}
+
+impl Broker {
+    /// The target of a call that names a service.
+    pub(super) fn target(
+        &self,
+        caller: &Caller,
+        action: Action,
+        asked: ServiceKey,
+    ) -> Result<Target, BrokerError> {
+        permit(caller, action, &asked.provider, &asked.user)?;
+        let provider = self.provider(caller, &asked.provider)?;
+        let service = service(&provider, &asked.service)?;
+        let service_scopes = service.scopes.clone();
+        let key = CredentialKey {
+            tenant: caller.tenant.clone(),
+            provider: asked.provider.clone(),
+            user: asked.user.clone(),
+            grant: service.grant.clone(),
+            account: asked.account.clone(),
+        };
+        Ok(Target { provider, key, asked, service_scopes })
+    }
+
+    /// A provider of the caller's tenant.
+    pub(super) fn provider(&self, caller: &Caller, id: &ProviderId) -> Result<Arc<Provider>, BrokerError> {
+        self.ports.providers.provider(&caller.tenant, id).ok_or(BrokerError::NotFound(NotFound::Provider))
+    }
+
+    /// The times that the refresh decision needs.
+    pub(super) fn refresh_policy(&self, provider: &Provider) -> RefreshPolicy {
+        RefreshPolicy { margin: provider.refresh.expiry_margin, refresh_ahead: self.settings.refresh_ahead }
+    }
+}
+
+/// A service of a provider.
+pub(super) fn service<'a>(provider: &'a Provider, id: &ServiceId) -> Result<&'a Service, BrokerError> {
+    provider.services.get(id).ok_or(BrokerError::NotFound(NotFound::Service))
+}
+
+/// All services of a grant.
+pub(super) fn services_of_grant(provider: &Provider, grant: &GrantName) -> BTreeSet<ServiceId> {
+    provider.services.iter().filter(|(_, s)| s.grant == *grant).map(|(id, _)| id.clone()).collect()
+}
