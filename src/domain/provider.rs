@@ -39,6 +39,7 @@ pub struct Provider {
 
 /// Where the endpoints come from.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there are few, and they live as long as the process")]
 pub enum EndpointSource {
     /// Written down.
     Literal(super::flow::RecordedEndpoints),
