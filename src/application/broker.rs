@@ -88,6 +88,12 @@ impl Broker {
         bytes
     }
 
+    /// Where browsers reach the public listener.
+    #[must_use]
+    pub fn public_base_url(&self) -> &Url {
+        &self.settings.public_base_url
+    }
+
     /// The redirect URI of a provider (RFC 9700 section 4.4: a distinct one each).
     pub(super) fn redirect_uri(&self, provider: &ProviderId) -> Url {
         let mut url = self.settings.public_base_url.clone();
