@@ -1,0 +1,266 @@
+//! The pages: what happened, and what to do next. Templates escape every value; a provider's own words are never among
+//! them.
+
+use askama::Template;
+use http::StatusCode;
+use url::Url;
+
+use crate::application::types::CallbackOutcome;
+
+/// The one style sheet, inside the page. The policy header names it by its hash.
+pub(super) const STYLE: &str = include_str!("templates/page.css");
+
+/// A page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Page {
+    /// Connected.
+    Connected {
+        /// For people.
+        provider: String,
+        /// For people.
+        services: Vec<String>,
+        /// Who consented.
+        account: Option<String>,
+        /// Where to go on.
+        back: Option<Back>,
+    },
+    /// The user said no.
+    Denied {
+        /// For people.
+        provider: String,
+        /// Where to go on.
+        back: Option<Back>,
+    },
+    /// It went wrong at the provider or here.
+    Failed {
+        /// For people.
+        provider: String,
+        /// Where to go on.
+        back: Option<Back>,
+    },
+    /// The link was too old.
+    Expired,
+    /// The link was used before.
+    AlreadyUsed,
+    /// Not a link of this broker.
+    Invalid,
+    /// The database can't be asked.
+    TryAgain,
+    /// The broker's own fault.
+    Broken,
+    /// There is nothing at this address.
+    NotFound,
+    /// The address is only for reading.
+    MethodNotAllowed,
+}
+
+/// Where a page links to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Back {
+    url: Url,
+    host: String,
+}
+
+impl Back {
+    /// Only what a browser opens as a web page: the allow-list has seen to that, and this is the last door.
+    fn new(url: Option<Url>) -> Option<Self> {
+        let url = url.filter(|url| matches!(url.scheme(), "https" | "http"))?;
+        let host = url.host_str()?.to_owned();
+        Some(Self { url, host })
+    }
+}
+
+impl From<CallbackOutcome> for Page {
+    fn from(outcome: CallbackOutcome) -> Self {
+        match outcome {
+            CallbackOutcome::Connected { provider_name, service_names, account_label, return_url } => {
+                Self::Connected {
+                    provider: provider_name,
+                    services: service_names,
+                    account: account_label.filter(|label| !label.is_empty()),
+                    back: Back::new(return_url),
+                }
+            }
+            CallbackOutcome::Denied { provider_name, return_url } => {
+                Self::Denied { provider: provider_name, back: Back::new(return_url) }
+            }
+            CallbackOutcome::Failed { provider_name, return_url } => {
+                Self::Failed { provider: provider_name, back: Back::new(return_url) }
+            }
+            CallbackOutcome::Expired => Self::Expired,
+            CallbackOutcome::AlreadyUsed => Self::AlreadyUsed,
+            CallbackOutcome::Invalid => Self::Invalid,
+            CallbackOutcome::TryAgain => Self::TryAgain,
+        }
+    }
+}
+
+/// The colour and the sign of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Good,
+    Neutral,
+    Bad,
+}
+
+impl Mood {
+    fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Neutral => "neutral",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+/// What the template is filled with.
+#[derive(Template)]
+#[template(path = "page.html", config = "src/transport/http/askama.toml")]
+struct View<'a> {
+    name: &'static str,
+    mood: Mood,
+    title: String,
+    lead: &'a str,
+    advice: &'a str,
+    account: Option<&'a str>,
+    services: &'a [String],
+    back: Option<&'a Back>,
+    reload: bool,
+    style: &'static str,
+}
+
+impl Page {
+    /// What it is called in logs, metrics and the page's `data-page`.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Connected { .. } => "connected",
+            Self::Denied { .. } => "denied",
+            Self::Failed { .. } => "failed",
+            Self::Expired => "expired",
+            Self::AlreadyUsed => "already-used",
+            Self::Invalid => "invalid",
+            Self::TryAgain => "try-again",
+            Self::Broken => "broken",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+        }
+    }
+
+    /// The HTTP status. Not 502 or 504, which proxies like to replace by pages of their own.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            // That the user said no is an outcome like any other, and the request was carried out.
+            Self::Connected { .. } | Self::Denied { .. } => StatusCode::OK,
+            Self::Failed { .. } | Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Expired | Self::AlreadyUsed => StatusCode::GONE,
+            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::TryAgain => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        }
+    }
+
+    /// The HTML.
+    pub(super) fn render(&self) -> Result<String, askama::Error> {
+        self.view().render()
+    }
+
+    fn view(&self) -> View<'_> {
+        let (mood, title, lead, advice) = self.words();
+        let (account, services, back) = match self {
+            Self::Connected { services, account, back, .. } => {
+                (account.as_deref(), services.as_slice(), back.as_ref())
+            }
+            Self::Denied { back, .. } | Self::Failed { back, .. } => (None, [].as_slice(), back.as_ref()),
+            Self::Expired
+            | Self::AlreadyUsed
+            | Self::Invalid
+            | Self::TryAgain
+            | Self::Broken
+            | Self::NotFound
+            | Self::MethodNotAllowed => (None, [].as_slice(), None),
+        };
+        View {
+            name: self.name(),
+            mood,
+            title,
+            lead,
+            advice,
+            account,
+            services,
+            back,
+            reload: *self == Self::TryAgain,
+            style: STYLE,
+        }
+    }
+
+    /// Mood, heading, what happened, what to do next.
+    fn words(&self) -> (Mood, String, &'static str, &'static str) {
+        match self {
+            Self::Connected { provider, .. } => (
+                Mood::Good,
+                format!("{provider} is connected"),
+                "All done. You can close this page and carry on where you left off.",
+                "Changed your mind? You can withdraw this access at any time in the settings of your account there.",
+            ),
+            Self::Denied { provider, .. } => (
+                Mood::Neutral,
+                format!("{provider} was not connected"),
+                "You chose not to give access, so nothing was stored.",
+                "If that was a mistake, go back to where you came from and start again.",
+            ),
+            Self::Failed { provider, .. } => (
+                Mood::Bad,
+                format!("{provider} could not be connected"),
+                "Something went wrong on the way back to us. No access was kept.",
+                "Please go back and start again. If it keeps failing, tell whoever sent you here.",
+            ),
+            Self::Expired => (
+                Mood::Neutral,
+                "This link has expired".to_owned(),
+                "To keep your account safe, a link like this works only for a short while.",
+                "Go back to where you got it and ask for a new one.",
+            ),
+            Self::AlreadyUsed => (
+                Mood::Neutral,
+                "This link was already used".to_owned(),
+                "To keep your account safe, a link like this works only once.",
+                "If your account is connected, there is nothing left to do. If not, go back and ask for a new link.",
+            ),
+            Self::Invalid => (
+                Mood::Bad,
+                "This link is not valid".to_owned(),
+                "It may be incomplete, or it was not made for this address. Nothing was changed.",
+                "Go back to where you got it and ask for a new one. If someone you don\u{2019}t know sent it to you, simply \
+                 close this page.",
+            ),
+            Self::TryAgain => (
+                Mood::Neutral,
+                "One moment, please".to_owned(),
+                "We can\u{2019}t finish this right now. Your link has not been used up.",
+                "Wait a few seconds, then try again.",
+            ),
+            Self::Broken => (
+                Mood::Bad,
+                "Something went wrong".to_owned(),
+                "The mistake is ours, not yours.",
+                "Please go back and start again. If it keeps failing, tell whoever sent you here.",
+            ),
+            Self::NotFound => (
+                Mood::Neutral,
+                "There is no page here".to_owned(),
+                "The address may be mistyped or incomplete.",
+                "Check the link that brought you here.",
+            ),
+            Self::MethodNotAllowed => (
+                Mood::Neutral,
+                "This address can only be opened".to_owned(),
+                "It takes no other kind of request. Nothing was changed.",
+                "Open the link that you were given in your browser.",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
