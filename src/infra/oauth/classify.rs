@@ -40,7 +40,7 @@ pub(super) fn token_answer(
     // A success that can't be read may have rotated the refresh token.
     let document = document.ok_or(ProviderFailure::Ambiguous)?;
     let flag = success_flag(&provider.response, &document);
-    if flag != Flag::Failure
+    if flag == Flag::Success
         && let Some(response) = token_response(provider, &document)
     {
         // An access token counts as success even beside an error: an exchange that succeeded is never thrown away.
@@ -49,7 +49,7 @@ pub(super) fn token_answer(
     match (error_code(&provider.response, &document), flag) {
         (Some(code), _) => Err(by_code(&code, answer, now)),
         (None, Flag::Failure) => Err(ProviderFailure::Refused),
-        (None, Flag::Success) => Err(ProviderFailure::Ambiguous),
+        (None, Flag::Success | Flag::Unclear) => Err(ProviderFailure::Ambiguous),
     }
 }
 
@@ -101,15 +101,18 @@ pub(super) fn by_code(code: &str, answer: &Answer, now: Timestamp) -> ProviderFa
 pub(super) enum Flag {
     /// It does, or this provider has no flag.
     Success,
-    /// It does not.
+    /// It says that it is none.
     Failure,
+    /// The flag is missing, or no truth value.
+    Unclear,
 }
 
 /// The provider's own flag, such as Slack's `ok`.
 pub(super) fn success_flag(rules: &ResponseRules, document: &Value) -> Flag {
     match rules.success_flag.as_ref().map(|pointer| document.pointer(pointer)) {
         None | Some(Some(Value::Bool(true))) => Flag::Success,
-        Some(_) => Flag::Failure,
+        Some(Some(Value::Bool(false))) => Flag::Failure,
+        Some(_) => Flag::Unclear,
     }
 }
 

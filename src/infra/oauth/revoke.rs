@@ -4,6 +4,7 @@
 
 use http::{Method, StatusCode};
 use jiff::Timestamp;
+use serde_json::Value;
 use url::Url;
 
 use super::classify::{Flag, by_code, by_status, error_code, retry_after, success_flag};
@@ -146,14 +147,12 @@ pub(super) fn answer(
         None => {}
     }
     if answer.status.is_success() {
-        return match (&document, &rules.success_flag) {
-            _ if answer.body.is_none() => Err(ProviderFailure::Ambiguous),
-            (None, Some(_)) => Err(ProviderFailure::Ambiguous),
-            (Some(document), _) if success_flag(rules, document) == Flag::Failure => {
-                Err(ProviderFailure::Refused)
-            }
-            // RFC 7009 section 2.2: the body means nothing.
-            (Some(_) | None, _) => Ok(RevocationOutcome::Revoked),
+        // RFC 7009 section 2.2: the body means nothing, except where the provider has a flag in it.
+        let flag = success_flag(rules, document.as_ref().unwrap_or(&Value::Null));
+        return match flag {
+            Flag::Success if answer.body.is_some() => Ok(RevocationOutcome::Revoked),
+            Flag::Success | Flag::Unclear => Err(ProviderFailure::Ambiguous),
+            Flag::Failure => Err(ProviderFailure::Refused),
         };
     }
     match (answer.status, by_bearer) {
