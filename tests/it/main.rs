@@ -12,4 +12,5 @@ mod dependencies;
 mod oauth_client;
 mod oidc_provider;
 mod proto_sync;
+mod provider_loader;
 mod support;
