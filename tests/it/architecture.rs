@@ -31,7 +31,8 @@ const EVERYTHING: &[&str] = &["app", "cli", "demo", "lifecycle", "main", "testin
 const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("aes_gcm", &["infra::crypto"]),
     ("askama", &["transport::http"]),
-    ("axum", &["transport::http"]),
+    // tonic serves by an axum router, and takes axum's middleware.
+    ("axum", &["transport"]),
     ("clap", &["cli"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("oauth2", &["infra::oauth"]),
