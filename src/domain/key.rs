@@ -185,6 +185,12 @@ macro_rules! random_id {
                 Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
             }
 
+            /// From its 16 bytes, as stored.
+            #[must_use]
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(uuid::Uuid::from_bytes(bytes))
+            }
+
             /// From its text; `None` if that is not a UUID in its usual form.
             #[must_use]
             pub fn parse(text: &str) -> Option<Self> {
