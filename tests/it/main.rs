@@ -7,10 +7,8 @@
     reason = "in a test a panic is the report; the lint allows it in #[test] functions, not in their helpers"
 )]
 
-mod architecture;
-mod dependencies;
+mod contract;
 mod oauth_client;
 mod oidc_provider;
 mod proto_sync;
-mod provider_loader;
 mod support;

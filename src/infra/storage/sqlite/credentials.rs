@@ -1,0 +1,172 @@
+//! The `CredentialStore` port: reads and claims here, the rest in `lineage.rs`, `grants.rs` and `listing.rs`.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::codec::{array, micros, reauth_reason_text, refresh_failure_text};
+use super::credential_row::{CredentialRow, credential_columns};
+use super::{Query, SqliteStore};
+use crate::domain::credential::{BackOff, Credential, Epoch, Fingerprint, ReauthReason};
+use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId};
+use crate::domain::ports::{
+    ClaimRequest, CredentialStore, LineageWrite, ListQuery, NewGrant, Persisted, RevokedRow, StoreError,
+    StoredGrant,
+};
+
+const BY_KEY: &str = concat!(
+    "SELECT ",
+    credential_columns!(),
+    " FROM credentials
+    WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5"
+);
+
+const BY_ID: &str = concat!("SELECT ", credential_columns!(), " FROM credentials WHERE id = ?1");
+
+const CLAIM_FOR_REFRESH: &str = "
+    UPDATE credentials SET
+        status = 'refreshing', epoch = epoch + 1, claim_owner = ?5, claim_deadline = ?6, settle_at = ?7,
+        not_before = NULL, last_error = NULL, updated_at = ?8
+    WHERE id = ?1 AND status = 'active' AND rt_fingerprint = ?2 AND generation = ?3 AND epoch = ?4
+    RETURNING epoch";
+
+const CLAIM_FOR_SETTLE: &str = "
+    UPDATE credentials SET
+        epoch = epoch + 1, claim_owner = ?5, claim_deadline = ?6, settle_at = ?7, updated_at = ?8
+    WHERE id = ?1 AND status = 'refreshing' AND rt_fingerprint = ?2 AND generation = ?3 AND epoch = ?4
+        AND settle_at <= ?8
+    RETURNING epoch";
+
+const RELEASE_CLAIM: &str = "
+    UPDATE credentials SET
+        status = 'active', claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
+        not_before = ?3, failures = ?4, last_error = ?5, updated_at = ?6
+    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2";
+
+const MARK_NEEDS_REAUTH: &str = "
+    UPDATE credentials SET
+        status = 'needs_reauth', claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
+        failures = 0, reauth_reason = ?4, updated_at = ?5
+    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2 AND rt_fingerprint = ?3";
+
+const DUE_FOR_SETTLE: &str = "
+    SELECT id FROM credentials
+    WHERE status = 'refreshing' AND settle_at <= ?1
+    ORDER BY settle_at
+    LIMIT ?2";
+
+const SETTLE_DEAD_OWNERS_EARLY: &str = "
+    UPDATE credentials SET settle_at = claim_deadline
+    WHERE status = 'refreshing' AND claim_owner <> ?1 AND settle_at > claim_deadline";
+
+/// A statement whose first five parameters are the key's.
+pub(super) fn with_key<'q>(sql: &'static str, key: &'q CredentialKey) -> Query<'q> {
+    sqlx::query(sql)
+        .bind(key.tenant.as_str())
+        .bind(key.provider.as_str())
+        .bind(key.user.as_str())
+        .bind(key.grant.as_str())
+        .bind(key.account.as_str())
+}
+
+impl SqliteStore {
+    pub(super) async fn credential(&self, query: Query<'_>) -> Result<Option<Credential>, StoreError> {
+        self.read_one::<CredentialRow>(query).await?.map(TryInto::try_into).transpose()
+    }
+
+    async fn claim(&self, sql: &'static str, request: ClaimRequest) -> Result<Option<Epoch>, StoreError> {
+        let query = sqlx::query(sql)
+            .bind(&request.id.as_bytes()[..])
+            .bind(&request.fingerprint.0[..])
+            .bind(request.generation)
+            .bind(request.epoch)
+            .bind(&request.claim.owner.as_bytes()[..])
+            .bind(micros(request.claim.deadline))
+            .bind(micros(request.claim.settle_at))
+            .bind(micros(request.now));
+        Ok(self.write_one::<(Epoch,)>(query).await?.map(|(epoch,)| epoch))
+    }
+}
+
+#[async_trait]
+impl CredentialStore for SqliteStore {
+    async fn load(&self, key: &CredentialKey) -> Result<Option<Credential>, StoreError> {
+        self.credential(with_key(BY_KEY, key)).await
+    }
+
+    async fn load_by_id(&self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
+        self.credential(sqlx::query(BY_ID).bind(&id.as_bytes()[..])).await
+    }
+
+    async fn claim_for_refresh(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError> {
+        self.claim(CLAIM_FOR_REFRESH, request).await
+    }
+
+    async fn claim_for_settle(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError> {
+        self.claim(CLAIM_FOR_SETTLE, request).await
+    }
+
+    async fn persist_lineage(&self, write: LineageWrite) -> Result<Persisted, StoreError> {
+        self.persist(write).await
+    }
+
+    async fn release_claim(
+        &self,
+        id: CredentialId,
+        epoch: Epoch,
+        back_off: BackOff,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let query = sqlx::query(RELEASE_CLAIM)
+            .bind(&id.as_bytes()[..])
+            .bind(epoch)
+            .bind(micros(back_off.not_before))
+            .bind(back_off.failures)
+            .bind(refresh_failure_text(back_off.last))
+            .bind(micros(now));
+        Ok(self.write(query).await? == 1)
+    }
+
+    async fn mark_needs_reauth(
+        &self,
+        id: CredentialId,
+        epoch: Epoch,
+        fingerprint: Fingerprint,
+        reason: ReauthReason,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let query = sqlx::query(MARK_NEEDS_REAUTH)
+            .bind(&id.as_bytes()[..])
+            .bind(epoch)
+            .bind(&fingerprint.0[..])
+            .bind(reauth_reason_text(reason))
+            .bind(micros(now));
+        Ok(self.write(query).await? == 1)
+    }
+
+    async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
+        self.store_new_grant(grant).await
+    }
+
+    async fn revoke_with_outbox(
+        &self,
+        key: &CredentialKey,
+        outbox: Option<OutboxId>,
+        now: Timestamp,
+    ) -> Result<RevokedRow, StoreError> {
+        self.revoke(key, outbox, now).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError> {
+        self.page(query).await
+    }
+
+    async fn due_for_settle(&self, now: Timestamp, limit: u32) -> Result<Vec<CredentialId>, StoreError> {
+        let query = sqlx::query(DUE_FOR_SETTLE).bind(micros(now)).bind(limit);
+        let rows: Vec<(Vec<u8>,)> = self.read_all(query).await?;
+        rows.iter().map(|(id,)| array(id).map(CredentialId::from_bytes)).collect()
+    }
+
+    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError> {
+        self.write(sqlx::query(SETTLE_DEAD_OWNERS_EARLY).bind(&alive.as_bytes()[..])).await
+    }
+}

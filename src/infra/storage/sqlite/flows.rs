@@ -1,0 +1,183 @@
+//! The `FlowStore` port.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::codec::{flow_status, flow_status_texts, json_list, json_scopes, micros, time};
+use super::error::store_error;
+use super::flow_row::{FlowRow, flow_columns};
+use super::{Query, SqliteStore};
+use crate::domain::flow::{Flow, FlowStatus, StateHash};
+use crate::domain::key::{CredentialKey, FlowId, ProviderId, ServiceId, TenantId};
+use crate::domain::ports::{Consumed, FlowStore, StoreError};
+
+const INSERT: &str = concat!(
+    "INSERT INTO flows (",
+    flow_columns!(),
+    ")
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22
+    WHERE ?23 > (
+        SELECT count(*) FROM flows
+        WHERE tenant = ?2 AND provider = ?3 AND user_id = ?4 AND status = 'pending' AND expires_at > ?20
+    )"
+);
+
+const BY_ID: &str = concat!("SELECT ", flow_columns!(), " FROM flows WHERE id = ?1 AND tenant = ?2");
+
+const LATEST: &str = concat!(
+    "SELECT ",
+    flow_columns!(),
+    " FROM flows
+    WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
+    ORDER BY created_at DESC, rowid DESC
+    LIMIT 1"
+);
+
+const CONSUME: &str = concat!(
+    "UPDATE flows SET status = 'exchanging', exchange_began_at = ?3
+    WHERE state_hash = ?1 AND provider = ?2 AND status = 'pending' AND expires_at > ?3
+    RETURNING ",
+    flow_columns!()
+);
+
+const STATUS: &str = "SELECT status, failure, expires_at FROM flows WHERE state_hash = ?1 AND provider = ?2";
+
+const END: &str = "
+    UPDATE flows SET status = ?2, failure = ?3, ended_at = ?4
+    WHERE id = ?1 AND status = 'exchanging'";
+
+/// A flow past its end has expired already, and says so.
+const CANCEL: &str = concat!(
+    "UPDATE flows SET
+        status = CASE WHEN expires_at <= ?3 THEN 'expired' ELSE 'cancelled' END,
+        ended_at = min(expires_at, ?3)
+    WHERE id = ?1 AND tenant = ?2 AND status = 'pending'
+    RETURNING ",
+    flow_columns!()
+);
+
+const DELETE_ENDED: &str = "DELETE FROM flows WHERE ended_at < ?1";
+const EXPIRE: &str = "
+    UPDATE flows SET status = 'expired', ended_at = expires_at
+    WHERE status = 'pending' AND expires_at <= ?1";
+const INTERRUPT: &str = "
+    UPDATE flows SET status = 'failed', failure = 'interrupted', ended_at = ?2
+    WHERE status = 'exchanging' AND exchange_began_at < ?1";
+
+fn insert(flow: &Flow, max_pending: u32) -> Result<Query<'_>, StoreError> {
+    let (status, failure) = flow_status_texts(flow.status);
+    let endpoints =
+        serde_json::to_string(&flow.endpoints).map_err(|e| StoreError::Unavailable(Box::new(e)))?;
+    Ok(sqlx::query(INSERT)
+        .bind(&flow.id.as_bytes()[..])
+        .bind(flow.key.tenant.as_str())
+        .bind(flow.key.provider.as_str())
+        .bind(flow.key.user.as_str())
+        .bind(flow.key.grant.as_str())
+        .bind(flow.key.account.as_str())
+        .bind(flow.caller.as_str())
+        .bind(json_list(flow.services.iter().map(ServiceId::as_str)))
+        .bind(json_scopes(&flow.scopes))
+        .bind(&flow.grant_id.as_bytes()[..])
+        .bind(&flow.state_hash.0[..])
+        .bind(&flow.secrets_sealed.0)
+        .bind(endpoints)
+        .bind(flow.redirect_uri.as_str())
+        .bind(flow.options.return_url.as_ref().map(url::Url::as_str))
+        .bind(flow.options.client_state.as_deref())
+        .bind(flow.options.login_hint.as_deref())
+        .bind(status)
+        .bind(failure)
+        .bind(micros(flow.created_at))
+        .bind(micros(flow.expires_at))
+        .bind(flow.ended_at.map(micros))
+        .bind(max_pending))
+}
+
+fn by_id<'q>(tenant: &'q TenantId, id: &'q FlowId) -> Query<'q> {
+    sqlx::query(BY_ID).bind(&id.as_bytes()[..]).bind(tenant.as_str())
+}
+
+#[async_trait]
+impl FlowStore for SqliteStore {
+    async fn insert_flow(&self, flow: &Flow, max_pending: u32) -> Result<bool, StoreError> {
+        Ok(self.write(insert(flow, max_pending)?).await? == 1)
+    }
+
+    async fn load_flow(&self, tenant: &TenantId, id: FlowId) -> Result<Option<Flow>, StoreError> {
+        let row: Option<FlowRow> = self.read_one(by_id(tenant, &id)).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn latest_flow(&self, key: &CredentialKey) -> Result<Option<Flow>, StoreError> {
+        let query = sqlx::query(LATEST)
+            .bind(key.tenant.as_str())
+            .bind(key.provider.as_str())
+            .bind(key.user.as_str())
+            .bind(key.grant.as_str())
+            .bind(key.account.as_str());
+        let row: Option<FlowRow> = self.read_one(query).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn consume_flow(
+        &self,
+        state: StateHash,
+        provider: &ProviderId,
+        now: Timestamp,
+    ) -> Result<Consumed, StoreError> {
+        let query = sqlx::query(CONSUME).bind(&state.0[..]).bind(provider.as_str()).bind(micros(now));
+        if let Some(row) = self.write_one::<FlowRow>(query).await? {
+            return Ok(Consumed::Won(Box::new(row.try_into()?)));
+        }
+        let query = sqlx::query(STATUS).bind(&state.0[..]).bind(provider.as_str());
+        let Some((status, failure, expires_at)) =
+            self.read_one::<(String, Option<String>, i64)>(query).await?
+        else {
+            return Ok(Consumed::Unknown);
+        };
+        Ok(Consumed::Spent(match flow_status(&status, failure.as_deref())? {
+            FlowStatus::Pending if time(expires_at)? <= now => FlowStatus::Expired,
+            status => status,
+        }))
+    }
+
+    async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError> {
+        let (status, failure) = flow_status_texts(status);
+        let query = sqlx::query(END).bind(&id.as_bytes()[..]).bind(status).bind(failure).bind(micros(now));
+        Ok(self.write(query).await? == 1)
+    }
+
+    async fn cancel_flow(
+        &self,
+        tenant: &TenantId,
+        id: FlowId,
+        now: Timestamp,
+    ) -> Result<Option<Flow>, StoreError> {
+        let query = sqlx::query(CANCEL).bind(&id.as_bytes()[..]).bind(tenant.as_str()).bind(micros(now));
+        if let Some(row) = self.write_one::<FlowRow>(query).await? {
+            return row.try_into().map(Some);
+        }
+        self.load_flow(tenant, id).await
+    }
+
+    async fn sweep_flows(
+        &self,
+        now: Timestamp,
+        interrupted_before: Timestamp,
+        delete_before: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut changed = 0;
+        for query in [
+            // First, so that what has just been marked is there to be read until the next sweep.
+            sqlx::query(DELETE_ENDED).bind(micros(delete_before)),
+            sqlx::query(EXPIRE).bind(micros(now)),
+            sqlx::query(INTERRUPT).bind(micros(interrupted_before)).bind(micros(now)),
+        ] {
+            changed += query.execute(&mut *transaction).await.map_err(store_error)?.rows_affected();
+        }
+        transaction.commit().await.map_err(store_error)?;
+        Ok(changed)
+    }
+}

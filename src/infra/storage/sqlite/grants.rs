@@ -1,0 +1,162 @@
+//! The beginning and the end of a grant: each is one transaction over the row, its flows and the outbox.
+
+use jiff::Timestamp;
+use sqlx::{FromRow as _, Sqlite, Transaction};
+
+use super::SqliteStore;
+use super::codec::{json_scopes, micros};
+use super::credential_row::{CredentialRow, credential_columns};
+use super::credentials::with_key;
+use super::error::store_error;
+use crate::domain::key::{CredentialKey, OutboxId};
+use crate::domain::ports::{GrantCondition, NewGrant, RevokedRow, StoreError, StoredGrant};
+
+const COMPLETE_FLOW: &str = "
+    UPDATE flows SET status = 'completed', ended_at = ?2
+    WHERE id = ?1 AND status = 'exchanging'";
+
+const CONNECTED: &str = "
+    SELECT EXISTS (
+        SELECT 1 FROM credentials
+        WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
+            AND status IN ('active', 'refreshing')
+    )";
+
+const STORE: &str = concat!(
+    "INSERT INTO credentials (
+        tenant, provider, user_id, grant_name, account, id, created_at, updated_at, grant_id, generation, epoch, status,
+        access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes, scopes_assumed,
+        rt_sealed, rt_fingerprint, rt_parent_fingerprint, rt_epoch
+    )
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, 1, 1, 'active', ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+    ON CONFLICT (tenant, provider, user_id, grant_name, account) DO UPDATE SET
+        updated_at = excluded.updated_at, grant_id = excluded.grant_id,
+        generation = generation + 1, epoch = epoch + 1, status = excluded.status,
+        access_sealed = excluded.access_sealed, access_obtained_at = excluded.access_obtained_at,
+        access_expires_at = excluded.access_expires_at, token_type = excluded.token_type,
+        profile_sealed = excluded.profile_sealed, scopes = excluded.scopes, scopes_assumed = excluded.scopes_assumed,
+        rt_sealed = excluded.rt_sealed, rt_fingerprint = excluded.rt_fingerprint,
+        rt_parent_fingerprint = excluded.rt_parent_fingerprint, rt_epoch = excluded.rt_epoch,
+        claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
+        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL
+    RETURNING ",
+    credential_columns!()
+);
+
+const MOVE_TO_OUTBOX: &str = "
+    INSERT INTO revocations (
+        id, tenant, provider, user_id, grant_name, account, grant_id,
+        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at
+    )
+    SELECT ?6, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, rt_sealed, 0, ?7, ?7
+    FROM credentials
+    WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
+        AND status <> 'revoked'";
+
+const REVOKE: &str = "
+    UPDATE credentials SET
+        status = 'revoked', epoch = epoch + 1,
+        access_sealed = NULL, access_obtained_at = NULL, access_expires_at = NULL, token_type = NULL,
+        profile_sealed = NULL, scopes = NULL, scopes_assumed = NULL,
+        rt_sealed = NULL, rt_fingerprint = NULL, rt_parent_fingerprint = NULL, rt_epoch = NULL,
+        claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
+        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL, updated_at = ?6
+    WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
+        AND status <> 'revoked'";
+
+/// A pending flow past its end has expired; marking it so keeps it from coming back should the clock be set back.
+const CANCEL_FLOWS: &str = "
+    UPDATE flows SET
+        status = CASE WHEN status = 'pending' AND expires_at <= ?6 THEN 'expired' ELSE 'cancelled' END,
+        ended_at = CASE WHEN status = 'pending' AND expires_at <= ?6 THEN expires_at ELSE ?6 END
+    WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
+        AND status IN ('pending', 'exchanging')
+    RETURNING status";
+
+impl SqliteStore {
+    pub(super) async fn store_new_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
+        let mut transaction = self.begin().await?;
+        if !holds(&mut transaction, &grant).await? {
+            return Ok(StoredGrant::ConditionFailed); // dropped, and so rolled back
+        }
+        let tokens = &grant.tokens;
+        let refresh = tokens.refresh.as_ref();
+        let row = with_key(STORE, &grant.key)
+            .bind(&grant.id_if_new.as_bytes()[..])
+            .bind(micros(grant.now))
+            .bind(&grant.grant_id.as_bytes()[..])
+            .bind(&tokens.access_sealed.0)
+            .bind(micros(tokens.access_life.obtained_at))
+            .bind(tokens.access_life.expires_at.map(micros))
+            .bind(&tokens.token_type)
+            .bind(&tokens.profile_sealed.0)
+            .bind(json_scopes(&tokens.scopes))
+            .bind(tokens.scopes_assumed)
+            .bind(refresh.map(|refresh| &refresh.sealed.0))
+            .bind(refresh.map(|refresh| &refresh.fingerprint.0[..]))
+            .bind(refresh.and_then(|refresh| refresh.parent_fingerprint.as_ref()).map(|parent| &parent.0[..]))
+            .bind(refresh.map(|refresh| refresh.epoch))
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)?;
+        let row = CredentialRow::from_row(&row).map_err(store_error)?;
+        Ok(StoredGrant::Stored(Box::new(row.try_into()?)))
+    }
+
+    pub(super) async fn revoke(
+        &self,
+        key: &CredentialKey,
+        outbox: Option<OutboxId>,
+        now: Timestamp,
+    ) -> Result<RevokedRow, StoreError> {
+        let mut transaction = self.begin().await?;
+        if let Some(id) = outbox {
+            with_key(MOVE_TO_OUTBOX, key)
+                .bind(&id.as_bytes()[..])
+                .bind(micros(now))
+                .execute(&mut *transaction)
+                .await
+                .map_err(store_error)?;
+        }
+        let revoked = with_key(REVOKE, key)
+            .bind(micros(now))
+            .execute(&mut *transaction)
+            .await
+            .map_err(store_error)?
+            .rows_affected();
+        let flows: Vec<(String,)> = with_key(CANCEL_FLOWS, key)
+            .bind(micros(now))
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(store_error)?
+            .iter()
+            .map(<_>::from_row)
+            .collect::<Result<_, _>>()
+            .map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)?;
+        let cancelled = flows.iter().filter(|(status,)| status == "cancelled").count();
+        Ok(RevokedRow { deleted: revoked > 0, cancelled_flows: u32::try_from(cancelled).unwrap_or(u32::MAX) })
+    }
+}
+
+async fn holds(transaction: &mut Transaction<'static, Sqlite>, grant: &NewGrant) -> Result<bool, StoreError> {
+    match grant.condition {
+        GrantCondition::Flow(id) => {
+            let done = sqlx::query(COMPLETE_FLOW)
+                .bind(&id.as_bytes()[..])
+                .bind(micros(grant.now))
+                .execute(&mut **transaction)
+                .await
+                .map_err(store_error)?;
+            Ok(done.rows_affected() == 1)
+        }
+        GrantCondition::NotConnected => {
+            let row =
+                with_key(CONNECTED, &grant.key).fetch_one(&mut **transaction).await.map_err(store_error)?;
+            let (connected,) = <(bool,)>::from_row(&row).map_err(store_error)?;
+            Ok(!connected)
+        }
+        GrantCondition::Overwrite => Ok(true),
+    }
+}

@@ -1,0 +1,131 @@
+//! Opening the file: the lock, then a look at what is in it, then the migrations, then the connections.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use super::error::OpenError;
+use super::schema::{self, MIGRATOR, MigrationState};
+use super::{Inner, SqliteStore};
+
+/// How many statements read at a time.
+const READERS: u32 = 4;
+/// How long a statement waits for a connection or a lock before the database counts as not available.
+const WAIT: Duration = Duration::from_secs(5);
+
+pub(super) async fn open(path: &Path) -> Result<SqliteStore, OpenError> {
+    let path = resolve(path)?;
+    let lock = lock(&path)?;
+    create(&path)?;
+    // Before the first write, so that a file that is not ours stays as it is.
+    inspect(&path).await?;
+
+    let writing = options(&path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // What was deleted is overwritten.
+        .pragma("secure_delete", "ON")
+        // The log shrinks again after a burst of writes.
+        .pragma("journal_size_limit", "67108864");
+    let writer = pool(&path, 1, writing).await?;
+    if let Err(error) = MIGRATOR.run(&writer).await {
+        writer.close().await;
+        return Err(OpenError::from_migrate(&path, error));
+    }
+    let readers = pool(&path, READERS, options(&path).read_only(true)).await?;
+    Ok(SqliteStore { inner: Arc::new(Inner { path, readers, writer, lock: Mutex::new(Some(lock)) }) })
+}
+
+pub(super) async fn migrations(path: &Path) -> Result<Vec<MigrationState>, OpenError> {
+    let path = resolve(path)?;
+    if path.exists() { inspect(&path).await } else { Ok(schema::none_applied()) }
+}
+
+async fn inspect(path: &Path) -> Result<Vec<MigrationState>, OpenError> {
+    let mut connection =
+        options(path).read_only(true).connect().await.map_err(|e| OpenError::from_sqlx(path, e))?;
+    let found = schema::inspect(path, &mut connection).await;
+    // It only read.
+    let _ = connection.close().await;
+    found
+}
+
+/// With links resolved, since one file under two names must have one lock.
+fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
+    let io = |error| OpenError::from_io(path, error);
+    match path.canonicalize() {
+        Ok(found) => Ok(found),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let name = path.file_name().ok_or_else(|| io(std::io::ErrorKind::IsADirectory.into()))?;
+            let parent = match path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent,
+                _ => Path::new("."),
+            };
+            Ok(parent.canonicalize().map_err(io)?.join(name))
+        }
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// Takes the lock of `<path>.lock`. The file stays: deleting it would let two processes lock two files.
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    let file = private().open(&name).map_err(|e| OpenError::from_io(path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(OpenError::from_io(path, error)),
+    }
+}
+
+/// Creates the file, if need be, before `SQLite` does, which would let the whole group read it. The files beside it get
+/// the same mode.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let file = private().open(path).map_err(|e| OpenError::from_io(path, e))?;
+    let metadata = file.metadata().map_err(|e| OpenError::from_io(path, e))?;
+    if metadata.permissions().readonly() {
+        // The superuser may write all the same, but somebody meant it.
+        return Err(OpenError::NotWritable { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .foreign_keys(true)
+        .busy_timeout(WAIT)
+        .pragma("trusted_schema", "OFF")
+        .disable_statement_logging()
+}
+
+async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<SqlitePool, OpenError> {
+    SqlitePoolOptions::new()
+        .min_connections(size)
+        .max_connections(size)
+        .acquire_timeout(WAIT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // A local file does not go away; the check would cost more than a read.
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+        .map_err(|e| OpenError::from_sqlx(path, e))
+}

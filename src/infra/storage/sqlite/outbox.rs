@@ -1,0 +1,134 @@
+//! The `OutboxStore` port.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::SqliteStore;
+use super::codec::{KeyColumns, array, count, micros, outcome_text, time};
+use crate::domain::credential::Sealed;
+use crate::domain::key::{GrantId, OutboxId};
+use crate::domain::ports::{OutboxStore, PendingRevocation, RevocationOutcome, StoreError};
+
+/// The id is random: the same id again is the same revocation, sent again after an unclear answer.
+const ENQUEUE: &str = "
+    INSERT INTO revocations (
+        id, tenant, provider, user_id, grant_name, account, grant_id,
+        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at
+    )
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    ON CONFLICT (id) DO NOTHING";
+
+const TAKE: &str = "
+    UPDATE revocations SET attempts = attempts + 1, next_attempt_at = ?3
+    WHERE id = ?1 AND finished_at IS NULL AND next_attempt_at <= ?2
+    RETURNING id, tenant, provider, user_id, grant_name, account, grant_id,
+        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at";
+
+const DUE: &str = "
+    SELECT id FROM revocations
+    WHERE finished_at IS NULL AND next_attempt_at <= ?1
+    ORDER BY next_attempt_at, rowid
+    LIMIT ?2";
+
+const POSTPONE: &str = "UPDATE revocations SET next_attempt_at = ?2 WHERE id = ?1 AND finished_at IS NULL";
+
+const FINISH: &str = "
+    UPDATE revocations SET finished_at = ?3, outcome = ?2, access_sealed = NULL, refresh_sealed = NULL
+    WHERE id = ?1 AND finished_at IS NULL";
+
+#[derive(Debug, sqlx::FromRow)]
+struct RevocationRow {
+    id: Vec<u8>,
+    #[sqlx(flatten)]
+    key: KeyColumns,
+    grant_id: Vec<u8>,
+    access_sealed: Vec<u8>,
+    refresh_sealed: Option<Vec<u8>>,
+    attempts: i64,
+    created_at: i64,
+    next_attempt_at: i64,
+}
+
+impl TryFrom<RevocationRow> for PendingRevocation {
+    type Error = StoreError;
+
+    fn try_from(row: RevocationRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: OutboxId::from_bytes(array(&row.id)?),
+            key: row.key.try_into()?,
+            grant_id: GrantId::from_bytes(array(&row.grant_id)?),
+            access_sealed: Sealed(row.access_sealed),
+            refresh_sealed: row.refresh_sealed.map(Sealed),
+            attempts: count(row.attempts)?,
+            created_at: time(row.created_at)?,
+            next_attempt_at: time(row.next_attempt_at)?,
+        })
+    }
+}
+
+#[async_trait]
+impl OutboxStore for SqliteStore {
+    async fn enqueue_revocation(&self, revocation: PendingRevocation) -> Result<(), StoreError> {
+        let PendingRevocation {
+            id,
+            key,
+            grant_id,
+            access_sealed,
+            refresh_sealed,
+            attempts,
+            created_at,
+            next_attempt_at,
+        } = &revocation;
+        let query = sqlx::query(ENQUEUE)
+            .bind(&id.as_bytes()[..])
+            .bind(key.tenant.as_str())
+            .bind(key.provider.as_str())
+            .bind(key.user.as_str())
+            .bind(key.grant.as_str())
+            .bind(key.account.as_str())
+            .bind(&grant_id.as_bytes()[..])
+            .bind(&access_sealed.0)
+            .bind(refresh_sealed.as_ref().map(|sealed| &sealed.0))
+            .bind(attempts)
+            .bind(micros(*created_at))
+            .bind(micros(*next_attempt_at));
+        self.write(query).await.map(|_| ())
+    }
+
+    async fn take_revocation(
+        &self,
+        id: OutboxId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<PendingRevocation>, StoreError> {
+        let query = sqlx::query(TAKE).bind(&id.as_bytes()[..]).bind(micros(now)).bind(micros(lease_until));
+        let row: Option<RevocationRow> = self.write_one(query).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn due_revocations(&self, now: Timestamp, limit: u32) -> Result<Vec<OutboxId>, StoreError> {
+        let rows: Vec<(Vec<u8>,)> = self.read_all(sqlx::query(DUE).bind(micros(now)).bind(limit)).await?;
+        rows.iter().map(|(id,)| array(id).map(OutboxId::from_bytes)).collect()
+    }
+
+    async fn postpone_revocation(&self, id: OutboxId, next_attempt_at: Timestamp) -> Result<(), StoreError> {
+        let query = sqlx::query(POSTPONE).bind(&id.as_bytes()[..]).bind(micros(next_attempt_at));
+        self.write(query).await.map(|_| ())
+    }
+
+    async fn finish_revocation(
+        &self,
+        id: OutboxId,
+        outcome: RevocationOutcome,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let query =
+            sqlx::query(FINISH).bind(&id.as_bytes()[..]).bind(outcome_text(outcome)).bind(micros(now));
+        self.write(query).await.map(|_| ())
+    }
+
+    async fn delete_finished_revocations(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let query = sqlx::query("DELETE FROM revocations WHERE finished_at < ?1").bind(micros(before));
+        self.write(query).await
+    }
+}

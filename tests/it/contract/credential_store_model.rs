@@ -1,0 +1,1 @@
+//! The contract of `credential_store_model`.

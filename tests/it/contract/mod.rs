@@ -1,0 +1,66 @@
+//! What every store must do, written against the ports. A case is an `async fn(Stores)`; [`contract!`] runs it on every
+//! database: another one is one more line in the macro and one more function that opens it empty.
+
+pub(crate) mod samples;
+
+mod credential_store;
+mod credential_store_model;
+mod data_key_store;
+mod flow_store;
+mod outbox_store;
+mod revocation;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
+use token_broker::infra::storage::sqlite::SqliteStore;
+
+/// The ports of one empty database.
+#[derive(Clone)]
+pub(crate) struct Stores {
+    pub(crate) credentials: Arc<dyn CredentialStore>,
+    pub(crate) flows: Arc<dyn FlowStore>,
+    pub(crate) outbox: Arc<dyn OutboxStore>,
+    pub(crate) data_keys: Arc<dyn DataKeyStore>,
+    pub(crate) health: Arc<dyn StoreHealth>,
+    /// Deletes the database when dropped.
+    _home: Arc<dyn Any + Send + Sync>,
+}
+
+/// An empty `SQLite` database.
+pub(crate) async fn sqlite() -> Stores {
+    let home = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(&home.path().join("broker.db")).await.unwrap());
+    Stores {
+        credentials: store.clone(),
+        flows: store.clone(),
+        outbox: store.clone(),
+        data_keys: store.clone(),
+        health: store,
+        _home: Arc::new(home),
+    }
+}
+
+macro_rules! contract {
+    ($($case:ident),+ $(,)?) => {
+        $crate::contract::contract!(@on sqlite: $($case),+);
+    };
+    (@on $database:ident: $($case:ident),+) => {
+        mod $database {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    super::$case($crate::contract::$database().await).await;
+                }
+            )+
+        }
+    };
+}
+pub(crate) use contract;
+
+contract!(answers_a_ping);
+
+async fn answers_a_ping(stores: Stores) {
+    stores.health.ping().await.unwrap();
+}
