@@ -59,7 +59,7 @@ impl TokenBrokerService for BrokerService {
         let (call, message) = open(request)?;
         let key = requests::revoke(message)?;
         let answer = self.broker.revoke(&call.caller, key).await?;
-        Ok(Response::new(answers::revoke(answer)))
+        Ok(Response::new(answers::revoke(&answer)))
     }
 
     async fn begin_o_auth(
@@ -69,7 +69,7 @@ impl TokenBrokerService for BrokerService {
         let (call, message) = open(request)?;
         let input = requests::begin_oauth(message)?;
         let flow = self.broker.begin_oauth(&call.caller, input).await?;
-        Ok(Response::new(answers::begin_oauth(flow)))
+        Ok(Response::new(answers::begin_oauth(&flow)))
     }
 
     async fn get_flow(&self, request: Request<GetFlowRequest>) -> Result<Response<GetFlowResponse>, Status> {

@@ -1,6 +1,8 @@
 //! The pages: what happened, and what to do next. Templates escape every value; a provider's own words are never among
 //! them.
 
+use std::borrow::Cow;
+
 use askama::Template;
 use http::StatusCode;
 use url::Url;
@@ -119,9 +121,9 @@ impl Mood {
 struct View<'a> {
     name: &'static str,
     mood: Mood,
-    title: String,
+    title: Cow<'static, str>,
     lead: &'a str,
-    advice: &'a str,
+    advice: Cow<'static, str>,
     account: Option<&'a str>,
     services: &'a [String],
     back: Option<&'a Back>,
@@ -195,68 +197,67 @@ impl Page {
     }
 
     /// Mood, heading, what happened, what to do next.
-    fn words(&self) -> (Mood, String, &'static str, &'static str) {
+    fn words(&self) -> (Mood, Cow<'static, str>, &'static str, Cow<'static, str>) {
         match self {
             Self::Connected { provider, .. } => (
                 Mood::Good,
-                format!("{provider} is connected"),
+                format!("{provider} is connected").into(),
                 "All done. You can close this page and carry on where you left off.",
-                "Changed your mind? You can withdraw this access at any time in the settings of your account there.",
+                format!("Changed your mind? You can withdraw this access at any time at {provider}.").into(),
             ),
             Self::Denied { provider, .. } => (
                 Mood::Neutral,
-                format!("{provider} was not connected"),
+                format!("{provider} was not connected").into(),
                 "You chose not to give access, so nothing was stored.",
-                "If that was a mistake, go back to where you came from and start again.",
+                "If that was a mistake, go back to where you came from and start again.".into(),
             ),
             Self::Failed { provider, .. } => (
                 Mood::Bad,
-                format!("{provider} could not be connected"),
-                "Something went wrong on the way back to us. No access was kept.",
-                "Please go back and start again. If it keeps failing, tell whoever sent you here.",
+                format!("{provider} could not be connected").into(),
+                "Something went wrong on the way back to us. Nothing was stored.",
+                "Please go back and start again. If it keeps failing, tell whoever sent you here.".into(),
             ),
             Self::Expired => (
                 Mood::Neutral,
-                "This link has expired".to_owned(),
+                "This link has expired".into(),
                 "To keep your account safe, a link like this works only for a short while.",
-                "Go back to where you got it and ask for a new one.",
+                "Go back to where you got it and ask for a new one.".into(),
             ),
             Self::AlreadyUsed => (
                 Mood::Neutral,
-                "This link was already used".to_owned(),
+                "This link was already used".into(),
                 "To keep your account safe, a link like this works only once.",
-                "If your account is connected, there is nothing left to do. If not, go back and ask for a new link.",
+                "If you are connected, there is nothing left to do. If not, ask for a new link.".into(),
             ),
             Self::Invalid => (
                 Mood::Bad,
-                "This link is not valid".to_owned(),
+                "This link is not valid".into(),
                 "It may be incomplete, or it was not made for this address. Nothing was changed.",
-                "Go back to where you got it and ask for a new one. If someone you don\u{2019}t know sent it to you, simply \
-                 close this page.",
+                "Go back and ask for a new one. If a stranger sent it to you, simply close this page.".into(),
             ),
             Self::TryAgain => (
                 Mood::Neutral,
-                "One moment, please".to_owned(),
+                "One moment, please".into(),
                 "We can\u{2019}t finish this right now. Your link has not been used up.",
-                "Wait a few seconds, then try again.",
+                "Wait a few seconds, then try again.".into(),
             ),
             Self::Broken => (
                 Mood::Bad,
-                "Something went wrong".to_owned(),
+                "Something went wrong".into(),
                 "The mistake is ours, not yours.",
-                "Please go back and start again. If it keeps failing, tell whoever sent you here.",
+                "Please go back and start again. If it keeps failing, tell whoever sent you here.".into(),
             ),
             Self::NotFound => (
                 Mood::Neutral,
-                "There is no page here".to_owned(),
+                "There is no page here".into(),
                 "The address may be mistyped or incomplete.",
-                "Check the link that brought you here.",
+                "Check the link that brought you here.".into(),
             ),
             Self::MethodNotAllowed => (
                 Mood::Neutral,
-                "This address can only be opened".to_owned(),
-                "It takes no other kind of request. Nothing was changed.",
-                "Open the link that you were given in your browser.",
+                "Please open this as a link".into(),
+                "This address takes no other kind of request. Nothing was changed.",
+                "Open the link that you were given in your browser.".into(),
             ),
         }
     }

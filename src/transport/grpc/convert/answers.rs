@@ -17,7 +17,7 @@ pub(in super::super) fn get_credential(answer: TokenAnswer) -> pb::GetCredential
     let result = match answer {
         TokenAnswer::Token(grant) => Result::Credential(credential(*grant)),
         TokenAnswer::AuthorizationRequired(required) => {
-            Result::AuthorizationRequired(authorization_required(required))
+            Result::AuthorizationRequired(authorization_required(&required))
         }
     };
     pb::GetCredentialResponse { result: Some(result) }
@@ -29,14 +29,14 @@ pub(in super::super) fn refresh(answer: TokenAnswer) -> pb::RefreshResponse {
     let result = match answer {
         TokenAnswer::Token(grant) => Result::Credential(credential(*grant)),
         TokenAnswer::AuthorizationRequired(required) => {
-            Result::AuthorizationRequired(authorization_required(required))
+            Result::AuthorizationRequired(authorization_required(&required))
         }
     };
     pb::RefreshResponse { result: Some(result) }
 }
 
 /// Revoke.
-pub(in super::super) fn revoke(answer: RevokeAnswer) -> pb::RevokeResponse {
+pub(in super::super) fn revoke(answer: &RevokeAnswer) -> pb::RevokeResponse {
     pb::RevokeResponse {
         deleted: answer.deleted,
         provider_revocation: enums::provider_revocation(answer.provider).into(),
@@ -46,9 +46,8 @@ pub(in super::super) fn revoke(answer: RevokeAnswer) -> pb::RevokeResponse {
 }
 
 /// BeginOAuth.
-pub(in super::super) fn begin_oauth(flow: StartedFlow) -> pb::BeginOAuthResponse {
-    let scopes = flow.scopes.to_strings();
-    pb::BeginOAuthResponse { flow: Some(started_flow(&flow)), scopes }
+pub(in super::super) fn begin_oauth(flow: &StartedFlow) -> pb::BeginOAuthResponse {
+    pb::BeginOAuthResponse { flow: Some(started_flow(flow)), scopes: flow.scopes.to_strings() }
 }
 
 /// GetFlow and CancelFlow.
@@ -141,7 +140,7 @@ fn credential(grant: AccessGrant) -> pb::Credential {
     }
 }
 
-fn authorization_required(required: AuthorizationRequired) -> pb::AuthorizationRequired {
+fn authorization_required(required: &AuthorizationRequired) -> pb::AuthorizationRequired {
     pb::AuthorizationRequired {
         reason: enums::consent_reason(required.reason).into(),
         missing_scopes: required.missing_scopes.to_strings(),

@@ -20,7 +20,8 @@ const MAX_EXTRA: usize = 32;
 const MAX_EXTRA_NAME_BYTES: usize = 64;
 const MAX_EXTRA_VALUE_BYTES: usize = 4 * 1024;
 
-/// The violations so far. A parser answers `None` after adding one.
+/// The violations so far. A parser answers `None` after adding one; what may be left out is `None` as well, since
+/// [`Check::finish`] tells the two apart.
 #[derive(Debug, Default)]
 pub(super) struct Check {
     violations: Vec<Violation>,
@@ -54,9 +55,9 @@ impl Check {
     }
 
     /// Free text of at most so many bytes; empty is `None`.
-    pub(super) fn text(&mut self, field: &str, value: String, max_bytes: usize) -> Option<Option<String>> {
+    pub(super) fn text(&mut self, field: &str, value: String, max_bytes: usize) -> Option<String> {
         if value.is_empty() {
-            return Some(None);
+            return None;
         }
         if value.len() > max_bytes {
             return self.fail(field, format!("must be at most {max_bytes} bytes long"));
@@ -64,7 +65,7 @@ impl Check {
         if value.chars().any(char::is_control) {
             return self.fail(field, "must not contain control characters");
         }
-        Some(Some(value))
+        Some(value)
     }
 
     /// An account; empty is the default one.
@@ -87,10 +88,10 @@ impl Check {
     }
 
     /// A token; empty is `None`.
-    pub(super) fn token(&mut self, field: &str, value: String) -> Option<Option<SecretString>> {
+    pub(super) fn token(&mut self, field: &str, value: String) -> Option<SecretString> {
         let value = SecretString::new(value);
         if value.is_empty() {
-            return Some(None);
+            return None;
         }
         let text = value.expose_secret();
         if text.len() > MAX_TOKEN_BYTES {
@@ -100,7 +101,7 @@ impl Check {
         if !text.bytes().all(|b| (0x20..=0x7e).contains(&b)) {
             return self.fail(field, "must consist of printable ASCII (RFC 6749 appendix A.12)");
         }
-        Some(Some(value))
+        Some(value)
     }
 
     /// A provider's further values.

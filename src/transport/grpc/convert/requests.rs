@@ -34,16 +34,14 @@ pub(in super::super) fn get_credential(
     let key = service_key(&mut check, message.key);
     let scopes = check.scopes("scopes", message.scopes);
     let min_ttl = min_ttl(&mut check, message.min_ttl);
-    let consent = match message.begin_if_missing {
-        None => Some(None),
-        Some(options) => consent_options(&mut check, "begin_if_missing", options).map(Some),
-    };
+    let consent =
+        message.begin_if_missing.map(|options| consent_options(&mut check, "begin_if_missing", options));
     check.finish(|| {
         Some(GetCredentialInput {
             key: key?,
             scopes: scopes?,
             min_ttl: min_ttl?,
-            begin_if_missing: consent?,
+            begin_if_missing: consent,
             time_left: Some(time_left),
         })
     })
@@ -94,7 +92,7 @@ pub(in super::super) fn begin_oauth(message: pb::BeginOAuthRequest) -> Result<Be
             services: services?,
             account: account?,
             scopes: scopes?,
-            options: options?,
+            options,
         })
     })
 }
@@ -111,14 +109,8 @@ pub(in super::super) fn list_credentials(
     message: pb::ListCredentialsRequest,
 ) -> Result<ListInput, BrokerError> {
     let mut check = Check::default();
-    let user = match message.user_id {
-        empty if empty.is_empty() => Some(None),
-        id => check.parsed("user_id", UserId::new(id)).map(Some),
-    };
-    let provider = match message.provider {
-        empty if empty.is_empty() => Some(None),
-        id => check.parsed("provider", ProviderId::new(id)).map(Some),
-    };
+    let user = given(message.user_id).and_then(|id| check.parsed("user_id", UserId::new(id)));
+    let provider = given(message.provider).and_then(|id| check.parsed("provider", ProviderId::new(id)));
     let covering_scopes = check.scopes("covering_scopes", message.covering_scopes);
     let page_size = match message.page_size {
         0 => Some(DEFAULT_PAGE_SIZE),
@@ -128,11 +120,11 @@ pub(in super::super) fn list_credentials(
     let page_token = check.text("page_token", message.page_token, MAX_PAGE_TOKEN_BYTES);
     check.finish(|| {
         Some(ListInput {
-            user: user?,
-            provider: provider?,
+            user,
+            provider,
             covering_scopes: covering_scopes?,
             page_size: page_size?,
-            page_token: page_token?,
+            page_token,
         })
     })
 }
@@ -143,20 +135,18 @@ pub(in super::super) fn import_credential(
 ) -> Result<ImportInput, BrokerError> {
     let mut check = Check::default();
     let key = service_key(&mut check, message.key);
-    let access_token = match check.token("access_token", message.access_token) {
-        Some(None) => check.fail("access_token", "must not be empty"),
-        Some(token) => token,
-        None => None,
-    };
+    let access_token = given(message.access_token);
+    let access_token = check.required("access_token", access_token);
+    let access_token = access_token.and_then(|token| check.token("access_token", token));
     let refresh_token = check.token("refresh_token", message.refresh_token);
     let token_type = token_type(&mut check, message.token_type);
-    let expires_at = match message.expire_time {
-        None => Some(None),
-        Some(time) => match parse_timestamp(time) {
-            None => check.fail("expire_time", "must be a point in time between the years 1 and 9999"),
-            at => Some(at),
-        },
-    };
+    let expires_at = message.expire_time.and_then(|time| {
+        let time = parse_timestamp(time);
+        if time.is_none() {
+            check.fail::<()>("expire_time", "must be a point in time between the years 1 and 9999");
+        }
+        time
+    });
     let scopes = check.scopes("scopes", message.scopes);
     let account = message.account.unwrap_or_default();
     let subject = check.text("account.subject", account.subject, MAX_TEXT_BYTES);
@@ -166,11 +156,11 @@ pub(in super::super) fn import_credential(
         Some(ImportInput {
             key: key?,
             access_token: access_token?,
-            refresh_token: refresh_token?,
+            refresh_token,
             token_type: token_type?,
-            expires_at: expires_at?,
+            expires_at,
             scopes: scopes?,
-            account: ProviderAccount { subject: subject?, label: label? },
+            account: ProviderAccount { subject, label },
             extra: extra?,
             overwrite: message.overwrite,
         })
@@ -186,6 +176,11 @@ fn service_key(check: &mut Check, key: Option<pb::CredentialKey>) -> Option<Serv
     Some(ServiceKey { provider: provider?, user: user?, service: service?, account: account? })
 }
 
+/// The proto's way to leave a text out.
+fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
 fn services(check: &mut Check, values: Vec<String>) -> Option<BTreeSet<ServiceId>> {
     if values.is_empty() || values.len() > MAX_SERVICES {
         return check.fail("services", format!("must be 1 to {MAX_SERVICES} services"));
@@ -199,12 +194,12 @@ fn services(check: &mut Check, values: Vec<String>) -> Option<BTreeSet<ServiceId
     (parsed.len() == count).then(|| parsed.into_iter().collect())
 }
 
-fn consent_options(check: &mut Check, field: &str, options: pb::ConsentOptions) -> Option<ConsentInput> {
+fn consent_options(check: &mut Check, field: &str, options: pb::ConsentOptions) -> ConsentInput {
     let return_url = check.text(&format!("{field}.return_url"), options.return_url, MAX_RETURN_URL_BYTES);
     let client_state =
         check.text(&format!("{field}.client_state"), options.client_state, MAX_CLIENT_STATE_BYTES);
     let login_hint = check.text(&format!("{field}.login_hint"), options.login_hint, MAX_LOGIN_HINT_BYTES);
-    Some(ConsentInput { return_url: return_url?, client_state: client_state?, login_hint: login_hint? })
+    ConsentInput { return_url, client_state, login_hint }
 }
 
 fn min_ttl(check: &mut Check, value: Option<prost_types::Duration>) -> Option<Duration> {
