@@ -7,8 +7,11 @@
     reason = "in a test a panic is the report; the lint allows it in #[test] functions, not in their helpers"
 )]
 
+mod architecture;
 mod contract;
+mod dependencies;
 mod oauth_client;
 mod oidc_provider;
 mod proto_sync;
+mod provider_loader;
 mod support;

@@ -1,1 +1,26 @@
 //! Providers as data: the strict loader and the built-in catalogue.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `catalogue/*.toml` | the built-in definitions, one provider each, embedded |
+//! | `catalogue.rs` | all definitions: the built-in ones and the operator's |
+//! | `definition.rs` | a definition: everything about a provider but the broker's client there |
+//! | `parse/` | TOML to definition, one file per section |
+//! | `reader.rs` | typed reads from TOML that collect mistakes with their places |
+//! | `registration.rs` | definition and client become a [`crate::domain::provider::Provider`] |
+//! | `template.rs` | URLs with `{variables}` |
+//!
+//! The format is described in `docs/PROVIDERS.md`.
+
+mod catalogue;
+mod definition;
+mod error;
+mod parse;
+mod reader;
+mod registration;
+mod template;
+
+pub use catalogue::Catalogue;
+pub use definition::{Definition, SecretRule, Source, Variable, VariableKind};
+pub use error::{DefinitionError, RegistrationError, RegistrationMistake};
+pub use registration::{ConfiguredProviders, Registration};

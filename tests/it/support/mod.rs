@@ -1,6 +1,7 @@
 //! What tests share: real servers they start for themselves, and hands to work them.
 
 pub(crate) mod browser;
+pub(crate) mod cargo_toml;
 pub(crate) mod hostile;
 pub(crate) mod oidc;
 pub(crate) mod provider;

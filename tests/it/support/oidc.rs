@@ -19,7 +19,7 @@ pub(crate) const CLIENT_ID: &str = "broker";
 pub(crate) const CLIENT_SECRET: &str = "broker-secret";
 
 /// How long the server may take for anything. A limit for broken machines, never waited for in a test that passes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How the server behaves.
 #[derive(Debug, Clone, Serialize)]
@@ -28,7 +28,7 @@ pub(crate) struct OidcOptions {
     pub(crate) access_token_seconds: u64,
     /// The paths under which brokers, on any loopback port, receive codes.
     pub(crate) redirect_uris: Vec<String>,
-    /// Scopes beside openid, offline_access, email and profile.
+    /// Scopes beside `openid`, `offline_access`, `email` and `profile`.
     pub(crate) scopes: Vec<String>,
     /// How long each token request takes at least.
     pub(crate) token_delay_ms: u64,

@@ -1,0 +1,246 @@
+//! Definition and client become a provider.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use url::Url;
+
+use super::catalogue::Catalogue;
+use super::definition::{Definition, EndpointTemplates, RevocationTemplate, SecretRule};
+use super::error::{RegistrationError, RegistrationMistake};
+use super::template::{self, UrlTemplate};
+use crate::domain::flow::RecordedEndpoints;
+use crate::domain::key::{ProviderId, TenantId};
+use crate::domain::ports::ProviderDirectory;
+use crate::domain::provider::{Client, ClientAuth, EndpointSource, Provider, Revocation};
+use crate::domain::secret::SecretString;
+
+/// The longest client id, in bytes. Google's are of about 75.
+const MAX_CLIENT_ID_BYTES: usize = 512;
+
+/// The broker's client at a provider, as configured.
+#[derive(Debug, Clone)]
+pub struct Registration {
+    /// The id in keys and in the redirect URI.
+    pub id: ProviderId,
+    /// Which entry of the catalogue.
+    pub definition: String,
+    /// `client_id`.
+    pub client_id: String,
+    /// `client_secret`; `None` for a public client.
+    pub client_secret: Option<SecretString>,
+    /// What the definition leaves open, by name.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// The configured providers. They are the same for every tenant.
+#[derive(Debug, Default)]
+pub struct ConfiguredProviders {
+    providers: BTreeMap<ProviderId, Arc<Provider>>,
+}
+
+impl ProviderDirectory for ConfiguredProviders {
+    fn provider(&self, _tenant: &TenantId, id: &ProviderId) -> Option<Arc<Provider>> {
+        self.providers.get(id).cloned()
+    }
+
+    fn providers(&self, _tenant: &TenantId) -> Vec<Arc<Provider>> {
+        self.providers.values().cloned().collect()
+    }
+}
+
+/// See [`Catalogue::configure`].
+pub(super) fn configure(
+    catalogue: &Catalogue,
+    registrations: Vec<Registration>,
+) -> Result<ConfiguredProviders, Vec<RegistrationError>> {
+    let mut providers = BTreeMap::new();
+    let mut errors = Vec::new();
+    for registration in registrations {
+        let id = registration.id.clone();
+        let mut mistakes = Vec::new();
+        if providers.contains_key(&id) {
+            mistakes.push(RegistrationMistake::DuplicateId);
+        }
+        match catalogue.definition(&registration.definition) {
+            Some(definition) => match provider(definition, registration) {
+                Ok(provider) => {
+                    providers.entry(id.clone()).or_insert_with(|| Arc::new(provider));
+                }
+                Err(found) => mistakes.extend(found),
+            },
+            None => mistakes.push(RegistrationMistake::UnknownDefinition {
+                definition: registration.definition,
+                known: catalogue.definitions().map(|d| d.id.to_string()).collect(),
+            }),
+        }
+        errors
+            .extend(mistakes.into_iter().map(|mistake| RegistrationError { provider: id.clone(), mistake }));
+    }
+    if errors.is_empty() { Ok(ConfiguredProviders { providers }) } else { Err(errors) }
+}
+
+fn provider(
+    definition: &Definition,
+    registration: Registration,
+) -> Result<Provider, Vec<RegistrationMistake>> {
+    let mut mistakes = Vec::new();
+    let client = client(definition, registration.client_id, registration.client_secret, &mut mistakes);
+    let values = values(definition, registration.variables, &mut mistakes);
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    let mut fill = Fill { values: &values, mistakes: Vec::new() };
+    let endpoints = fill.endpoints(&definition.endpoints);
+    let revocation = fill.revocation(&definition.revocation);
+    let mistakes = fill.mistakes;
+    let (Some(endpoints), Some(revocation)) = (endpoints, revocation) else { return Err(mistakes) };
+    let mut identity = definition.identity.clone();
+    if let (Some(userinfo), EndpointSource::Literal(literal)) = (&mut identity.userinfo, &endpoints) {
+        userinfo.url.clone_from(&literal.userinfo);
+    }
+    Ok(Provider {
+        id: registration.id,
+        display_name: definition.display_name.clone(),
+        endpoints,
+        client,
+        authorization: definition.authorization.clone(),
+        token: definition.token.clone(),
+        response: definition.response.clone(),
+        refresh: definition.refresh,
+        revocation,
+        identity,
+        services: definition.services.clone(),
+    })
+}
+
+fn client(
+    definition: &Definition,
+    id: String,
+    secret: Option<SecretString>,
+    mistakes: &mut Vec<RegistrationMistake>,
+) -> Client {
+    // RFC 6749 appendix A.1: visible characters and space. A space at an end is a slip of the clipboard.
+    let printable = id.bytes().all(|b| (b' '..=b'~').contains(&b));
+    if id.is_empty() || id.len() > MAX_CLIENT_ID_BYTES || !printable || id.trim() != id {
+        mistakes.push(RegistrationMistake::BadClientId);
+    }
+    let name = || definition.id.to_string();
+    let given = secret.as_ref().is_some_and(|secret| !secret.is_empty());
+    match definition.secret {
+        SecretRule::Required if !given => {
+            mistakes.push(RegistrationMistake::MissingSecret { definition: name() });
+        }
+        SecretRule::Forbidden if secret.is_some() => {
+            mistakes.push(RegistrationMistake::UnexpectedSecret { definition: name() });
+        }
+        SecretRule::Required | SecretRule::Optional | SecretRule::Forbidden => {}
+    }
+    let secret = secret.filter(|secret| !secret.is_empty());
+    let auth = if secret.is_some() { definition.auth } else { ClientAuth::None };
+    Client { id, secret, auth }
+}
+
+/// The variables with their defaults.
+fn values(
+    definition: &Definition,
+    mut given: BTreeMap<String, String>,
+    mistakes: &mut Vec<RegistrationMistake>,
+) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    for (name, variable) in &definition.variables {
+        let value = match (given.remove(name), &variable.default) {
+            (Some(value), _) => value,
+            (None, Some(default)) => default.clone(),
+            (None, None) => {
+                mistakes.push(RegistrationMistake::MissingVariable {
+                    name: name.clone(),
+                    description: variable.description.clone(),
+                });
+                continue;
+            }
+        };
+        match template::check_value(variable.kind, &value) {
+            Ok(()) => {
+                values.insert(name.clone(), value);
+            }
+            Err(problem) => mistakes.push(RegistrationMistake::BadVariable { name: name.clone(), problem }),
+        }
+    }
+    mistakes.extend(given.into_keys().map(|name| RegistrationMistake::UnknownVariable {
+        name,
+        definition: definition.id.to_string(),
+        known: definition.variables.keys().cloned().collect(),
+    }));
+    values
+}
+
+/// Fills templates in; collects those that don't become good URLs.
+struct Fill<'a> {
+    values: &'a BTreeMap<String, String>,
+    mistakes: Vec<RegistrationMistake>,
+}
+
+impl Fill<'_> {
+    fn url(&mut self, field: &str, template: &UrlTemplate) -> Option<Url> {
+        template::check_url(&template.fill(self.values))
+            .map_err(|problem| {
+                self.mistakes.push(RegistrationMistake::BadUrl { field: field.to_owned(), problem });
+            })
+            .ok()
+    }
+
+    /// Issuers stay texts: they are compared exactly, and a parsed URL is a normalised one.
+    fn issuer(&mut self, template: &UrlTemplate) -> Option<String> {
+        self.url("endpoints.issuer", template)?;
+        Some(template.fill(self.values))
+    }
+
+    fn endpoints(&mut self, templates: &EndpointTemplates) -> Option<EndpointSource> {
+        match templates {
+            EndpointTemplates::Discovered { issuer } => {
+                Some(EndpointSource::Discovered { issuer: self.issuer(issuer)? })
+            }
+            EndpointTemplates::Literal {
+                issuer,
+                iss_required,
+                authorization,
+                token,
+                revocation,
+                userinfo,
+            } => {
+                let authorization = self.url("endpoints.authorization", authorization);
+                let token = self.url("endpoints.token", token);
+                let revocation = revocation.as_ref().map(|url| self.url("endpoints.revocation", url));
+                let userinfo = userinfo.as_ref().map(|url| self.url("endpoints.userinfo", url));
+                let issuer = issuer.as_ref().map(|issuer| self.issuer(issuer));
+                // `Some(None)` is a mistake, reported already.
+                Some(EndpointSource::Literal(RecordedEndpoints {
+                    issuer: issuer.map_or(Some(None), |found| found.map(Some))?,
+                    iss_required: *iss_required,
+                    authorization: authorization?,
+                    token: token?,
+                    revocation: revocation.map_or(Some(None), |found| found.map(Some))?,
+                    userinfo: userinfo.map_or(Some(None), |found| found.map(Some))?,
+                }))
+            }
+        }
+    }
+
+    fn revocation(&mut self, template: &RevocationTemplate) -> Option<Revocation> {
+        Some(match template {
+            RevocationTemplate::Rfc7009 { token } => Revocation::Rfc7009 { token: *token },
+            RevocationTemplate::NotSupported => Revocation::NotSupported,
+            RevocationTemplate::Call { call, url } => {
+                // `{client_id}` stays: the OAuth client encodes it into the path.
+                let mut with_client = self.values.clone();
+                with_client.insert("client_id".to_owned(), "client".to_owned());
+                Fill { values: &with_client, mistakes: Vec::new() }.url("revocation.url", url)?;
+                Revocation::Call(crate::domain::provider::RevocationCall {
+                    url: url.fill(self.values),
+                    ..call.clone()
+                })
+            }
+        })
+    }
+}
