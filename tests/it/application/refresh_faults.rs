@@ -1,0 +1,274 @@
+//! What a refresh meets when things go wrong.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use token_broker::application::error::{BrokerError, Unavailable};
+use token_broker::application::types::{ConsentReason, TokenAnswer};
+use token_broker::domain::credential::{CredentialState, RefreshFailure};
+use token_broker::domain::key::ClaimOwner;
+use token_broker::domain::ports::{CredentialStore as _, ProviderFailure};
+use token_broker::domain::provider::{DISPATCH_WITHIN, HTTP_DEADLINE, Rotation, STRICT_SETTLE};
+use tokio::sync::watch;
+
+use crate::support::rig::{Rig, RigOptions, get_input, required, service, token};
+use crate::support::strict_provider::Script;
+
+/// What is not available, and for how long.
+fn unavailable(answer: Result<TokenAnswer, BrokerError>) -> (Unavailable, Duration) {
+    match answer {
+        Err(BrokerError::Unavailable { what, retry_after }) => (what, retry_after),
+        other => panic!("expected an outage, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_failing_provider_costs_readers_nothing_while_the_token_is_valid() {
+    for (failure, seen) in [
+        (ProviderFailure::NotSent, RefreshFailure::ProviderUnavailable),
+        (ProviderFailure::RateLimited { retry_after: None }, RefreshFailure::RateLimited),
+        (ProviderFailure::ClientRejected, RefreshFailure::ClientRejected),
+        (ProviderFailure::Refused, RefreshFailure::ClientRejected),
+    ] {
+        let rig = Rig::new().await;
+        rig.connect(&["mail"]).await;
+        rig.clock.advance(Duration::from_secs(3600 - 200));
+        rig.provider.next_refresh(Script::Fail(failure));
+        assert_eq!(rig.token().await.failure, None);
+        rig.settle().await;
+        assert_eq!(rig.token().await.failure, Some(seen));
+        rig.settle().await;
+        assert_eq!(rig.provider.presented().len(), 1, "not asked again at once");
+        rig.clock.advance(Duration::from_secs(2));
+        rig.token().await;
+        rig.settle().await;
+        let fresh = rig.token().await;
+        assert_eq!((fresh.generation, fresh.failure), (2, None), "asked again after the back-off");
+    }
+}
+
+#[tokio::test]
+async fn a_failing_provider_is_an_outage_when_no_token_is_left() {
+    for (failure, seen) in [
+        (ProviderFailure::NotSent, Unavailable::Provider),
+        (ProviderFailure::RateLimited { retry_after: None }, Unavailable::ProviderRateLimited),
+        (ProviderFailure::ClientRejected, Unavailable::ClientRejected),
+    ] {
+        let rig = Rig::new().await;
+        rig.connect(&["mail"]).await;
+        rig.expire_token();
+        rig.provider.next_refresh(Script::Fail(failure));
+        let (what, retry_after) = unavailable(rig.get().await);
+        assert_eq!(what, seen);
+        assert!(retry_after > Duration::ZERO && retry_after <= Duration::from_secs(1), "{retry_after:?}");
+        let again = join_all((0..20).map(|_| rig.get())).await;
+        assert!(again.into_iter().all(|answer| unavailable(answer).0 == seen));
+        assert_eq!(rig.provider.presented().len(), 1);
+        rig.clock.advance(retry_after);
+        assert_eq!(rig.token().await.generation, 2);
+        assert_eq!(rig.provider.live_grants(), 1);
+    }
+}
+
+#[tokio::test]
+async fn back_off_doubles_and_retry_after_is_obeyed() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    for longest in [1, 2, 4, 8] {
+        rig.provider.next_refresh(Script::Fail(ProviderFailure::NotSent));
+        let (_, retry_after) = unavailable(rig.get().await);
+        let longest = Duration::from_secs(longest);
+        assert!(retry_after <= longest && retry_after >= longest * 4 / 5, "{retry_after:?}");
+        rig.clock.advance(retry_after);
+    }
+    let limit = Some(Duration::from_secs(300));
+    rig.provider.next_refresh(Script::Fail(ProviderFailure::RateLimited { retry_after: limit }));
+    assert_eq!(unavailable(rig.get().await).1, Duration::from_secs(300));
+}
+
+#[tokio::test]
+async fn i1_an_unknown_outcome_is_not_presented_again_before_it_settles() {
+    for (script, healed) in [(Script::LostBefore, true), (Script::LostAfter, false)] {
+        let rig = Rig::new().await;
+        rig.connect(&["mail"]).await;
+        rig.expire_token();
+        rig.provider.next_refresh(script);
+        let (what, retry_after) = unavailable(rig.get().await);
+        assert_eq!((what, retry_after), (Unavailable::OutcomeUnknown, STRICT_SETTLE));
+        rig.clock.advance(STRICT_SETTLE.saturating_sub(Duration::from_secs(10)));
+        rig.broker.sweep().await;
+        rig.settle().await;
+        assert_eq!(unavailable(rig.get().await).0, Unavailable::OutcomeUnknown);
+        assert_eq!(rig.provider.presented().len(), 1);
+        rig.clock.advance(Duration::from_secs(10));
+        rig.broker.sweep().await;
+        rig.settle().await;
+        assert_eq!(rig.provider.presented().len(), 2, "one last chance");
+        if healed {
+            assert_eq!(rig.token().await.generation, 2);
+        } else {
+            // Strict: the answer that was lost had rotated. The documented window loss.
+            assert_eq!(rig.required().await.reason, ConsentReason::RefreshTokenRejected);
+        }
+        assert_eq!(rig.provider.overlaps(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_costs_readers_nothing_while_the_token_is_valid() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.clock.advance(Duration::from_secs(3600 - 290));
+    rig.provider.next_refresh(Script::LostBefore);
+    rig.token().await;
+    rig.settle().await;
+    let served = rig.token().await;
+    assert_eq!(served.generation, 1);
+    rig.clock.advance(Duration::from_secs(60));
+    assert_eq!(rig.token().await.failure, Some(RefreshFailure::OutcomeUnknown));
+}
+
+#[tokio::test]
+async fn where_nothing_rotates_an_unknown_outcome_is_only_a_failure() {
+    let rig = Rig::with(RigOptions { rotation: Rotation::None, ..RigOptions::default() }).await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    rig.provider.next_refresh(Script::LostBefore);
+    let (what, retry_after) = unavailable(rig.get().await);
+    assert_eq!(what, Unavailable::Provider);
+    rig.clock.advance(retry_after);
+    assert_eq!(rig.token().await.generation, 2);
+}
+
+#[tokio::test]
+async fn a_reader_waits_no_longer_than_its_own_time_and_the_refresh_goes_on() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    let (open, gate) = watch::channel(false);
+    rig.provider.next_refresh(Script::Hold(gate));
+    rig.expire_token();
+    let mut input = get_input("mail");
+    input.time_left = Some(Duration::from_millis(50));
+    assert_eq!(unavailable(rig.ask(input).await).0, Unavailable::RefreshInProgress);
+    open.send_replace(true);
+    rig.settle().await;
+    assert_eq!(rig.token().await.generation, 2);
+    assert_eq!(rig.provider.presented().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reader_that_asked_for_more_life_gets_what_is_left() {
+    let options = RigOptions { max_wait: Duration::from_millis(50), ..RigOptions::default() };
+    let rig = Rig::with(options).await;
+    rig.connect(&["mail"]).await;
+    let (open, gate) = watch::channel(false);
+    rig.provider.next_refresh(Script::Hold(gate));
+    rig.clock.advance(Duration::from_secs(3000));
+    let mut input = get_input("mail");
+    input.min_ttl = Duration::from_secs(1200);
+    let served = token(rig.ask(input).await);
+    assert_eq!((served.generation, served.failure), (1, Some(RefreshFailure::OutcomeUnknown)));
+    open.send_replace(true);
+    rig.settle().await;
+}
+
+#[tokio::test]
+async fn i7_a_pair_that_can_not_be_stored_yet_is_kept_until_it_can() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.faults.persist.store(3, Ordering::SeqCst);
+    rig.expire_token();
+    assert_eq!(rig.token().await.generation, 2);
+    assert_eq!(rig.provider.presented().len(), 1);
+    rig.expire_token();
+    assert_eq!(rig.token().await.generation, 3);
+    assert_eq!(rig.provider.live_grants(), 1);
+}
+
+#[tokio::test]
+async fn a_database_error_is_an_outage_never_the_need_to_consent() {
+    let rig = Rig::new().await;
+    rig.faults.load.store(1, Ordering::SeqCst);
+    assert_eq!(unavailable(rig.get().await).0, Unavailable::Storage, "also for a key that has no row");
+    rig.connect(&["mail"]).await;
+    rig.faults.load.store(1, Ordering::SeqCst);
+    assert_eq!(unavailable(rig.get().await).0, Unavailable::Storage);
+    rig.expire_token();
+    rig.faults.claim.store(1, Ordering::SeqCst);
+    assert_eq!(unavailable(rig.get().await).0, Unavailable::Storage);
+    assert!(rig.provider.presented().is_empty(), "nothing is sent without a claim");
+    assert_eq!(rig.token().await.generation, 2);
+}
+
+#[tokio::test]
+async fn a_valid_token_is_served_when_only_the_claim_fails() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.clock.advance(Duration::from_secs(3600 - 200));
+    rig.faults.claim.store(1, Ordering::SeqCst);
+    assert_eq!(rig.token().await.generation, 1);
+    rig.settle().await;
+    assert!(rig.provider.presented().is_empty());
+}
+
+#[tokio::test]
+async fn i8_a_late_refusal_does_not_demote_a_new_consent() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    let (open, gate) = watch::channel(false);
+    rig.provider.next_refresh(Script::Hold(gate));
+    rig.expire_token();
+    let reader = rig.get();
+    let meanwhile = async {
+        rig.provider.wait_for_presentations(1).await;
+        rig.provider.end_all_grants();
+        rig.connect(&["mail"]).await;
+        open.send_replace(true); // the old grant's refresh is now refused
+    };
+    let (answer, ()) = tokio::join!(reader, meanwhile);
+    assert_eq!(token(answer).generation, 2);
+    rig.settle().await;
+    assert!(matches!(rig.row().await.state, CredentialState::Active { .. }));
+    assert_eq!(rig.token().await.generation, 2);
+}
+
+#[tokio::test]
+async fn i3_i4_revoke_wins_over_a_refresh_in_flight() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    let (open, gate) = watch::channel(false);
+    rig.provider.next_refresh(Script::Hold(gate));
+    rig.provider.next_revocation_fails(ProviderFailure::NotSent);
+    rig.expire_token();
+    let reader = rig.get();
+    let meanwhile = async {
+        rig.provider.wait_for_presentations(1).await;
+        let answer = rig.broker.revoke(&rig.caller, service("mail")).await.unwrap();
+        assert!(answer.deleted);
+        assert_eq!(rig.required().await.reason, ConsentReason::Revoked);
+        open.send_replace(true);
+    };
+    let (answer, ()) = tokio::join!(reader, meanwhile);
+    assert_eq!(required(answer).reason, ConsentReason::Revoked);
+    rig.settle().await;
+    assert_eq!(rig.required().await.reason, ConsentReason::Revoked);
+    assert_eq!(rig.provider.live_grants(), 0, "what the refresh obtained is revoked too");
+    assert!(matches!(rig.row().await.state, CredentialState::Revoked));
+}
+
+#[tokio::test]
+async fn after_a_restart_a_dead_owners_claim_is_settled_soon() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    rig.provider.next_refresh(Script::LostBefore);
+    unavailable(rig.get().await);
+    let restarted = ClaimOwner::from_random([2; 16]);
+    assert_eq!(rig.store.settle_dead_owners_early(restarted).await.unwrap(), 1);
+    rig.clock.advance(HTTP_DEADLINE + DISPATCH_WITHIN);
+    rig.broker.sweep().await;
+    rig.settle().await;
+    assert_eq!(rig.token().await.generation, 2);
+}

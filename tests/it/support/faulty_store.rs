@@ -1,0 +1,122 @@
+//! A credential store between the use cases and the real one, which fails or dawdles when it is told to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use token_broker::domain::credential::{BackOff, Credential, Epoch, Fingerprint, ReauthReason};
+use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId};
+use token_broker::domain::ports::{
+    ClaimRequest, CredentialStore, LineageWrite, ListQuery, NewGrant, Persisted, RevokedRow, StoreError,
+    StoredGrant,
+};
+
+/// How many of the next calls fail, by method, and how long reads dawdle.
+#[derive(Default)]
+pub(crate) struct Faults {
+    pub(crate) load: AtomicU32,
+    pub(crate) claim: AtomicU32,
+    pub(crate) persist: AtomicU32,
+    pub(crate) store_grant: AtomicU32,
+    pub(crate) revoke: AtomicU32,
+    /// Between the row and the reply, in milliseconds.
+    pub(crate) pause_after_load: AtomicU64,
+}
+
+impl Faults {
+    fn hit(counter: &AtomicU32) -> Result<(), StoreError> {
+        match counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
+            Ok(_) => Err(StoreError::Unavailable("the test says so".into())),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+pub(crate) struct FaultyStore {
+    pub(crate) inner: Arc<dyn CredentialStore>,
+    pub(crate) faults: Arc<Faults>,
+}
+
+#[async_trait]
+impl CredentialStore for FaultyStore {
+    async fn load(&self, key: &CredentialKey) -> Result<Option<Credential>, StoreError> {
+        Faults::hit(&self.faults.load)?;
+        let row = self.inner.load(key).await;
+        let pause = self.faults.pause_after_load.load(Ordering::SeqCst);
+        if pause > 0 {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        row
+    }
+
+    async fn load_by_id(&self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
+        Faults::hit(&self.faults.load)?;
+        self.inner.load_by_id(id).await
+    }
+
+    async fn claim_for_refresh(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError> {
+        Faults::hit(&self.faults.claim)?;
+        self.inner.claim_for_refresh(request).await
+    }
+
+    async fn claim_for_settle(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError> {
+        Faults::hit(&self.faults.claim)?;
+        self.inner.claim_for_settle(request).await
+    }
+
+    async fn persist_lineage(&self, write: LineageWrite) -> Result<Persisted, StoreError> {
+        Faults::hit(&self.faults.persist)?;
+        self.inner.persist_lineage(write).await
+    }
+
+    async fn release_claim(
+        &self,
+        id: CredentialId,
+        epoch: Epoch,
+        back_off: BackOff,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.inner.release_claim(id, epoch, back_off, now).await
+    }
+
+    async fn mark_needs_reauth(
+        &self,
+        id: CredentialId,
+        epoch: Epoch,
+        fingerprint: Fingerprint,
+        reason: ReauthReason,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.inner.mark_needs_reauth(id, epoch, fingerprint, reason, now).await
+    }
+
+    async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
+        Faults::hit(&self.faults.store_grant)?;
+        self.inner.store_grant(grant).await
+    }
+
+    async fn revoke_with_outbox(
+        &self,
+        key: &CredentialKey,
+        outbox: Option<OutboxId>,
+        now: Timestamp,
+    ) -> Result<RevokedRow, StoreError> {
+        Faults::hit(&self.faults.revoke)?;
+        self.inner.revoke_with_outbox(key, outbox, now).await
+    }
+
+    async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError> {
+        Faults::hit(&self.faults.load)?;
+        self.inner.list(query).await
+    }
+
+    async fn due_for_settle(&self, now: Timestamp, limit: u32) -> Result<Vec<CredentialId>, StoreError> {
+        self.inner.due_for_settle(now, limit).await
+    }
+
+    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError> {
+        self.inner.settle_dead_owners_early(alive).await
+    }
+}

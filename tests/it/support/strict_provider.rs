@@ -1,0 +1,349 @@
+//! An authorization server as the use cases see one: it rotates refresh tokens strictly, ends a grant when a spent one
+//! comes back, keeps a log of every presentation, and misbehaves on request.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use token_broker::domain::flow::RecordedEndpoints;
+use token_broker::domain::ports::{
+    AuthorizationRequest, IdentityError, OAuthClient, ProviderFailure, RevocationOutcome,
+};
+use token_broker::domain::provider::Provider;
+use token_broker::domain::scope::{Scope, ScopeSet};
+use token_broker::domain::secret::SecretString;
+use token_broker::domain::token_set::{ProviderAccount, TokenResponse};
+use tokio::sync::watch;
+
+/// What the next token request meets. An empty script rotates.
+#[derive(Clone)]
+pub(crate) enum Script {
+    /// A success without a refresh token: the old one stays good.
+    Keep,
+    /// A success with these granted scopes.
+    Grant(Option<Vec<&'static str>>),
+    /// A success whose token lives so long.
+    Live(Option<Duration>),
+    /// Spent at the provider, but the answer is lost.
+    LostAfter,
+    /// Lost before the provider saw it.
+    LostBefore,
+    /// Fails so; nothing is spent.
+    Fail(ProviderFailure),
+    /// Waits for the gate, then rotates.
+    Hold(watch::Receiver<bool>),
+}
+
+#[derive(Default)]
+struct Grant {
+    alive: bool,
+    refresh: Option<String>,
+    spent: Vec<String>,
+    access: String,
+    scopes: Vec<String>,
+    account: ProviderAccount,
+}
+
+#[derive(Default)]
+struct State {
+    grants: Vec<Grant>,
+    counter: u32,
+    refresh_script: VecDeque<Script>,
+    exchange_script: VecDeque<Script>,
+    revoke_script: VecDeque<ProviderFailure>,
+    /// Refresh tokens in the order they were presented.
+    presented: Vec<String>,
+    presenting: BTreeMap<String, u32>,
+    overlaps: u32,
+    exchanges: u32,
+    revocations: u32,
+    account: ProviderAccount,
+    /// Granted at consent; `None`: the answer does not say.
+    granted: Option<Vec<&'static str>>,
+}
+
+pub(crate) struct StrictProvider {
+    state: Mutex<State>,
+    presentations: watch::Sender<usize>,
+    lifetime: Duration,
+}
+
+impl StrictProvider {
+    /// Access tokens live an hour.
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            presentations: watch::Sender::new(0),
+            lifetime: Duration::from_secs(3600),
+        }
+    }
+
+    pub(crate) fn next_refresh(&self, script: Script) {
+        self.state.lock().unwrap().refresh_script.push_back(script);
+    }
+
+    pub(crate) fn next_exchange(&self, script: Script) {
+        self.state.lock().unwrap().exchange_script.push_back(script);
+    }
+
+    pub(crate) fn next_revocation_fails(&self, failure: ProviderFailure) {
+        self.state.lock().unwrap().revoke_script.push_back(failure);
+    }
+
+    /// Who consents from now on.
+    pub(crate) fn account(&self, subject: &str) {
+        self.state.lock().unwrap().account = ProviderAccount {
+            subject: Some(subject.to_owned()),
+            label: Some(format!("{subject}@example.com")),
+        };
+    }
+
+    /// What is granted from now on; `None`: the answer does not say.
+    pub(crate) fn grant_scopes(&self, scopes: Option<Vec<&'static str>>) {
+        self.state.lock().unwrap().granted = scopes;
+    }
+
+    /// How many refresh tokens were presented.
+    pub(crate) fn presented(&self) -> Vec<String> {
+        self.state.lock().unwrap().presented.clone()
+    }
+
+    /// Whether two presentations of one token were ever under way at a time.
+    pub(crate) fn overlaps(&self) -> u32 {
+        self.state.lock().unwrap().overlaps
+    }
+
+    pub(crate) fn exchanges(&self) -> u32 {
+        self.state.lock().unwrap().exchanges
+    }
+
+    pub(crate) fn revocations(&self) -> u32 {
+        self.state.lock().unwrap().revocations
+    }
+
+    /// Grants that are alive at the provider.
+    pub(crate) fn live_grants(&self) -> usize {
+        self.state.lock().unwrap().grants.iter().filter(|grant| grant.alive).count()
+    }
+
+    /// Whether this access token opens the provider's API.
+    pub(crate) fn accepts(&self, access: &SecretString) -> bool {
+        let state = self.state.lock().unwrap();
+        state.grants.iter().any(|grant| grant.alive && grant.access == access.expose_secret())
+    }
+
+    /// Ends every grant, as a user does in the provider's settings.
+    pub(crate) fn end_all_grants(&self) {
+        for grant in &mut self.state.lock().unwrap().grants {
+            grant.alive = false;
+        }
+    }
+
+    /// Waits until so many refresh tokens have been presented.
+    pub(crate) async fn wait_for_presentations(&self, count: usize) {
+        self.presentations.subscribe().wait_for(|seen| *seen >= count).await.unwrap();
+    }
+
+    /// A grant made elsewhere: access and refresh token.
+    pub(crate) fn issue(&self) -> (SecretString, SecretString) {
+        let mut state = self.state.lock().unwrap();
+        state.counter += 1;
+        let number = state.counter;
+        let (access, refresh) = (format!("at-{number}"), format!("rt-{number}"));
+        state.grants.push(Grant {
+            alive: true,
+            refresh: Some(refresh.clone()),
+            access: access.clone(),
+            ..Grant::default()
+        });
+        (SecretString::new(access), SecretString::new(refresh))
+    }
+
+    fn rotate(&self, token: &str, keep: bool) -> Result<TokenResponse, ProviderFailure> {
+        let mut state = self.state.lock().unwrap();
+        state.counter += 1;
+        let number = state.counter;
+        let Some(grant) = state
+            .grants
+            .iter_mut()
+            .find(|grant| grant.refresh.as_deref() == Some(token) || grant.spent.iter().any(|t| t == token))
+        else {
+            return Err(ProviderFailure::InvalidGrant);
+        };
+        if grant.refresh.as_deref() != Some(token) {
+            grant.alive = false; // reuse: taken for theft
+        }
+        if !grant.alive {
+            return Err(ProviderFailure::InvalidGrant);
+        }
+        let refresh = (!keep).then(|| format!("rt-{number}"));
+        if let Some(refresh) = &refresh {
+            grant.spent.push(token.to_owned());
+            grant.refresh = Some(refresh.clone());
+        }
+        grant.access = format!("at-{number}");
+        Ok(self.response(&grant.access, refresh, None, ProviderAccount::default()))
+    }
+
+    fn response(
+        &self,
+        access: &str,
+        refresh: Option<String>,
+        scopes: Option<ScopeSet>,
+        account: ProviderAccount,
+    ) -> TokenResponse {
+        TokenResponse {
+            access_token: SecretString::from(access),
+            refresh_token: refresh.map(SecretString::new),
+            token_type: "Bearer".to_owned(),
+            expires_in: Some(self.lifetime),
+            scopes,
+            id_token: None,
+            extra: BTreeMap::new(),
+            account,
+        }
+    }
+
+    async fn play(&self, token: &str, script: Option<Script>) -> Result<TokenResponse, ProviderFailure> {
+        match script {
+            None => self.rotate(token, false),
+            Some(Script::Keep) => self.rotate(token, true),
+            Some(Script::Grant(scopes)) => {
+                let mut response = self.rotate(token, false)?;
+                response.scopes = scopes.map(scope_set);
+                Ok(response)
+            }
+            Some(Script::Live(life)) => {
+                let mut response = self.rotate(token, false)?;
+                response.expires_in = life;
+                Ok(response)
+            }
+            Some(Script::LostAfter) => {
+                self.rotate(token, false)?;
+                Err(ProviderFailure::Ambiguous)
+            }
+            Some(Script::LostBefore) => Err(ProviderFailure::Ambiguous),
+            Some(Script::Fail(failure)) => Err(failure),
+            Some(Script::Hold(mut gate)) => {
+                gate.wait_for(|open| *open).await.map_err(|_| ProviderFailure::Ambiguous)?;
+                self.rotate(token, false)
+            }
+        }
+    }
+}
+
+pub(crate) fn scope_set(scopes: Vec<&str>) -> ScopeSet {
+    scopes.into_iter().map(|s| Scope::new(s).unwrap()).collect()
+}
+
+#[async_trait]
+impl OAuthClient for StrictProvider {
+    async fn endpoints(&self, _: &Provider) -> Result<RecordedEndpoints, ProviderFailure> {
+        Ok(RecordedEndpoints {
+            issuer: Some("https://as.example".to_owned()),
+            iss_required: false,
+            authorization: "https://as.example/authorize".parse().unwrap(),
+            token: "https://as.example/token".parse().unwrap(),
+            revocation: Some("https://as.example/revoke".parse().unwrap()),
+            userinfo: None,
+        })
+    }
+
+    fn authorization_url(
+        &self,
+        _: &Provider,
+        request: AuthorizationRequest<'_>,
+    ) -> Result<SecretString, ProviderFailure> {
+        let mut url = request.endpoints.authorization.clone();
+        url.query_pairs_mut()
+            .append_pair("state", request.secrets.state.expose_secret())
+            .append_pair("scope", &request.scopes.join(" "));
+        Ok(SecretString::new(url.to_string()))
+    }
+
+    async fn exchange_code(
+        &self,
+        _: &Provider,
+        _: &RecordedEndpoints,
+        _: &url::Url,
+        _: &SecretString,
+        _: &SecretString,
+    ) -> Result<TokenResponse, ProviderFailure> {
+        let script = {
+            let mut state = self.state.lock().unwrap();
+            state.exchanges += 1;
+            state.exchange_script.pop_front()
+        };
+        match script {
+            Some(Script::Fail(failure)) => return Err(failure),
+            Some(Script::Hold(mut gate)) => {
+                gate.wait_for(|open| *open).await.map_err(|_| ProviderFailure::Ambiguous)?;
+            }
+            _ => {}
+        }
+        let (access, refresh) = self.issue();
+        let mut state = self.state.lock().unwrap();
+        let account = state.account.clone();
+        let scopes = state.granted.clone().map(scope_set);
+        let grant = state.grants.last_mut().unwrap();
+        grant.account = account.clone();
+        grant.scopes = scopes.as_ref().map(ScopeSet::to_strings).unwrap_or_default();
+        Ok(self.response(access.expose_secret(), Some(refresh.expose_secret().to_owned()), scopes, account))
+    }
+
+    async fn refresh(
+        &self,
+        _: &Provider,
+        refresh_token: &SecretString,
+        _: &ScopeSet,
+        _: Duration,
+    ) -> Result<TokenResponse, ProviderFailure> {
+        let token = refresh_token.expose_secret().to_owned();
+        let (script, count) = {
+            let mut state = self.state.lock().unwrap();
+            state.presented.push(token.clone());
+            let under_way = state.presenting.entry(token.clone()).or_default();
+            *under_way += 1;
+            if *under_way > 1 {
+                state.overlaps += 1;
+            }
+            (state.refresh_script.pop_front(), state.presented.len())
+        };
+        self.presentations.send_replace(count);
+        let answer = self.play(&token, script).await;
+        *self.state.lock().unwrap().presenting.get_mut(&token).unwrap() -= 1;
+        answer
+    }
+
+    async fn revoke(
+        &self,
+        _: &Provider,
+        access_token: &SecretString,
+        refresh_token: Option<&SecretString>,
+    ) -> Result<RevocationOutcome, ProviderFailure> {
+        let mut state = self.state.lock().unwrap();
+        state.revocations += 1;
+        if let Some(failure) = state.revoke_script.pop_front() {
+            return Err(failure);
+        }
+        let refresh = refresh_token.map(SecretString::expose_secret);
+        for grant in &mut state.grants {
+            let known = |t: &str| grant.refresh.as_deref() == Some(t) || grant.spent.iter().any(|s| s == t);
+            if grant.access == access_token.expose_secret() || refresh.is_some_and(known) {
+                grant.alive = false;
+            }
+        }
+        Ok(RevocationOutcome::Revoked)
+    }
+
+    async fn identify(
+        &self,
+        _: &Provider,
+        _: &RecordedEndpoints,
+        response: &TokenResponse,
+        _: &SecretString,
+    ) -> Result<ProviderAccount, IdentityError> {
+        Ok(response.account.clone())
+    }
+}
