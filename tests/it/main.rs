@@ -7,11 +7,8 @@
     reason = "in a test a panic is the report; the lint allows it in #[test] functions, not in their helpers"
 )]
 
-<<<<<<< HEAD
-mod architecture;
-=======
 mod application;
->>>>>>> e1243e0 (Tests of the use cases on the real store and vault)
+mod architecture;
 mod contract;
 mod dependencies;
 mod oauth_client;
