@@ -1,4 +1,4 @@
-//! The contract of `CredentialStore`: reads, grants, claims. Lineage, revocation and listing have files of their own.
+//! The contract of `CredentialStore`: reads, grants, claims. Lineage, revocation and lists have files of their own.
 
 use token_broker::domain::credential::{
     BackOff, CredentialState, ReauthReason, RefreshFailure, StoredTokens,

@@ -3,10 +3,12 @@
 
 pub(crate) mod samples;
 
+mod credential_list;
+mod credential_model;
 mod credential_store;
-mod credential_store_model;
 mod data_key_store;
 mod flow_store;
+mod lineage;
 mod outbox_store;
 mod revocation;
 

@@ -1,1 +1,0 @@
-//! The contract of `credential_store_model`.
