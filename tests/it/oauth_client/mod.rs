@@ -1,6 +1,8 @@
 //! The OAuth client through its port, against a server that does what it is told.
 
+mod answers;
 mod failures;
+mod requests;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
