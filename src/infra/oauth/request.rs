@@ -224,6 +224,10 @@ pub(super) fn with_body(
 ) -> Result<Request, ProviderFailure> {
     let mut request = Request { method, url, headers: fixed_headers(provider)?, body: Vec::new() };
     if params.is_empty() {
+        if request.method == Method::POST {
+            // Servers may refuse a POST that does not say how long it is (RFC 9110 section 8.6).
+            request.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         return Ok(request);
     }
     let (content_type, body) = match format {

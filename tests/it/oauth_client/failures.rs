@@ -203,7 +203,7 @@ async fn what_hangs_is_given_up_at_the_deadline() {
         server.push(reply);
         let provider = provider_at(&server.base());
         let deadline = Duration::from_millis(200);
-        let answer = refresh_within(&client(), &provider, deadline).await;
+        let answer = refresh_within(client(), &provider, deadline).await;
         // The status of a refusal is known, whatever became of its body.
         assert_eq!(answer.unwrap_err(), if refusal { Refused } else { Ambiguous }, "{name}");
         server.only_request();

@@ -1,10 +1,14 @@
 //! The OAuth client through its port, against a server that does what it is told.
 
 mod answers;
+mod discovery;
 mod failures;
+mod identity;
+mod leaks;
 mod requests;
+mod revocation;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -49,8 +53,10 @@ fn client_with(settings: HttpSettings) -> HttpOAuthClient {
     HttpOAuthClient::new(settings, Arc::new(TestClock::default())).unwrap()
 }
 
-fn client() -> HttpOAuthClient {
-    client_with(HttpSettings::default())
+/// A client with the limits of everyday. One for all tests: setting one up reads the system's root certificates.
+fn client() -> &'static HttpOAuthClient {
+    static CLIENT: LazyLock<HttpOAuthClient> = LazyLock::new(|| client_with(HttpSettings::default()));
+    &CLIENT
 }
 
 /// Longer than any answer takes.
