@@ -152,8 +152,13 @@ impl Broker {
             .open_text(&row.key, row.grant_id, Field::RefreshToken, &refresh.sealed)
             .await
             .map_err(vault_failed)?;
-        // Sealing the answer must not be what fails.
+        // Sealing and fingerprinting the answer must not be what fails: both keys are in memory from here on.
         self.seal_text(&row.key, row.grant_id, Field::RefreshToken, &token).await.map_err(vault_failed)?;
+        if self.fingerprint(&row.key, &token).await.map_err(vault_failed)? != refresh.fingerprint {
+            // The claim and the lineage would be those of another token.
+            tracing::error!(credential = %row.id, "a refresh token is not the one that its row says");
+            return Err(FlightEnd::DataLoss);
+        }
         Ok(Some(Ready { provider, timings, row, tokens, refresh, token, failures, settles }))
     }
 

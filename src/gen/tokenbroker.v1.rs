@@ -694,8 +694,6 @@ pub enum CredentialStatus {
     Refreshing = 2,
     /// The user has to consent again.
     NeedsReauth = 3,
-    /// Revoked through the broker; its tokens are deleted.
-    Revoked = 4,
 }
 impl CredentialStatus {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -708,7 +706,6 @@ impl CredentialStatus {
             Self::Active => "CREDENTIAL_STATUS_ACTIVE",
             Self::Refreshing => "CREDENTIAL_STATUS_REFRESHING",
             Self::NeedsReauth => "CREDENTIAL_STATUS_NEEDS_REAUTH",
-            Self::Revoked => "CREDENTIAL_STATUS_REVOKED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -718,7 +715,6 @@ impl CredentialStatus {
             "CREDENTIAL_STATUS_ACTIVE" => Some(Self::Active),
             "CREDENTIAL_STATUS_REFRESHING" => Some(Self::Refreshing),
             "CREDENTIAL_STATUS_NEEDS_REAUTH" => Some(Self::NeedsReauth),
-            "CREDENTIAL_STATUS_REVOKED" => Some(Self::Revoked),
             _ => None,
         }
     }
@@ -971,7 +967,7 @@ pub mod token_broker_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Lists credentials without their tokens, ordered by provider, user, grant and account.
+        /// Lists credentials without their tokens, ordered by provider, user, grant and account. Revoked ones are gone.
         pub async fn list_credentials(
             &mut self,
             request: impl tonic::IntoRequest<super::ListCredentialsRequest>,
@@ -1116,7 +1112,7 @@ pub mod token_broker_service_server {
             tonic::Response<super::CancelFlowResponse>,
             tonic::Status,
         >;
-        /// Lists credentials without their tokens, ordered by provider, user, grant and account.
+        /// Lists credentials without their tokens, ordered by provider, user, grant and account. Revoked ones are gone.
         async fn list_credentials(
             &self,
             request: tonic::Request<super::ListCredentialsRequest>,
