@@ -185,3 +185,6 @@ impl Drop for Record<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

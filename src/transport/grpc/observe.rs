@@ -11,9 +11,9 @@ use tonic::Code;
 use crate::domain::ports::Entropy;
 
 /// Calls, by method and code.
-pub(super) const REQUESTS_TOTAL: &str = "tokenbroker_grpc_requests_total";
-/// How long they took, by method and code.
-pub(super) const REQUEST_DURATION: &str = "tokenbroker_grpc_request_duration_seconds";
+pub(super) const REQUESTS_TOTAL: &str = "token_broker_grpc_requests_total";
+/// How long they took, by method.
+pub(super) const REQUEST_DURATION: &str = "token_broker_grpc_request_duration_seconds";
 
 /// The header that carries a request's id, in and out.
 pub(super) const REQUEST_ID: &str = "x-request-id";
@@ -83,25 +83,33 @@ impl Method {
 }
 
 /// Counts calls. A handle is looked up by its labels once, at the first call that needs it.
-pub(super) struct CallMetrics([[OnceLock<(Counter, Histogram)>; CODES]; METHODS.len()]);
+pub(super) struct CallMetrics([MethodMetrics; METHODS.len()]);
+
+struct MethodMetrics {
+    duration: OnceLock<Histogram>,
+    requests: [OnceLock<Counter>; CODES],
+}
 
 impl CallMetrics {
     /// Nothing looked up yet.
     pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| std::array::from_fn(|_| OnceLock::new())))
+        Self(std::array::from_fn(|_| MethodMetrics {
+            duration: OnceLock::new(),
+            requests: std::array::from_fn(|_| OnceLock::new()),
+        }))
     }
 
     /// Counts one call.
     pub(super) fn record(&self, method: Method, code: Code, took: Duration) {
-        let Some(cell) = usize::try_from(i32::from(code)).ok().and_then(|c| self.0[method.0].get(c)) else {
-            return;
-        };
-        let (requests, duration) = cell.get_or_init(|| {
-            let labels = [("method", method.name()), ("code", code_name(code))];
-            (metrics::counter!(REQUESTS_TOTAL, &labels), metrics::histogram!(REQUEST_DURATION, &labels))
-        });
-        requests.increment(1);
+        let MethodMetrics { duration, requests } = &self.0[method.0];
+        let duration =
+            duration.get_or_init(|| metrics::histogram!(REQUEST_DURATION, "method" => method.name()));
         duration.record(took.as_secs_f64());
+        let cell = usize::try_from(i32::from(code)).ok().and_then(|code| requests.get(code));
+        if let Some(cell) = cell {
+            let labels = [("method", method.name()), ("code", code_name(code))];
+            cell.get_or_init(|| metrics::counter!(REQUESTS_TOTAL, &labels)).increment(1);
+        }
     }
 }
 

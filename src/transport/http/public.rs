@@ -41,9 +41,7 @@ async fn serve(State(broker): State<Arc<Broker>>, request: Request) -> Response 
     let response = respond(&page, https);
     let status = response.status().as_u16();
     let took = started.elapsed();
-    let labels = [("route", route), ("page", page.name())];
-    metrics::counter!("tokenbroker_http_requests_total", &labels).increment(1);
-    metrics::histogram!("tokenbroker_http_request_duration_seconds", &labels).record(took.as_secs_f64());
+    metrics::counter!("token_broker_pages_total", "page" => page.name()).increment(1);
     // Neither the path nor the query: both are the browser's, and the query holds a code and a state.
     let duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     tracing::info!(route, page = page.name(), status, duration_us, "page");

@@ -222,3 +222,6 @@ fn token_type(check: &mut Check, value: String) -> Option<String> {
     }
     Some(value)
 }
+
+#[cfg(test)]
+mod tests;
