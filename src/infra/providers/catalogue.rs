@@ -15,7 +15,29 @@ macro_rules! built_in {
 }
 
 /// Name and text of each embedded definition; the name is its id.
-const BUILT_IN: &[(&str, &str)] = built_in!["github", "google", "oidc"];
+const BUILT_IN: &[(&str, &str)] = built_in![
+    "airtable",
+    "asana",
+    "atlassian",
+    "discord",
+    "dropbox",
+    "github",
+    "github-app",
+    "gitlab",
+    "google",
+    "hubspot",
+    "linear",
+    "microsoft",
+    "notion",
+    "oidc",
+    "reddit",
+    "salesforce",
+    "slack",
+    "spotify",
+    "todoist",
+    "x",
+    "zoom",
+];
 
 /// The definitions that registrations choose from.
 #[derive(Debug)]

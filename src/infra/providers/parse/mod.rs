@@ -48,7 +48,9 @@ fn root(report: &mut Report<'_>, mut root: Section<'_, '_>, source: Source) -> O
     let display_name = root.required_text(report, "display_name", "the provider's name for people");
     let documentation = root.text(report, "documentation");
     if let Some(documentation) = &documentation {
-        report.make(documentation, |url| super::template::check_url(url));
+        // A page for people, so a part of it may be named.
+        let page = |url: &String| super::template::check_url(url.split('#').next().unwrap_or_default());
+        report.make(documentation, page);
     }
 
     let mut variables = variables::variables(report, &mut root);

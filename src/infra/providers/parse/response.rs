@@ -7,7 +7,8 @@ use super::values;
 use crate::domain::provider::ResponseRules;
 use crate::domain::scope::{Scope, ScopeSet};
 
-/// What a provider's own error word may stand for: RFC 6749 sections 5.2 and 4.1.2.1.
+/// What a provider's own error word may stand for: RFC 6749 sections 5.2 and 4.1.2.1, RFC 6750 section 3.1 for
+/// revocation by Bearer, RFC 8628 section 3.5 for "too many requests".
 const ERROR_CODES: &[&str] = &[
     "invalid_request",
     "invalid_client",
@@ -18,6 +19,8 @@ const ERROR_CODES: &[&str] = &[
     "access_denied",
     "server_error",
     "temporarily_unavailable",
+    "invalid_token",
+    "slow_down",
 ];
 
 /// `[response]`
