@@ -1,4 +1,5 @@
-//! What the use cases count. Names and labels are documented in `docs/METRICS.md`; labels are few and never a user's.
+//! What the use cases count. The names' help texts are in `telemetry/metrics.rs`; labels are few and never
+//! a user's.
 
 use crate::domain::key::ProviderId;
 

@@ -83,8 +83,12 @@ impl Broker {
         let demand = Demand::NewerThan(input.expected_generation);
         let required = target.service_scopes.clone();
         match self.read_token(&target, demand, &required, input.time_left).await? {
-            Reading::Token(token) => Ok(TokenAnswer::Token(token)),
+            Reading::Token(token) => {
+                metrics::token_answer("token");
+                Ok(TokenAnswer::Token(token))
+            }
             Reading::Missing(missing) => {
+                metrics::token_answer("authorization_required");
                 Ok(TokenAnswer::AuthorizationRequired(self.explain(&target, missing).await?))
             }
         }
