@@ -10,6 +10,7 @@
 mod application;
 mod architecture;
 mod contract;
+mod crypto_format;
 mod dependencies;
 mod oauth_client;
 mod oidc_provider;

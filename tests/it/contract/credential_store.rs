@@ -31,13 +31,13 @@ contract!(
 );
 
 async fn a_grant_is_read_back_as_stored(stores: Stores) {
-    let stored = stores.connected(key("alice"), 1).await;
-    assert_eq!((stored.id, &stored.key), (credential_id(1), &key("alice")));
-    assert_eq!((stored.grant_id, stored.generation, stored.epoch), (grant_id(1), 1, 1));
-    assert_eq!((stored.created_at, stored.updated_at), (at(1), at(1)));
-    assert_eq!(stored.state, CredentialState::Active { tokens: tokens(1), back_off: None });
-    assert_eq!(stores.row(&key("alice")).await, stored);
-    assert_eq!(stores.credentials.load_by_id(credential_id(1)).await.unwrap(), Some(stored));
+    let row = stores.connected(key("alice"), 1).await;
+    assert_eq!((row.id, &row.key), (credential_id(1), &key("alice")));
+    assert_eq!((row.grant_id, row.generation, row.epoch), (grant_id(1), 1, 1));
+    assert_eq!((row.created_at, row.updated_at), (at(1), at(1)));
+    assert_eq!(row.state, CredentialState::Active { tokens: tokens(1), back_off: None });
+    assert_eq!(stores.row(&key("alice")).await, row);
+    assert_eq!(stores.credentials.load_by_id(credential_id(1)).await.unwrap(), Some(row));
     assert_eq!(stores.credentials.load(&key("bob")).await.unwrap(), None);
     assert_eq!(stores.credentials.load_by_id(credential_id(2)).await.unwrap(), None);
 }

@@ -94,11 +94,11 @@ async fn the_limit_holds_under_a_race(stores: Stores) {
             tokio::spawn(async move { flows.insert_flow(&flow(key("alice"), n, 0), 5).await.unwrap() })
         })
         .collect();
-    let mut stored = 0;
+    let mut accepted = 0;
     for task in tasks {
-        stored += usize::from(task.await.unwrap());
+        accepted += usize::from(task.await.unwrap());
     }
-    assert_eq!(stored, 5);
+    assert_eq!(accepted, 5);
 }
 
 async fn one_of_fifty_parallel_callbacks_wins(stores: Stores) {
