@@ -2,3 +2,4 @@
 
 pub mod browser;
 pub mod html;
+pub mod server;
