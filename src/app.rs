@@ -1,1 +1,365 @@
 //! The composition root: the one file that names SQLite and reqwest, binds listeners and puts the broker together.
+
+use std::future::IntoFuture as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, ServerTlsConfig};
+use url::Url;
+
+use crate::application::{Broker, Ports, Settings};
+use crate::config::{self, Config};
+use crate::domain::key::ClaimOwner;
+use crate::domain::ports::{Clock, CredentialStore, Entropy, OAuthClient, StoreError, StoreHealth};
+use crate::infra::callers::ConfiguredCallers;
+use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, Vault, VaultError};
+use crate::infra::oauth::{HttpOAuthClient, HttpSettings, HttpSetupError};
+use crate::infra::providers::{
+    Catalogue, ConfiguredProviders, DefinitionError, Registration, RegistrationError,
+};
+use crate::infra::storage::sqlite::{OpenError, SqliteStore};
+use crate::infra::system::{SystemClock, SystemEntropy};
+use crate::lifecycle::{self, Parts, Readiness, Running};
+use crate::telemetry::metrics::{self, MetricsError};
+use crate::transport::grpc::{self, GrpcOptions};
+use crate::transport::http::{self, OperationsState};
+
+/// Puts a wrapper around the credential store.
+pub type WrapCredentials = Box<dyn FnOnce(Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> + Send>;
+
+/// What tests put in place of the real thing.
+#[derive(Default)]
+pub struct Overrides {
+    /// Time.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// Randomness.
+    pub entropy: Option<Arc<dyn Entropy>>,
+    /// The way to providers.
+    pub oauth: Option<Arc<dyn OAuthClient>>,
+    /// Around the credential store.
+    pub wrap_credentials: Option<WrapCredentials>,
+}
+
+/// Why the broker does not start. Each says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken, or not this machine's.
+    #[error("cannot listen on {address} ({key}): {source}")]
+    Bind {
+        /// The configuration's key.
+        key: &'static str,
+        /// Where to.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The database can't be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The database can't be used.
+    #[error("the database cannot be used: {}", with_causes(.0))]
+    StoreUse(#[from] StoreError),
+    /// Key-encryption keys that can't be used.
+    #[error("vault: {0}")]
+    Keyring(#[from] KeyringError),
+    /// Key-encryption keys that are not those of the database.
+    #[error("vault: {0}")]
+    Vault(#[from] VaultError),
+    /// Provider definitions with mistakes.
+    #[error("provider definitions have mistakes:{}", lines(.0))]
+    Definitions(Vec<DefinitionError>),
+    /// Providers with mistakes.
+    #[error("configured providers have mistakes:{}", lines(.0))]
+    Registrations(Vec<RegistrationError>),
+    /// The HTTP client.
+    #[error(transparent)]
+    Http(#[from] HttpSetupError),
+    /// A TLS file can't be read.
+    #[error("{key}: the file cannot be read: {source}")]
+    TlsFile {
+        /// The configuration's key.
+        key: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The certificate and key do not make a TLS server.
+    #[error("grpc.tls_certificate_file, grpc.tls_key_file: {0}")]
+    Tls(tonic::transport::Error),
+    /// `public.base_url` is needed.
+    #[error("public.base_url is required: it cannot be made of the listener's address")]
+    NoBaseUrl,
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+fn lines<T: ToString>(errors: &[T]) -> String {
+    errors.iter().fold(String::new(), |text, error| text + "\n  " + &error.to_string())
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Opens the database, checks the keys, reads the providers, binds the listeners, serves.
+pub async fn start(config: Config, overrides: Overrides) -> Result<Running, StartError> {
+    // One crypto provider for everything; a second start in this process finds it there.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let metrics = metrics::install()?;
+    warn_of_risks(&config);
+
+    let Outside { store, ports, owner } = outside(&config, overrides).await?;
+    let listeners = Listeners::bind(&config).await?;
+    let tasks = TaskTracker::new();
+    let entropy = Arc::clone(&ports.entropy);
+    let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
+
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let (ready, ready_receiver) = watch::channel(false);
+    let readiness = Readiness { reporter, ready };
+    readiness.set(false).await;
+    let router = grpc::router(
+        Arc::clone(&broker),
+        Arc::new(callers(&config)),
+        entropy.as_ref(),
+        health,
+        grpc_options(&config.grpc)?,
+    )
+    .map_err(StartError::Tls)?;
+    let health_of_store: Arc<dyn StoreHealth> = Arc::new(store.clone());
+    let upkeep = metrics.clone();
+    let operations_router = http::operations_router(OperationsState {
+        ready: ready_receiver,
+        store: Arc::clone(&health_of_store),
+        metrics: Arc::new(move || metrics.render()),
+    });
+
+    let (stop, stop_operations) = (CancellationToken::new(), CancellationToken::new());
+    let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
+    let incoming = TcpIncoming::from(listeners.grpc.0).with_nodelay(Some(true));
+    let grpc = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let public = axum::serve(listeners.public.0, http::public_router(Arc::clone(&broker)))
+        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let operations = axum::serve(listeners.operations.0, operations_router)
+        .with_graceful_shutdown(stop_operations.clone().cancelled_owned());
+    let servers = vec![
+        spawn("grpc", grpc),
+        spawn("public", public.into_future()),
+        tokio::spawn(lifecycle::sweep(broker, stop.clone())),
+    ];
+    let operations = spawn("operations", operations.into_future());
+    readiness.set(true).await;
+    let watcher =
+        tokio::spawn(lifecycle::watch_store(health_of_store, readiness.clone(), move || upkeep.run_upkeep()));
+    tracing::info!(grpc = %grpc_addr, public = %public_addr, operations = %operations_addr, "listening");
+
+    let config::Shutdown { announce, drain } = config.shutdown;
+    let parts = Parts {
+        readiness,
+        stop,
+        stop_operations,
+        watcher,
+        servers,
+        operations,
+        tasks,
+        store,
+        announce,
+        drain,
+    };
+    Ok(Running { grpc_addr, public_addr, operations_addr, parts })
+}
+
+/// Everything behind the ports.
+struct Outside {
+    store: SqliteStore,
+    ports: Ports,
+    owner: ClaimOwner,
+}
+
+async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, StartError> {
+    // What only reads comes first, so that a mistake there leaves no new database behind.
+    let providers = providers(config)?;
+    let keyring = keyring(config)?;
+    let clock = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock::default()));
+    let entropy = overrides.entropy.unwrap_or_else(|| Arc::new(SystemEntropy));
+    let oauth = match overrides.oauth {
+        Some(oauth) => oauth,
+        None => oauth_client(config, Arc::clone(&clock))?,
+    };
+
+    let store = SqliteStore::open(&config.storage.path).await?;
+    let shared = Arc::new(store.clone());
+    let vault = Vault::new(keyring, shared.clone(), Arc::clone(&entropy), Arc::clone(&clock));
+    vault.check().await?;
+    let mut owner = [0; 16];
+    entropy.fill(&mut owner);
+    let owner = ClaimOwner::from_random(owner);
+    // The lock on the database file shows that every other owner is dead.
+    let unsettled = shared.settle_dead_owners_early(owner).await?;
+    tracing::info!(path = %config.storage.path.display(), unsettled_refreshes = unsettled, "database open");
+
+    let credentials: Arc<dyn CredentialStore> = shared.clone();
+    let ports = Ports {
+        clock,
+        entropy,
+        credentials: match overrides.wrap_credentials {
+            Some(wrap) => wrap(credentials),
+            None => credentials,
+        },
+        flows: shared.clone(),
+        outbox: shared,
+        cipher: Arc::new(vault),
+        oauth,
+        providers: Arc::new(providers),
+    };
+    Ok(Outside { store, ports, owner })
+}
+
+/// Sockets with the addresses they got.
+struct Listeners {
+    grpc: (TcpListener, SocketAddr),
+    public: (TcpListener, SocketAddr),
+    operations: (TcpListener, SocketAddr),
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            grpc: bind("grpc.listen", config.grpc.listen).await?,
+            public: bind("public.listen", config.public.listen).await?,
+            operations: bind("operations.listen", config.operations.listen).await?,
+        })
+    }
+
+    fn addresses(&self) -> [SocketAddr; 3] {
+        [self.grpc.1, self.public.1, self.operations.1]
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |source| StartError::Bind { key, address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+fn spawn<E: std::fmt::Display>(
+    listener: &'static str,
+    server: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(listener, %error, "listener failed");
+        }
+    })
+}
+
+fn warn_of_risks(config: &Config) {
+    if config.callers.is_empty() {
+        tracing::warn!("no callers are configured: nobody can call (`token-broker callers new`)");
+    }
+    if config.providers.is_empty() {
+        tracing::warn!("no providers are configured: there is nothing to connect to");
+    }
+    if config.grpc.tls.is_none() && !config.grpc.listen.ip().is_loopback() {
+        tracing::warn!(
+            "gRPC without TLS on a public address: API keys and tokens cross the network in the clear unless a proxy in front speaks TLS"
+        );
+    }
+    if !config.operations.listen.ip().is_loopback() {
+        tracing::warn!("the operations listener is on a public address: keep it inside the cluster");
+    }
+}
+
+/// Whether the providers and keys of a configuration can be used; opens nothing.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    providers(config)?;
+    keyring(config)?;
+    tls(&config.grpc)?;
+    Ok(())
+}
+
+/// The built-in definitions and those of the operator's files.
+pub(crate) fn catalogue(files: &[PathBuf]) -> Result<Catalogue, StartError> {
+    Catalogue::load(files).map_err(StartError::Definitions)
+}
+
+/// The providers that users can connect to.
+pub(crate) fn providers(config: &Config) -> Result<ConfiguredProviders, StartError> {
+    let catalogue = catalogue(&config.provider_definitions)?;
+    let registrations = config.providers.iter().cloned().map(|entry| Registration {
+        id: entry.id,
+        definition: entry.definition,
+        client_id: entry.client_id,
+        client_secret: entry.client_secret,
+        variables: entry.variables,
+    });
+    catalogue.configure(registrations.collect()).map_err(StartError::Registrations)
+}
+
+fn keyring(config: &Config) -> Result<Keyring, KeyringError> {
+    let keys = config.vault.keys.iter().map(|key| KeyEncryptionKey::new(&key.id, key.key.clone()));
+    Keyring::new(keys.collect::<Result<_, _>>()?, &config.vault.active_key)
+}
+
+fn oauth_client(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn OAuthClient>, HttpSetupError> {
+    let settings = HttpSettings {
+        connect_timeout: config.oauth.connect_timeout,
+        total_timeout: config.oauth.request_timeout,
+        ..HttpSettings::default()
+    };
+    Ok(Arc::new(HttpOAuthClient::new(settings, clock)?))
+}
+
+fn callers(config: &Config) -> ConfiguredCallers {
+    ConfiguredCallers::new(config.callers.iter().map(|e| (e.caller.clone(), e.key_hashes.clone())))
+}
+
+fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartError> {
+    let public_base_url = match &config.public.base_url {
+        Some(url) => url.clone(),
+        None => Url::parse(&format!("http://{public_addr}")).map_err(|_| StartError::NoBaseUrl)?,
+    };
+    Ok(Settings {
+        public_base_url,
+        return_urls: config.public.return_urls.clone(),
+        refresh_ahead: config.oauth.refresh_ahead,
+        flow_lifetime: config.oauth.flow_lifetime,
+        max_wait: config.oauth.max_wait,
+    })
+}
+
+fn grpc_options(grpc: &config::Grpc) -> Result<GrpcOptions, StartError> {
+    Ok(GrpcOptions {
+        reflection: grpc.reflection,
+        max_deadline: grpc.max_deadline,
+        max_request_bytes: grpc.max_request_bytes,
+        max_connection_age: grpc.max_connection_age,
+        max_connection_age_grace: grpc.max_connection_age_grace,
+        keepalive_interval: grpc.keepalive_interval,
+        keepalive_timeout: grpc.keepalive_timeout,
+        tls: tls(grpc)?,
+        ..GrpcOptions::default()
+    })
+}
+
+fn tls(grpc: &config::Grpc) -> Result<Option<ServerTlsConfig>, StartError> {
+    let Some(files) = &grpc.tls else { return Ok(None) };
+    let read = |key, path| std::fs::read(path).map_err(|source| StartError::TlsFile { key, source });
+    let certificate = read("grpc.tls_certificate_file", &files.certificate)?;
+    let key = read("grpc.tls_key_file", &files.key)?;
+    Ok(Some(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key))))
+}

@@ -1,1 +1,211 @@
-//! Signals and drain.
+//! Signals, readiness and the drain: `NOT_SERVING` first, then no new connections, then a bounded wait for what is under
+//! way, then the database.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::application::Broker;
+use crate::domain::ports::StoreHealth;
+use crate::infra::storage::sqlite::SqliteStore;
+use crate::telemetry::metrics::STORE_UP;
+
+/// How often the database is asked whether it is there.
+const PING_EVERY: Duration = Duration::from_secs(2);
+/// A database that takes longer is not there.
+const PING_LIMIT: Duration = Duration::from_secs(1);
+/// How often the background work runs.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long the last write to the database file may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// The broker's own service in the health protocol; the empty name is the whole server.
+const SERVICES: [&str; 2] = ["", "tokenbroker.v1.TokenBrokerService"];
+
+/// Tells everybody whether the broker can serve.
+#[derive(Clone)]
+pub(crate) struct Readiness {
+    pub(crate) reporter: HealthReporter,
+    pub(crate) ready: watch::Sender<bool>,
+}
+
+impl Readiness {
+    pub(crate) async fn set(&self, ready: bool) {
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in SERVICES {
+            self.reporter.set_service_status(service, status).await;
+        }
+        self.ready.send_replace(ready);
+    }
+
+    /// Ends the health protocol's watches, which would otherwise keep their connections open for good.
+    async fn end_watches(&mut self) {
+        for service in SERVICES {
+            self.reporter.clear_service_status(service).await;
+        }
+    }
+}
+
+/// Keeps readiness true to the database.
+pub(crate) async fn watch_store(store: Arc<dyn StoreHealth>, readiness: Readiness, upkeep: impl Fn() + Send) {
+    let mut ticks = interval(PING_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        upkeep();
+        let problem = match timeout(PING_LIMIT, store.ping()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the database does not answer in time".to_owned()),
+        };
+        let up = problem.is_none();
+        metrics::gauge!(STORE_UP).set(if up { 1.0 } else { 0.0 });
+        if *readiness.ready.borrow() == up {
+            continue;
+        }
+        if let Some(problem) = problem {
+            tracing::error!(problem, "not ready");
+        } else {
+            tracing::info!("ready again");
+        }
+        readiness.set(up).await;
+    }
+}
+
+/// Runs the background work until it is cancelled; a round that has begun is finished.
+pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        broker.sweep().await;
+    }
+}
+
+/// A broker that serves.
+pub struct Running {
+    /// Where callers come to.
+    pub grpc_addr: SocketAddr,
+    /// Where browsers come to.
+    pub public_addr: SocketAddr,
+    /// Where orchestrators come to.
+    pub operations_addr: SocketAddr,
+    pub(crate) parts: Parts,
+}
+
+/// What has to be ended.
+pub(crate) struct Parts {
+    pub(crate) readiness: Readiness,
+    /// Ends the listeners for callers and browsers, and the background work.
+    pub(crate) stop: CancellationToken,
+    /// Ends the listener for orchestrators, last.
+    pub(crate) stop_operations: CancellationToken,
+    pub(crate) watcher: JoinHandle<()>,
+    /// The listeners for callers and browsers, and the background work.
+    pub(crate) servers: Vec<JoinHandle<()>>,
+    pub(crate) operations: JoinHandle<()>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) store: SqliteStore,
+    pub(crate) announce: Duration,
+    pub(crate) drain: Duration,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
+    /// All that was under way has ended.
+    Completely,
+    /// The time was up: calls were cut off.
+    CutOff,
+}
+
+impl Running {
+    /// Ends it in order. Answers when the database is closed.
+    pub async fn shutdown(self) -> Drained {
+        let Parts {
+            mut readiness,
+            stop,
+            stop_operations,
+            watcher,
+            servers,
+            operations,
+            tasks,
+            store,
+            announce,
+            drain,
+        } = self.parts;
+        // Nothing may turn readiness on again.
+        watcher.abort();
+        readiness.set(false).await;
+        tracing::info!(announce_ms = millis(announce), drain_ms = millis(drain), "draining");
+        sleep(announce).await;
+
+        let deadline = Instant::now() + drain;
+        stop.cancel();
+        readiness.end_watches().await;
+        let mut outcome = Drained::Completely;
+        for mut server in servers {
+            if timeout_at(deadline, &mut server).await.is_err() {
+                server.abort();
+                outcome = Drained::CutOff;
+            }
+        }
+        tasks.close();
+        if timeout_at(deadline, tasks.wait()).await.is_err() {
+            tracing::error!(tasks = tasks.len(), "work under way was cut off");
+            outcome = Drained::CutOff;
+        }
+
+        stop_operations.cancel();
+        operations.abort();
+        if timeout(CLOSE_LIMIT, store.close()).await.is_err() {
+            tracing::warn!("the database did not close in time; it is checked when it is opened again");
+        }
+        match outcome {
+            Drained::Completely => tracing::info!("stopped"),
+            Drained::CutOff => tracing::error!("stopped before all calls had ended"),
+        }
+        outcome
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Waits for SIGTERM or SIGINT (elsewhere: Ctrl-C).
+pub async fn stop_signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM"),
+            _ = interrupt.recv() => tracing::info!("SIGINT"),
+        }
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}
+
+/// Serves until a signal, then drains. A second signal ends the wait.
+pub async fn run_until_stopped(running: Running) -> std::io::Result<Drained> {
+    stop_signal().await?;
+    let mut drain = std::pin::pin!(running.shutdown());
+    tokio::select! {
+        outcome = &mut drain => Ok(outcome),
+        second = stop_signal() => {
+            second?;
+            tracing::error!("second signal: stopped at once");
+            Ok(Drained::CutOff)
+        }
+    }
+}

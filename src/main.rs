@@ -1,3 +1,7 @@
-//! The `token-broker` binary: arguments, configuration, telemetry, run, exit code.
+//! The `token-broker` binary. Everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    token_broker::cli::main()
+}

@@ -38,6 +38,7 @@ pub use public::Public;
 pub use show::Setting;
 pub use shutdown::Shutdown;
 pub use storage::Storage;
+pub use values::duration as parse_duration;
 pub use vault::{Vault, VaultKey};
 
 use problem::Problems;

@@ -12,7 +12,7 @@ use crate::domain::secret::SecretBytes;
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// A whole number with a unit: ms, s, m, h or d.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
