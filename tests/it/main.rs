@@ -15,5 +15,6 @@ mod dependencies;
 mod oauth_client;
 mod oidc_provider;
 mod proto_sync;
+mod provider_conformance;
 mod provider_loader;
 mod support;

@@ -7,5 +7,6 @@ pub(crate) mod faulty_store;
 pub(crate) mod hostile;
 pub(crate) mod oidc;
 pub(crate) mod provider;
+pub(crate) mod provider_player;
 pub(crate) mod rig;
 pub(crate) mod strict_provider;
