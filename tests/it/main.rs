@@ -9,9 +9,13 @@
 
 mod application;
 mod architecture;
+mod callers;
+mod cli;
+mod config;
 mod contract;
 mod crypto_format;
 mod dependencies;
+mod lifecycle;
 mod oauth_client;
 mod oidc_provider;
 mod proto_sync;

@@ -1,5 +1,6 @@
 //! What tests share: real servers they start for themselves, and hands to work them.
 
+pub(crate) mod broker;
 pub(crate) mod browser;
 pub(crate) mod cargo_toml;
 pub(crate) mod clock;
