@@ -21,4 +21,5 @@ mod oidc_provider;
 mod proto_sync;
 mod provider_conformance;
 mod provider_loader;
+mod storage_faults;
 mod support;
