@@ -4,6 +4,8 @@ pub(crate) mod broker;
 pub(crate) mod browser;
 pub(crate) mod cargo_toml;
 pub(crate) mod clock;
+pub(crate) mod doors;
+pub(crate) mod dump;
 pub(crate) mod faulty_store;
 pub(crate) mod hostile;
 pub(crate) mod oidc;
