@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Instrument as _;
@@ -32,6 +33,7 @@ pub(super) struct Guard {
     request_ids: RequestIds,
     max_deadline: Duration,
     metrics: CallMetrics,
+    calls: TaskTracker,
 }
 
 /// What the guard found out about a call, for the service.
@@ -44,13 +46,20 @@ pub(super) struct Call {
 }
 
 impl Guard {
-    /// Looks keys up in `callers`; no call takes longer than `max_deadline`.
+    /// Looks keys up in `callers`; no call takes longer than `max_deadline`; `calls` counts those under way.
     pub(super) fn new(
         callers: Arc<dyn CallerDirectory>,
         entropy: &dyn Entropy,
         max_deadline: Duration,
+        calls: TaskTracker,
     ) -> Self {
-        Self { callers, request_ids: RequestIds::new(entropy), max_deadline, metrics: CallMetrics::new() }
+        Self {
+            callers,
+            request_ids: RequestIds::new(entropy),
+            max_deadline,
+            metrics: CallMetrics::new(),
+            calls,
+        }
     }
 
     /// Steps 2 and 3.
@@ -74,6 +83,7 @@ struct Admission {
 
 /// The middleware.
 pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let _under_way = guard.calls.token();
     let started = Instant::now();
     let method = Method::of(request.uri().path());
     let request_id = guard.request_ids.of(request.headers());

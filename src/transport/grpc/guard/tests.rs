@@ -45,7 +45,7 @@ async fn ask(path: &str, headers: &[(&str, &str)]) -> Response<Body> {
 }
 
 async fn ask_within(max: Duration, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
-    let guard = Arc::new(Guard::new(Arc::new(OneCaller), &Zeros, max));
+    let guard = Arc::new(Guard::new(Arc::new(OneCaller), &Zeros, max, TaskTracker::new()));
     let method = |request: Request| async move {
         let wish = request.headers().get("wish").map(|w| w.to_str().unwrap().to_owned());
         match wish.as_deref() {

@@ -6,6 +6,7 @@ use token_broker::app::Overrides;
 
 use super::TestBroker;
 use super::site::{Site, Spec, SpecCaller};
+use crate::support::hostile::HostileServer;
 use crate::support::oidc::{self, OidcServer};
 
 /// The operator's definition of the test's OpenID server: two services and the login share a grant, `archive` has its own.
@@ -53,6 +54,28 @@ scopes = ["openid", "email", "offline_access", "calendar.read"]
 display_name = "Archive"
 grant = "archive"
 scopes = ["openid", "email", "offline_access", "mail.read"]
+"#;
+
+/// The definition of a hostile server.
+const HOSTILE_DEFINITION: &str = r#"
+id = "test-hostile"
+display_name = "Hostile"
+
+[endpoints]
+authorization = "BASE/authorize"
+token = "BASE/token"
+revocation = "BASE/revoke"
+
+[client]
+auth = "basic"
+secret = "required"
+
+[refresh]
+rotation = "strict"
+
+[services.files]
+display_name = "Files"
+scopes = ["read", "write"]
 "#;
 
 /// What a caller may do, each as the configuration writes it.
@@ -155,6 +178,17 @@ impl BrokerBuilder {
             "test-oidc",
             (oidc::CLIENT_ID, oidc::CLIENT_SECRET),
             &[("issuer", server.issuer())],
+        )
+    }
+
+    /// Provider `hostile` at the server, with the service `files`, by the letter of the RFCs: strict rotation, endpoints
+    /// `/authorize`, `/token` and `/revoke`, no account.
+    pub(crate) fn hostile(self, server: &HostileServer) -> Self {
+        self.definition(&HOSTILE_DEFINITION.replace("BASE", &server.base())).provider(
+            "hostile",
+            "test-hostile",
+            ("client-1", "client-secret-1"),
+            &[],
         )
     }
 
