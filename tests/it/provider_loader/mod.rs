@@ -1,6 +1,8 @@
 //! Definitions and registrations: what is accepted, and that every mistake is reported with its place.
 
+mod documentation;
 mod mistakes;
+mod quirks;
 mod registrations;
 
 use std::collections::BTreeMap;

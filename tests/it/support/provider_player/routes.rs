@@ -172,9 +172,8 @@ fn refresh(scene: &Scene, mut params: Params) -> Result<Response, String> {
 
     let state = &mut *scene.state();
     let (access, next) = (state.token("access"), state.token("refresh"));
-    let known = |grant: &&mut Grant| {
-        grant.refresh.as_ref() == Some(&presented) || grant.spent.iter().any(|spent| *spent == presented)
-    };
+    let known =
+        |grant: &&mut Grant| grant.refresh.as_ref() == Some(&presented) || grant.spent.contains(&presented);
     let Some(grant) = state.grants.iter_mut().filter(|grant| grant.alive).find(known) else {
         return Ok(answers::refusal(provider, "invalid_grant"));
     };
