@@ -5,6 +5,7 @@ mod client;
 mod config;
 mod connect;
 mod credential;
+mod demo;
 mod error;
 mod exit;
 mod get;
@@ -56,6 +57,8 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See a consent, a refresh, two users kept apart and a revoke, with nothing to set up
+    Demo(demo::Args),
     /// Run the broker until SIGTERM or SIGINT
     Serve(serve::Args),
     /// Make a configuration, a vault key and a first caller
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command, output: Output) -> Result<Exit, CliError> {
     match command {
+        Command::Demo(args) => demo::run(&args).await,
         Command::Serve(args) => serve::run(&args).await,
         Command::Init(args) => init::run(&args, output),
         Command::Migrate(args) => migrate::run(&args, output).await,

@@ -110,6 +110,13 @@ impl Browser {
         self.request(Method::GET, url, None).await
     }
 
+    /// Calls an API with a bearer token, as an agent does.
+    pub async fn call_api(&self, url: &str, token: &str) -> Result<Page, BrowserError> {
+        let url = Url::parse(url).map_err(|_| BrowserError::Url)?;
+        let answer = self.http.get(url.clone()).bearer_auth(token).send().await;
+        read(url.clone(), answer.map_err(|cause| failed(&url, cause))?).await
+    }
+
     /// Submits a page's form with these fields.
     pub async fn submit(
         &mut self,

@@ -1,11 +1,51 @@
-//! Every mistake in a definition is reported, with its place.
+//! Definitions and registrations: what is accepted, and that every mistake is reported with its place.
 
-use token_broker::infra::providers::Catalogue;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::{SHORT, load};
+use token_broker::domain::key::{ProviderId, ServiceId, TenantId};
+use token_broker::domain::ports::ProviderDirectory as _;
+use token_broker::domain::provider::{
+    BodyFormat, ClientAuth, EndpointSource, Provider, Revocation, RevocationAuth, RevocationMethod,
+    RevokedToken, Rotation,
+};
+use token_broker::domain::scope::{Scope, ScopeSet};
+use token_broker::domain::secret::SecretString;
+use token_broker::infra::providers::{Catalogue, DefinitionError, Registration, Source};
+
+/// The shortest definition there can be.
+const SHORT: &str = r#"
+id = "example"
+display_name = "Example"
+[endpoints]
+authorization = "https://auth.example.com/authorize"
+token = "https://auth.example.com/token"
+[revocation]
+kind = "none"
+[services.files]
+display_name = "Files"
+scopes = ["files.read"]
+# What a row adds begins at line 13.
+"#;
+
+/// Loads texts as the operator's files.
+fn load(texts: &[&str]) -> Result<Catalogue, Vec<DefinitionError>> {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<PathBuf> = texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            let path = folder.path().join(format!("{index}.toml"));
+            std::fs::write(&path, text).unwrap();
+            path
+        })
+        .collect();
+    Catalogue::load(&files)
+}
 
 /// `line:column path: message` of each mistake in a text.
-pub(super) fn mistakes(text: &str) -> Vec<String> {
+fn mistakes(text: &str) -> Vec<String> {
     match load(&[text]) {
         Ok(_) => Vec::new(),
         Err(errors) => errors
@@ -17,6 +57,78 @@ pub(super) fn mistakes(text: &str) -> Vec<String> {
             })
             .collect(),
     }
+}
+
+fn registration(id: &str, definition: &str) -> Registration {
+    Registration {
+        id: ProviderId::new(id).unwrap(),
+        definition: definition.to_owned(),
+        client_id: "client".to_owned(),
+        client_secret: Some(SecretString::from("canary-secret")),
+        variables: BTreeMap::new(),
+    }
+}
+
+fn provider(catalogue: &Catalogue, registration: Registration) -> Provider {
+    let id = registration.id.clone();
+    let configured = catalogue.configure(vec![registration]).unwrap();
+    let provider = configured.provider(&TenantId::new("t").unwrap(), &id).unwrap();
+    (*provider).clone()
+}
+
+fn scopes(names: &[&str]) -> ScopeSet {
+    names.iter().map(|name| Scope::new(*name).unwrap()).collect()
+}
+
+#[test]
+fn every_built_in_definition_loads_and_becomes_a_provider() {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    for definition in catalogue.definitions() {
+        assert_eq!(definition.source, Source::BuiltIn);
+        assert!(definition.documentation.is_some(), "{}: where does one register a client?", definition.id);
+        let mut registration = registration("mine", definition.id.as_str());
+        for (name, variable) in &definition.variables {
+            if variable.default.is_none() {
+                registration.variables.insert(name.clone(), "https://id.example.com".to_owned());
+            }
+        }
+        let provider = provider(&catalogue, registration);
+        assert_eq!(provider.id.as_str(), "mine");
+        assert!(!provider.services.is_empty());
+        assert!(provider.refresh.timings().is_some(), "{}", definition.id);
+    }
+}
+
+#[test]
+fn a_short_definition_gets_the_defaults_of_the_standards() {
+    assert_eq!(mistakes(SHORT), Vec::<String>::new());
+    let catalogue = load(&[SHORT]).unwrap();
+    let provider = provider(&catalogue, registration("mine", "example"));
+    let EndpointSource::Literal(endpoints) = &provider.endpoints else { panic!("{:?}", provider.endpoints) };
+    assert_eq!(endpoints.token.as_str(), "https://auth.example.com/token");
+    assert_eq!((&endpoints.issuer, endpoints.iss_required, &endpoints.revocation), (&None, false, &None));
+    assert_eq!(provider.client.auth, ClientAuth::Basic);
+    assert!(provider.authorization.pkce && !provider.authorization.nonce);
+    assert_eq!(provider.authorization.scope_separator, " ");
+    assert_eq!(provider.authorization.scope_param, "scope");
+    assert!(provider.authorization.params.is_empty());
+    assert_eq!(provider.token.body, BodyFormat::Form);
+    assert!(!provider.token.scopes_at_refresh);
+    assert_eq!(provider.response.access_token, ["/access_token"]);
+    assert_eq!(provider.response.refresh_token, ["/refresh_token"]);
+    assert_eq!(provider.response.expires_in, ["/expires_in"]);
+    assert_eq!(provider.response.expires_in_unit_ms, 1_000);
+    assert_eq!(provider.response.scope, ["/scope"]);
+    assert_eq!(provider.response.scope_separators, " ");
+    assert_eq!(provider.response.error, "/error");
+    assert_eq!(provider.response.success_flag, None);
+    assert_eq!(provider.response.default_lifetime, None);
+    assert_eq!(provider.refresh.rotation, Rotation::Strict);
+    assert_eq!(provider.refresh.expiry_margin, Duration::from_mins(1));
+    assert_eq!((provider.refresh.kills_access, provider.refresh.idle_limit), (false, None));
+    assert!(matches!(provider.revocation, Revocation::NotSupported));
+    assert!(!provider.identity.id_token && provider.identity.userinfo.is_none());
+    assert_eq!(provider.services[&ServiceId::new("files").unwrap()].grant.as_str(), "default");
 }
 
 /// Replaces one line of [`SHORT`] (or adds lines at its end) and tells what is reported. In each row: what is replaced,
@@ -346,4 +458,167 @@ fn unreadable_files_are_named() {
     for (error, file) in errors.iter().zip(&files) {
         assert_eq!((error.file.as_str(), error.line, error.column), (file.to_str().unwrap(), 1, 1));
     }
+}
+
+#[test]
+fn an_operators_file_takes_the_place_of_a_built_in_definition() {
+    let own = SHORT.replace("\"example\"", "\"github\"").replace("Example", "Our GitHub");
+    let catalogue = load(&[&own]).unwrap();
+    let built_in = Catalogue::load(&[]).unwrap();
+    assert_eq!(catalogue.definitions().count(), built_in.definitions().count());
+    let definition = catalogue.definition("github").unwrap();
+    assert_eq!(definition.display_name, "Our GitHub");
+    assert!(matches!(&definition.source, Source::File(path) if path.ends_with("0.toml")));
+}
+
+#[test]
+fn variables_are_filled_in_and_can_not_leave_their_place() {
+    let text = r#"
+id = "example"
+display_name = "Example"
+[variables.host]
+kind = "host"
+description = "the server"
+default = "example.com"
+[variables.team]
+description = "the team"
+[endpoints]
+issuer = "https://{host}/{team}/"
+authorization = "https://{team}.{host}/authorize"
+token = "https://{host}/{team}/token"
+userinfo = "https://{host}/me"
+[revocation]
+kind = "call"
+url = "https://{host}/{team}/{client_id}/grant"
+auth = "bearer"
+[services.files]
+display_name = "Files"
+scopes = []
+"#;
+    let catalogue = load(&[text]).unwrap();
+    let with = |variables: &[(&str, &str)]| {
+        let mut registration = registration("mine", "example");
+        registration.variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        registration
+    };
+    let made = provider(&catalogue, with(&[("team", "acme")]));
+    let EndpointSource::Literal(endpoints) = &made.endpoints else { panic!("{:?}", made.endpoints) };
+    assert_eq!(endpoints.issuer.as_deref(), Some("https://example.com/acme/"));
+    assert_eq!(endpoints.authorization.as_str(), "https://acme.example.com/authorize");
+    assert_eq!(endpoints.userinfo.as_ref().unwrap().as_str(), "https://example.com/me");
+    assert_eq!(made.identity.userinfo.as_ref().unwrap().url, endpoints.userinfo);
+    let Revocation::Call(call) = &made.revocation else { panic!("{:?}", made.revocation) };
+    assert_eq!(call.url, "https://example.com/acme/{client_id}/grant");
+
+    let other = provider(&catalogue, with(&[("team", "acme"), ("host", "git.example.org:8443")]));
+    let EndpointSource::Literal(endpoints) = &other.endpoints else { panic!("{:?}", other.endpoints) };
+    assert_eq!(endpoints.token.as_str(), "https://git.example.org:8443/acme/token");
+
+    for (variables, expected) in [
+        (&[][..], &["providers.mine: variables.team is missing: the team"][..]),
+        (
+            &[("team", "a/b"), ("host", "u@evil.example"), ("x", "1")][..],
+            &[
+                "providers.mine: variables.host must be a host name",
+                "providers.mine: variables.team must consist of letters",
+                "providers.mine: variables.x is not a variable of \"example\"; it has: host, team",
+            ][..],
+        ),
+    ] {
+        let errors = catalogue.configure(vec![with(variables)]).unwrap_err();
+        let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found:#?}");
+        }
+    }
+}
+
+#[test]
+fn registrations_with_mistakes_are_reported_all_at_once() {
+    let public = SHORT.replace("[endpoints]", "[client]\nauth = \"none\"\n[endpoints]");
+    let catalogue = load(&[&public]).unwrap();
+    let mut registrations = vec![
+        registration("a", "google"),
+        registration("a", "google"),
+        registration("b", "gogle"),
+        registration("c", "google"),
+        registration("d", "google"),
+        registration("e", "example"),
+        registration("f", "google"),
+        registration("g", "google"),
+    ];
+    registrations[3].client_id = String::new();
+    registrations[3].client_secret = None;
+    registrations[4].client_secret = Some(SecretString::from(""));
+    registrations[6].client_id = "client\n".to_owned();
+    registrations[7].variables.insert("tenant".to_owned(), "x".to_owned());
+    let errors = catalogue.configure(registrations).unwrap_err();
+    let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let expected = [
+        ("providers.a: this id is used twice", None),
+        ("providers.b: there is no definition \"gogle\"; there are: ", Some("definition")),
+        ("providers.c: client_id must be 1 to 512 printable", Some("client_id")),
+        (
+            "providers.c: client_secret is missing: \"google\" describes a confidential client",
+            Some("client_secret"),
+        ),
+        ("providers.d: client_secret is missing", Some("client_secret")),
+        (
+            "providers.e: client_secret must not be given: \"example\" describes a public client",
+            Some("client_secret"),
+        ),
+        ("providers.f: client_id must be", Some("client_id")),
+        (
+            "providers.g: variables.tenant is not a variable of \"google\"; it has none",
+            Some("variables.tenant"),
+        ),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((found, error), (text, key)) in found.iter().zip(&errors).zip(expected) {
+        assert!(found.starts_with(text), "{found:?} {text:?}");
+        assert_eq!(error.mistake.key().as_deref(), key, "{found}");
+    }
+    assert!(!format!("{errors:?} {found:?}").contains("canary"));
+}
+
+#[test]
+fn one_definition_serves_several_registrations() {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    let mut second = registration("google-work", "google");
+    second.client_id = "other".to_owned();
+    let configured = catalogue.configure(vec![registration("google", "google"), second]).unwrap();
+    let tenant = TenantId::new("t").unwrap();
+    let all = configured.providers(&tenant);
+    let seen: Vec<_> = all.iter().map(|p| (p.id.as_str(), p.client.id.as_str())).collect();
+    assert_eq!(seen, [("google", "client"), ("google-work", "other")]);
+    assert!(configured.provider(&tenant, &ProviderId::new("github").unwrap()).is_none());
+    assert!(!format!("{configured:?}").contains("canary"));
+}
+
+#[test]
+fn a_client_without_a_secret_is_public_where_the_definition_allows_it() {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    let mut with = registration("a", "oidc");
+    with.variables.insert("issuer".to_owned(), "https://id.example.com/realm/".to_owned());
+    let mut without = with.clone();
+    without.client_secret = None;
+    let with = provider(&catalogue, with);
+    assert!(
+        matches!(&with.endpoints, EndpointSource::Discovered { issuer } if issuer == "https://id.example.com/realm/")
+    );
+    assert_eq!(with.client.auth, ClientAuth::Basic);
+    let without = provider(&catalogue, without);
+    assert_eq!(without.client.auth, ClientAuth::None);
+}
+
+#[test]
+fn implied_scopes_are_followed_to_the_end() {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    let github = provider(&catalogue, registration("github", "github"));
+    let granted = github.normalise_granted(&scopes(&["admin:org"]), &scopes(&["admin:org"]));
+    assert_eq!(granted, scopes(&["admin:org", "read:org", "write:org"]));
+    let Revocation::Call(call) = &github.revocation else { panic!("{:?}", github.revocation) };
+    assert_eq!((call.method, call.auth), (RevocationMethod::Delete, RevocationAuth::ClientBasic));
+    assert_eq!((call.token, call.token_param.as_deref()), (RevokedToken::Access, Some("access_token")));
 }

@@ -1,1 +1,0 @@
-//! The configuration: every mistake at once, with its name and place.

@@ -1,5 +1,0 @@
-//! The gRPC surface as any client in any language meets it.
-
-mod isolation;
-mod openness;
-mod wire;
