@@ -5,6 +5,7 @@ mod discovery;
 mod failures;
 mod identity;
 mod leaks;
+mod real_server;
 mod requests;
 mod revocation;
 
