@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -136,7 +139,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         Arc::new(callers(&config)),
         entropy.as_ref(),
         health,
-        grpc_options(&config.grpc)?,
+        grpc_options(&config.grpc, &tasks)?,
     )
     .map_err(StartError::Tls)?;
     let health_of_store: Arc<dyn StoreHealth> = Arc::new(store.clone());
@@ -151,8 +154,10 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
     let incoming = TcpIncoming::from(listeners.grpc.0).with_nodelay(Some(true));
     let grpc = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    let public = axum::serve(listeners.public.0, http::public_router(Arc::clone(&broker)))
-        .with_graceful_shutdown(stop.clone().cancelled_owned());
+    let pages = http::public_router(Arc::clone(&broker))
+        .layer(middleware::from_fn_with_state(tasks.clone(), count_under_way));
+    let public =
+        axum::serve(listeners.public.0, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
     let operations = axum::serve(listeners.operations.0, operations_router)
         .with_graceful_shutdown(stop_operations.clone().cancelled_owned());
     let servers = vec![
@@ -267,6 +272,12 @@ fn spawn<E: std::fmt::Display>(
     })
 }
 
+/// Shutdown waits for requests under way, not for connections: browsers keep those open for nothing.
+async fn count_under_way(State(tasks): State<TaskTracker>, request: Request, next: Next) -> Response {
+    let _under_way = tasks.token();
+    next.run(request).await
+}
+
 fn warn_of_risks(config: &Config) {
     if config.callers.is_empty() {
         tracing::warn!("no callers are configured: nobody can call (`token-broker callers new`)");
@@ -342,7 +353,7 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
     })
 }
 
-fn grpc_options(grpc: &config::Grpc) -> Result<GrpcOptions, StartError> {
+fn grpc_options(grpc: &config::Grpc, tasks: &TaskTracker) -> Result<GrpcOptions, StartError> {
     Ok(GrpcOptions {
         reflection: grpc.reflection,
         max_deadline: grpc.max_deadline,
@@ -352,6 +363,7 @@ fn grpc_options(grpc: &config::Grpc) -> Result<GrpcOptions, StartError> {
         keepalive_interval: grpc.keepalive_interval,
         keepalive_timeout: grpc.keepalive_timeout,
         tls: tls(grpc)?,
+        calls: tasks.clone(),
         ..GrpcOptions::default()
     })
 }

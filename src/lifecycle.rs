@@ -24,6 +24,8 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_LIMIT: Duration = Duration::from_secs(1);
 /// How often the background work runs.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long connections may stay when no call is under way any more.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long the last write to the database file may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 /// The broker's own service in the health protocol; the empty name is the whole server.
@@ -149,17 +151,23 @@ impl Running {
         let deadline = Instant::now() + drain;
         stop.cancel();
         readiness.end_watches().await;
-        let mut outcome = Drained::Completely;
+        tasks.close();
+        let (mut outcome, mut abandoned) = (Drained::Completely, Vec::new());
+        // Calls and requests are waited for, connections are not: one that is open for nothing, or has sent half a
+        // request, would hold up every shutdown. They get a moment to send what is done, and to begin what had arrived.
+        let _ = timeout_at(deadline, tasks.wait()).await;
+        let linger = Instant::now() + LINGER;
         for mut server in servers {
-            if timeout_at(deadline, &mut server).await.is_err() {
-                server.abort();
-                outcome = Drained::CutOff;
+            if timeout_at(linger, &mut server).await.is_err() {
+                abandoned.push(server);
             }
         }
-        tasks.close();
-        if timeout_at(deadline, tasks.wait()).await.is_err() {
-            tracing::error!(tasks = tasks.len(), "work under way was cut off");
+        if timeout_at(deadline.max(Instant::now()), tasks.wait()).await.is_err() {
+            tracing::error!(under_way = tasks.len(), "work under way is cut off");
             outcome = Drained::CutOff;
+        }
+        for server in abandoned {
+            server.abort();
         }
 
         stop_operations.cancel();

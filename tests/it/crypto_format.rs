@@ -143,6 +143,7 @@ async fn opened(vault: &Vault, key: &CredentialKey, sealed: &Sealed) -> Result<S
     Ok(String::from_utf8(bytes.expose_secret().to_vec()).unwrap())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
 fn does_not_open<T: std::fmt::Debug>(result: Result<T, CipherError>, what: &str) {
     assert!(matches!(result, Err(CipherError::DoesNotOpen)), "{what}: {result:?}");
 }

@@ -9,12 +9,21 @@
 
 mod application;
 mod architecture;
+mod callers;
+mod cli;
+mod config;
 mod contract;
 mod crypto_format;
 mod demo;
 mod dependencies;
+mod grpc_surface;
+mod http_callback;
+mod http_pages;
+mod lifecycle;
 mod oauth_client;
 mod oidc_provider;
 mod proto_sync;
+mod provider_conformance;
 mod provider_loader;
+mod storage_faults;
 mod support;

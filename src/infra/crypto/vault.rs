@@ -133,13 +133,13 @@ impl Vault {
                 return Ok(Arc::clone(key));
             }
         }
-        let stored = match self.store.newest_data_key(tenant, purpose).await.map_err(CipherError::Store)? {
-            Some(stored) => stored,
-            None => {
-                let candidate = self.make(tenant, purpose)?;
-                // Somebody else may have been first; what the store answers is the tenant's key.
-                self.store.newest_data_key_or_insert(candidate).await.map_err(CipherError::Store)?
-            }
+        let stored = self.store.newest_data_key(tenant, purpose).await.map_err(CipherError::Store)?;
+        let stored = if let Some(stored) = stored {
+            stored
+        } else {
+            let candidate = self.make(tenant, purpose)?;
+            // Somebody else may be first; what the store answers is the tenant's key.
+            self.store.newest_data_key_or_insert(candidate).await.map_err(CipherError::Store)?
         };
         let key = Arc::new(self.unwrap(stored)?);
         if key.tenant != *tenant || key.purpose != purpose {

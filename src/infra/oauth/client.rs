@@ -23,6 +23,10 @@ use crate::domain::token_set::{ProviderAccount, TokenResponse};
 /// A call without a shorter deadline of its own ends within the settings' total time.
 const NO_DEADLINE: Duration = Duration::MAX;
 
+/// Who consented is asked between the exchange and the storing of its tokens, so it must not take long; without an answer
+/// only the label is missing.
+const USERINFO_DEADLINE: Duration = Duration::from_secs(5);
+
 /// The OAuth client over HTTP.
 pub struct HttpOAuthClient {
     http: Http,
@@ -145,7 +149,7 @@ impl OAuthClient for HttpOAuthClient {
         nonce: &SecretString,
     ) -> Result<ProviderAccount, IdentityError> {
         let told = identity::told(provider, endpoints, response, nonce, self.clock.now())?;
-        let until = self.http.until(NO_DEADLINE);
+        let until = self.http.until(USERINFO_DEADLINE);
         Ok(identity::ask(&self.http, provider, endpoints, &response.access_token, told, until).await)
     }
 }

@@ -25,31 +25,45 @@ use crate::domain::provider::{BodyFormat, Client, ClientAuth, Provider};
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
 
-/// Parameters that only the broker sets. A definition with one of them is refused when it is loaded; should one get
-/// here all the same, no request is made.
-const RESERVED: &[&str] = &[
+/// Parameters of the authorization request that only the broker sets. A definition with one of them is refused when it is
+/// loaded; should one get here all the same, no request is made.
+const AUTHORIZATION_RESERVED: &[&str] = &[
     "response_type",
     "response_mode",
     "client_id",
     "client_secret",
     "redirect_uri",
+    "scope",
     "state",
     "nonce",
-    "code",
     "code_challenge",
     "code_challenge_method",
-    "code_verifier",
-    "grant_type",
-    "refresh_token",
-    "scope",
     "login_hint",
     "request",
     "request_uri",
 ];
 
-fn refuse_reserved(params: &BTreeMap<String, String>, scope_param: &str) -> Result<(), ProviderFailure> {
-    let reserved = |name: &String| RESERVED.contains(&name.as_str()) || name == scope_param;
-    if params.keys().any(reserved) { Err(ProviderFailure::Refused) } else { Ok(()) }
+/// The same for token requests.
+const TOKEN_RESERVED: &[&str] = &[
+    "grant_type",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "redirect_uri",
+    "code",
+    "code_verifier",
+    "refresh_token",
+    "scope",
+    "username",
+    "password",
+];
+
+fn refuse_reserved(params: &BTreeMap<String, String>, reserved: &[&str]) -> Result<(), ProviderFailure> {
+    if reserved.iter().any(|name| params.contains_key(*name)) {
+        return Err(ProviderFailure::Refused);
+    }
+    Ok(())
 }
 
 /// RFC 7636 section 4.1: 43 to 128 of the unreserved characters.
@@ -64,16 +78,10 @@ pub(super) fn authorization_url(
     request: AuthorizationRequest<'_>,
 ) -> Result<SecretString, ProviderFailure> {
     let rules = &provider.authorization;
-    // Some services ask for nothing in one scope parameter and for all in another: `scope=` beside Slack's `user_scope`.
-    // Only the one that carries the scopes is out of reach.
-    let fixed: BTreeMap<_, _> = rules.params.iter().filter(|(name, _)| *name != "scope").map(own).collect();
-    refuse_reserved(&fixed, &rules.scope_param)?;
-    if rules.scope_param == "scope" && rules.params.contains_key("scope") {
-        return Err(ProviderFailure::Refused);
-    }
     let endpoint = &request.endpoints.authorization;
-    let reserved_in_url = endpoint.query_pairs().any(|(name, _)| RESERVED.contains(&name.as_ref()));
-    if !is_allowed(endpoint) || reserved_in_url {
+    refuse_reserved(&rules.params, AUTHORIZATION_RESERVED)?;
+    refuse_reserved(&endpoint.query_pairs().into_owned().collect(), AUTHORIZATION_RESERVED)?;
+    if !is_allowed(endpoint) || rules.params.contains_key(&rules.scope_param) {
         return Err(ProviderFailure::Refused);
     }
 
@@ -107,10 +115,6 @@ pub(super) fn authorization_url(
     Ok(SecretString::new(url.into()))
 }
 
-fn own((name, value): (&String, &String)) -> (String, String) {
-    (name.clone(), value.clone())
-}
-
 /// The exchange of a code (RFC 6749 section 4.1.3).
 pub(super) async fn exchange(
     provider: &Provider,
@@ -119,7 +123,7 @@ pub(super) async fn exchange(
     code: &SecretString,
     verifier: &SecretString,
 ) -> Result<Request, ProviderFailure> {
-    refuse_reserved(&provider.token.exchange_params, "scope")?;
+    refuse_reserved(&provider.token.exchange_params, TOKEN_RESERVED)?;
     let client = crate_client(&provider.client).set_token_uri(TokenUrl::from_url(token_endpoint.clone()));
     let mut request = client
         .exchange_code(AuthorizationCode::new(code.expose_secret().to_owned()))
@@ -141,7 +145,7 @@ pub(super) async fn refresh(
     refresh_token: &SecretString,
     scopes: &ScopeSet,
 ) -> Result<Request, ProviderFailure> {
-    refuse_reserved(&provider.token.refresh_params, "scope")?;
+    refuse_reserved(&provider.token.refresh_params, TOKEN_RESERVED)?;
     let client = crate_client(&provider.client).set_token_uri(TokenUrl::from_url(token_endpoint.clone()));
     let token = RefreshToken::new(refresh_token.expose_secret().to_owned());
     let mut request = client.exchange_refresh_token(&token);

@@ -21,6 +21,8 @@ mod registration;
 mod template;
 
 pub use catalogue::Catalogue;
-pub use definition::{Definition, SecretRule, Source, Variable, VariableKind};
+pub use definition::{
+    Definition, EndpointTemplates, RevocationTemplate, SecretRule, Source, Variable, VariableKind,
+};
 pub use error::{DefinitionError, RegistrationError, RegistrationMistake};
 pub use registration::{ConfiguredProviders, Registration};

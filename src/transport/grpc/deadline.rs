@@ -8,13 +8,17 @@ use tokio::time::Instant;
 /// The header (gRPC over HTTP/2, "Request-Headers").
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// An answer that leaves at the caller's deadline arrives behind it. So the broker gives up this much earlier, but at
-/// most a tenth of the time given.
-const HEAD_START: Duration = Duration::from_millis(20);
+/// An answer that leaves at the caller's deadline arrives behind it. So use cases end this much earlier, but at most a
+/// tenth of the time given: they know what is the matter, and their answer says more than `DEADLINE_EXCEEDED`. What has
+/// not ended by half of it is cut off.
+const HEAD_START: Duration = Duration::from_millis(100);
 
 /// When a call has to be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Deadline(Instant);
+pub(super) struct Deadline {
+    answer_by: Instant,
+    cut_off_at: Instant,
+}
 
 /// The header is there, but not a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,23 +34,24 @@ impl Deadline {
         let mut entries = headers.get_all(GRPC_TIMEOUT).iter();
         let timeout = match (entries.next(), entries.next()) {
             (None, _) => max,
-            (Some(entry), None) => {
-                let given = entry.to_str().ok().and_then(parse).ok_or(MalformedTimeout)?;
-                given.saturating_sub(HEAD_START.min(given / 10)).min(max)
-            }
+            (Some(entry), None) => entry.to_str().ok().and_then(parse).ok_or(MalformedTimeout)?.min(max),
             (Some(_), Some(_)) => return Err(MalformedTimeout),
         };
-        Ok(Self(now + timeout))
+        let reserve = HEAD_START.min(timeout / 10);
+        Ok(Self {
+            answer_by: now + timeout.saturating_sub(reserve),
+            cut_off_at: now + timeout.saturating_sub(reserve / 2),
+        })
     }
 
-    /// The moment.
-    pub(super) fn instant(self) -> Instant {
-        self.0
+    /// When the call is given up.
+    pub(super) fn cut_off_at(self) -> Instant {
+        self.cut_off_at
     }
 
-    /// What is left of it.
+    /// How long a use case may take from now on.
     pub(super) fn time_left(self) -> Duration {
-        self.0.saturating_duration_since(Instant::now())
+        self.answer_by.saturating_duration_since(Instant::now())
     }
 }
 
@@ -75,25 +80,28 @@ mod tests {
 
     const MAX: Duration = Duration::from_secs(30);
 
-    fn timeout(entries: &[&str]) -> Result<Duration, MalformedTimeout> {
+    /// How long until the use case has to end, and until the call is cut off, in nanoseconds.
+    fn timeout(entries: &[&str]) -> Result<(u128, u128), MalformedTimeout> {
         let mut headers = HeaderMap::new();
         for entry in entries {
             headers.append(GRPC_TIMEOUT, HeaderValue::from_bytes(entry.as_bytes()).unwrap());
         }
         let now = Instant::now();
-        Deadline::from_headers(&headers, now, MAX).map(|d| d.0.duration_since(now))
+        let nanos = |at: Instant| at.duration_since(now).as_nanos();
+        Deadline::from_headers(&headers, now, MAX).map(|d| (nanos(d.answer_by), nanos(d.cut_off_at)))
     }
 
     #[test]
     fn the_callers_timeout_is_capped_and_given_a_head_start() {
-        assert_eq!(timeout(&[]), Ok(MAX));
-        assert_eq!(timeout(&["99999999H"]), Ok(MAX));
-        assert_eq!(timeout(&["1M"]), Ok(MAX));
-        assert_eq!(timeout(&["10S"]), Ok(Duration::from_millis(9_980)));
-        assert_eq!(timeout(&["100m"]), Ok(Duration::from_millis(90)));
-        assert_eq!(timeout(&["100000u"]), Ok(Duration::from_millis(90)));
-        assert_eq!(timeout(&["1000n"]), Ok(Duration::from_nanos(900)));
-        assert_eq!(timeout(&["0S"]), Ok(Duration::ZERO));
+        const MS: u128 = 1_000_000;
+        for none_or_long in [&[][..], &["99999999H"], &["1M"], &["30S"]] {
+            assert_eq!(timeout(none_or_long), Ok((29_900 * MS, 29_950 * MS)));
+        }
+        assert_eq!(timeout(&["10S"]), Ok((9_900 * MS, 9_950 * MS)));
+        assert_eq!(timeout(&["100m"]), Ok((90 * MS, 95 * MS)));
+        assert_eq!(timeout(&["100000u"]), Ok((90 * MS, 95 * MS)));
+        assert_eq!(timeout(&["1000n"]), Ok((900, 950)));
+        assert_eq!(timeout(&["0S"]), Ok((0, 0)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Instrument as _;
@@ -32,6 +33,7 @@ pub(super) struct Guard {
     request_ids: RequestIds,
     max_deadline: Duration,
     metrics: CallMetrics,
+    calls: TaskTracker,
 }
 
 /// What the guard found out about a call, for the service.
@@ -44,13 +46,20 @@ pub(super) struct Call {
 }
 
 impl Guard {
-    /// Looks keys up in `callers`; no call takes longer than `max_deadline`.
+    /// Looks keys up in `callers`; no call takes longer than `max_deadline`; `calls` counts those under way.
     pub(super) fn new(
         callers: Arc<dyn CallerDirectory>,
         entropy: &dyn Entropy,
         max_deadline: Duration,
+        calls: TaskTracker,
     ) -> Self {
-        Self { callers, request_ids: RequestIds::new(entropy), max_deadline, metrics: CallMetrics::new() }
+        Self {
+            callers,
+            request_ids: RequestIds::new(entropy),
+            max_deadline,
+            metrics: CallMetrics::new(),
+            calls,
+        }
     }
 
     /// Steps 2 and 3.
@@ -74,6 +83,7 @@ struct Admission {
 
 /// The middleware.
 pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    let _under_way = guard.calls.token();
     let started = Instant::now();
     let method = Method::of(request.uri().path());
     let request_id = guard.request_ids.of(request.headers());
@@ -96,7 +106,7 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     if method.is_own() {
         response = with_own_reason(response);
     }
-    record.end(response.extensions().get::<Status>());
+    record.end(status_of(&response).as_ref());
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
 }
@@ -104,7 +114,7 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
 /// Step 4.
 async fn answer(method: impl Future<Output = Response>, deadline: Deadline) -> Response {
     let guarded = AssertUnwindSafe(method).catch_unwind();
-    match tokio::time::timeout_at(deadline.instant(), guarded).await {
+    match tokio::time::timeout_at(deadline.cut_off_at(), guarded).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => {
             // The payload stays out of the log: it may quote anything. The panic hook has named the line.
@@ -118,7 +128,7 @@ async fn answer(method: impl Future<Output = Response>, deadline: Deadline) -> R
 /// Step 5. What the framework refuses (a body that is no message, one too large, an unknown method or compression) it
 /// answers by a code alone, and not always the caller's kind of code.
 fn with_own_reason(response: Response) -> Response {
-    let Some(made) = response.extensions().get::<Status>() else { return response };
+    let Some(made) = status_of(&response) else { return response };
     if made.get_details_error_info().is_some() {
         return response;
     }
@@ -145,6 +155,13 @@ fn with_own_reason(response: Response) -> Response {
     // `grpc-accept-encoding` goes with an unknown compression.
     *own.metadata_mut() = made.metadata().clone();
     own.into_http()
+}
+
+/// The error that a response tells. `None`: it is a success, as far as its head says.
+fn status_of(response: &Response) -> Option<Status> {
+    let kept = response.extensions().get::<Status>().cloned();
+    // An unknown method is answered by headers alone.
+    kept.or_else(|| Status::from_header_map(response.headers())).filter(|status| status.code() != Code::Ok)
 }
 
 /// Step 6.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::middleware;
+use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::server::Router;
@@ -56,6 +57,8 @@ pub struct GrpcOptions {
     pub max_concurrent_streams: u32,
     /// The server's certificate and key; `None`: plain HTTP/2, for loopback or behind a proxy that speaks TLS.
     pub tls: Option<ServerTlsConfig>,
+    /// Calls under way are counted here, so that shutdown can wait for them and not for connections.
+    pub calls: TaskTracker,
 }
 
 impl Default for GrpcOptions {
@@ -71,6 +74,7 @@ impl Default for GrpcOptions {
             keepalive_timeout: Duration::from_secs(20),
             max_concurrent_streams: 1_000,
             tls: None,
+            calls: TaskTracker::new(),
         }
     }
 }
@@ -97,7 +101,7 @@ pub fn router<H: Health>(
     if options.reflection {
         routes = add_reflection(routes);
     }
-    let guard = Arc::new(Guard::new(callers, entropy, options.max_deadline));
+    let guard = Arc::new(Guard::new(callers, entropy, options.max_deadline, options.calls));
     // Outside all services, unknown ones included: no RPC can forget it.
     let guarded =
         routes.prepare().into_axum_router().layer(middleware::from_fn_with_state(guard, guard::run));

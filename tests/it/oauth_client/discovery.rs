@@ -86,7 +86,7 @@ async fn bad_metadata_gives_no_endpoints() {
         ("a slash more", |m, issuer| m["issuer"] = json!(format!("{issuer}/"))),
         ("another case", |m, issuer| m["issuer"] = json!(issuer.replace("http", "HTTP"))),
         ("the same by another name", |m, issuer| {
-            m["issuer"] = json!(issuer.replace("127.0.0.1", "localhost"))
+            m["issuer"] = json!(issuer.replace("127.0.0.1", "localhost"));
         }),
         ("no issuer", |m, _| drop(m.as_object_mut().unwrap().remove("issuer"))),
         ("an issuer that is no text", |m, issuer| m["issuer"] = json!([issuer])),
@@ -95,13 +95,13 @@ async fn bad_metadata_gives_no_endpoints() {
         ("a token endpoint without TLS", |m, _| m["token_endpoint"] = json!("http://provider.example/token")),
         ("a token endpoint that is no URL", |m, _| m["token_endpoint"] = json!("/token")),
         ("a token endpoint with a password", |m, _| {
-            m["token_endpoint"] = json!("https://a:b@provider.example/")
+            m["token_endpoint"] = json!("https://a:b@provider.example/");
         }),
         ("a token endpoint with a fragment", |m, _| {
-            m["token_endpoint"] = json!("https://provider.example/#x")
+            m["token_endpoint"] = json!("https://provider.example/#x");
         }),
         ("a userinfo endpoint without TLS", |m, _| {
-            m["userinfo_endpoint"] = json!("http://10.0.0.1/userinfo")
+            m["userinfo_endpoint"] = json!("http://10.0.0.1/userinfo");
         }),
         ("a revocation endpoint of a file", |m, _| m["revocation_endpoint"] = json!("file:///etc/passwd")),
     ];

@@ -88,6 +88,7 @@ async fn a_success_that_can_not_be_read_may_have_spent_the_token() {
         0,
     ];
     let tokens = || Reply::tokens("at-1", "rt-1");
+    let too_long = format!("{{\"access_token\":\"at-1\"{}}}", " ".repeat(256 * 1024));
     let cases = [
         ("no body", Reply::status(200)),
         ("204", Reply::status(204)),
@@ -104,7 +105,7 @@ async fn a_success_that_can_not_be_read_may_have_spent_the_token() {
         ("deep nesting", Reply::body(200, "application/json", nested)),
         ("compressed unasked", Reply::body(200, "application/json", gzip).header("content-encoding", "gzip")),
         ("an endless body", Reply::endless()),
-        ("a body that is too long", Reply::body(200, "application/json", vec![b' '; 300 * 1024])),
+        ("a body that is too long", Reply::body(200, "application/json", too_long)),
         ("a body that breaks off", tokens().cut_off()),
         ("a reset in the body", tokens().reset_in_body()),
         ("no answer", Reply::close()),
@@ -229,7 +230,11 @@ async fn what_never_left_was_not_sent() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         listener.local_addr().unwrap().port()
     };
+    // Connections are accepted by the system, but nobody shakes hands.
+    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let deaf_port = deaf.local_addr().unwrap().port();
     for (name, token_url) in [
+        ("TLS handshake without an answer", format!("https://127.0.0.1:{deaf_port}/token")),
         ("connection refused", format!("http://127.0.0.1:{free_port}/token")),
         ("TLS handshake fails", format!("https://127.0.0.1:{}/token", server.port())),
         ("unknown host", "https://broker-test.invalid/token".to_owned()),

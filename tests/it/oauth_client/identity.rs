@@ -1,5 +1,7 @@
 //! Who consented.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -7,8 +9,9 @@ use token_broker::domain::flow::RecordedEndpoints;
 use token_broker::domain::ports::{IdentityError, OAuthClient as _};
 use token_broker::domain::provider::Provider;
 use token_broker::domain::token_set::{ProviderAccount, TokenResponse};
+use token_broker::infra::oauth::HttpSettings;
 
-use super::{NOW, client, secret};
+use super::{NOW, client, client_with, secret};
 use crate::support::hostile::{HostileServer, Reply};
 use crate::support::provider::{CLIENT_ID, endpoints, provider_at, scopes};
 
@@ -76,11 +79,12 @@ async fn verdict(token: Option<String>) -> Result<ProviderAccount, IdentityError
     identify(&provider, &written, &response(token)).await
 }
 
+type Change = (&'static str, fn(&mut Value));
+
 #[tokio::test]
 async fn an_id_token_tells_the_account() {
     let rs256 = json!({ "alg": "RS256", "kid": "1" });
     let alice = account(Some("alice-1"), Some("alice@example.com"));
-    type Change = (&'static str, fn(&mut Value));
     let changes: [Change; 8] = [
         ("as it is", |_| {}),
         ("audience in an array", |c| c["aud"] = json!([CLIENT_ID])),
@@ -89,7 +93,7 @@ async fn an_id_token_tells_the_account() {
         ("over, within the skew", |c| c["exp"] = json!(NOW - 59)),
         ("issued ahead, within the skew", |c| c["iat"] = json!(NOW + 60)),
         ("times with fractions", |c| {
-            (c["exp"], c["iat"]) = (json!(1_767_225_900.5), json!(1_767_225_500.25))
+            (c["exp"], c["iat"]) = (json!(1_767_225_900.5), json!(1_767_225_500.25));
         }),
         ("claims beside", |c| c["acr"] = json!({ "x": [1] })),
     ];
@@ -103,7 +107,6 @@ async fn an_id_token_tells_the_account() {
 #[tokio::test]
 async fn an_id_token_that_is_not_this_flows_is_refused() {
     let rs256 = json!({ "alg": "RS256" });
-    type Change = (&'static str, fn(&mut Value));
     let changes: [Change; 22] = [
         ("another issuer", |c| c["iss"] = json!("https://evil.example")),
         ("a slash more", |c| c["iss"] = json!(format!("{ISSUER}/"))),
@@ -269,12 +272,15 @@ async fn a_userinfo_endpoint_that_fails_costs_only_the_account() {
         ("a redirect", Reply::redirect(302, &"https://evil.example/".parse().unwrap())),
         ("a page", Reply::body(200, "text/html", "<html></html>")),
         ("endless", Reply::endless()),
+        ("silence", Reply::silence()),
         ("a reset", Reply::reset()),
     ] {
         let server = HostileServer::start().await;
         server.push_at("/userinfo", reply);
         let provider = provider_at(&server.base());
-        let found = identify(&provider, &endpoints(&provider), &response(None)).await;
+        let total_timeout = Duration::from_millis(300);
+        let client = client_with(HttpSettings { total_timeout, ..HttpSettings::default() });
+        let found = client.identify(&provider, &endpoints(&provider), &response(None), &secret("n")).await;
         assert_eq!(found, Ok(account(None, None)), "{name}");
         server.only_request();
     }

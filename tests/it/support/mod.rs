@@ -1,11 +1,15 @@
 //! What tests share: real servers they start for themselves, and hands to work them.
 
+pub(crate) mod broker;
 pub(crate) mod browser;
 pub(crate) mod cargo_toml;
 pub(crate) mod clock;
+pub(crate) mod doors;
+pub(crate) mod dump;
 pub(crate) mod faulty_store;
 pub(crate) mod hostile;
 pub(crate) mod oidc;
 pub(crate) mod provider;
+pub(crate) mod provider_player;
 pub(crate) mod rig;
 pub(crate) mod strict_provider;

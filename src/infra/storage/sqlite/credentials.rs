@@ -170,3 +170,16 @@ impl CredentialStore for SqliteStore {
         self.write(sqlx::query(SETTLE_DEAD_OWNERS_EARLY).bind(&alive.as_bytes()[..])).await
     }
 }
+
+/// For the test of query plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[
+    BY_KEY,
+    BY_ID,
+    CLAIM_FOR_REFRESH,
+    CLAIM_FOR_SETTLE,
+    RELEASE_CLAIM,
+    MARK_NEEDS_REAUTH,
+    DUE_FOR_SETTLE,
+    SETTLE_DEAD_OWNERS_EARLY,
+];

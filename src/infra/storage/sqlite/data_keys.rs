@@ -108,3 +108,7 @@ impl DataKeyStore for SqliteStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 }
+
+/// For the test of query plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[BY_ID, NEWEST, INSERT_IF_NONE, UNDER_KEK];

@@ -120,11 +120,17 @@ impl OpenError {
     }
 }
 
-/// What a failed statement means. Constraint violations are faults of the program or of the row's writer, and count as
-/// unavailable with their cause.
+/// A CHECK of a table (extended result code `SQLITE_CONSTRAINT_CHECK`).
+const BROKEN_CHECK: &str = "275";
+
+/// What a failed statement means. A row that breaks a check was damaged outside the program, and will not heal by
+/// trying again; other constraint violations are faults of the program, and count as unavailable with their cause.
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     if let sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) = &error {
         return StoreError::Corrupt("a column has another type");
+    }
+    if error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some(BROKEN_CHECK) {
+        return StoreError::Corrupt("a row breaks a check of its table");
     }
     match primary_code(&error) {
         Some(code::CORRUPT | code::NOTADB) => StoreError::Corrupt("the database file"),

@@ -181,3 +181,8 @@ impl FlowStore for SqliteStore {
         Ok(changed)
     }
 }
+
+/// For the test of query plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] =
+    &[INSERT, BY_ID, LATEST, CONSUME, STATUS, END, CANCEL, DELETE_ENDED, EXPIRE, INTERRUPT];

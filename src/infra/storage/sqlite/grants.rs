@@ -160,3 +160,8 @@ async fn holds(transaction: &mut Transaction<'static, Sqlite>, grant: &NewGrant)
         GrantCondition::Overwrite => Ok(true),
     }
 }
+
+/// For the test of query plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] =
+    &[COMPLETE_FLOW, CONNECTED, STORE, MOVE_TO_OUTBOX, REVOKE, CANCEL_FLOWS];

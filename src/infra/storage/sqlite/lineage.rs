@@ -62,3 +62,7 @@ impl SqliteStore {
         Ok(if same { Persisted::AlreadyStored(Box::new(row)) } else { Persisted::Superseded })
     }
 }
+
+/// For the test of query plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[PERSIST];

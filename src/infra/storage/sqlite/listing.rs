@@ -58,3 +58,7 @@ impl SqliteStore {
         self.read_all::<CredentialRow>(statement).await?.into_iter().map(TryInto::try_into).collect()
     }
 }
+
+/// For the test of query plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[OF_ALL, OF_USER];

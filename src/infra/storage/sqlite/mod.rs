@@ -21,6 +21,8 @@ mod listing;
 mod open;
 mod outbox;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -131,4 +133,15 @@ impl StoreHealth for SqliteStore {
             self.read_one(sqlx::query("SELECT EXISTS (SELECT 1 FROM data_keys)")).await?;
         found.map(|_| ()).ok_or(StoreError::Corrupt("no answer"))
     }
+}
+
+/// All statements that are run per call or per sweep.
+#[cfg(test)]
+fn frequent_statements() -> Vec<&'static str> {
+    [credentials::STATEMENTS, lineage::STATEMENTS, grants::STATEMENTS, listing::STATEMENTS]
+        .into_iter()
+        .chain([flows::STATEMENTS, outbox::STATEMENTS, data_keys::STATEMENTS])
+        .flatten()
+        .copied()
+        .collect()
 }

@@ -36,13 +36,16 @@ const FINISH: &str = "
     UPDATE revocations SET finished_at = ?3, outcome = ?2, access_sealed = NULL, refresh_sealed = NULL
     WHERE id = ?1 AND finished_at IS NULL";
 
+const DELETE_FINISHED: &str = "DELETE FROM revocations WHERE finished_at < ?1";
+
 #[derive(Debug, sqlx::FromRow)]
 struct RevocationRow {
     id: Vec<u8>,
     #[sqlx(flatten)]
     key: KeyColumns,
     grant_id: Vec<u8>,
-    access_sealed: Vec<u8>,
+    /// NULL once finished. An `Option`, since sqlx reads NULL as an empty value otherwise.
+    access_sealed: Option<Vec<u8>>,
     refresh_sealed: Option<Vec<u8>>,
     attempts: i64,
     created_at: i64,
@@ -57,7 +60,7 @@ impl TryFrom<RevocationRow> for PendingRevocation {
             id: OutboxId::from_bytes(array(&row.id)?),
             key: row.key.try_into()?,
             grant_id: GrantId::from_bytes(array(&row.grant_id)?),
-            access_sealed: Sealed(row.access_sealed),
+            access_sealed: Sealed(row.access_sealed.ok_or(StoreError::Corrupt("a token column is empty"))?),
             refresh_sealed: row.refresh_sealed.map(Sealed),
             attempts: count(row.attempts)?,
             created_at: time(row.created_at)?,
@@ -128,7 +131,10 @@ impl OutboxStore for SqliteStore {
     }
 
     async fn delete_finished_revocations(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let query = sqlx::query("DELETE FROM revocations WHERE finished_at < ?1").bind(micros(before));
-        self.write(query).await
+        self.write(sqlx::query(DELETE_FINISHED).bind(micros(before))).await
     }
 }
+
+/// For the test of query plans.
+#[cfg(test)]
+pub(super) const STATEMENTS: &[&str] = &[ENQUEUE, TAKE, DUE, POSTPONE, FINISH, DELETE_FINISHED];

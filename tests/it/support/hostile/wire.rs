@@ -73,6 +73,10 @@ async fn read_request(stream: &mut TcpStream, unread: &mut Vec<u8>) -> io::Resul
         if stream.read_buf(unread).await? == 0 {
             return Ok(None);
         }
+        // A TLS handshake, say, would wait for an answer for ever.
+        if !unread.first().is_some_and(u8::is_ascii_uppercase) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
     };
     let head = String::from_utf8(unread[..head_end].to_vec()).expect("a head in UTF-8");
     let mut lines = head.trim_end().split("\r\n");

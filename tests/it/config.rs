@@ -1,0 +1,1 @@
+//! The configuration: every mistake at once, with its name and place.

@@ -1,0 +1,150 @@
+//! Definition and client become a provider; every mistake in a registration is reported.
+
+use token_broker::domain::key::{ProviderId, TenantId};
+use token_broker::domain::ports::ProviderDirectory as _;
+use token_broker::domain::provider::{ClientAuth, EndpointSource, Revocation};
+use token_broker::domain::secret::SecretString;
+use token_broker::infra::providers::Catalogue;
+
+use super::{SHORT, load, provider, registration};
+
+#[test]
+fn variables_are_filled_in_and_can_not_leave_their_place() {
+    let text = r#"
+id = "example"
+display_name = "Example"
+[variables.host]
+kind = "host"
+description = "the server"
+default = "example.com"
+[variables.team]
+description = "the team"
+[endpoints]
+issuer = "https://{host}/{team}/"
+authorization = "https://{team}.{host}/authorize"
+token = "https://{host}/{team}/token"
+userinfo = "https://{host}/me"
+[revocation]
+kind = "call"
+url = "https://{host}/{team}/{client_id}/grant"
+auth = "bearer"
+[services.files]
+display_name = "Files"
+scopes = []
+"#;
+    let catalogue = load(&[text]).unwrap();
+    let with = |variables: &[(&str, &str)]| {
+        let mut registration = registration("mine", "example");
+        registration.variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        registration
+    };
+    let made = provider(&catalogue, with(&[("team", "acme")]));
+    let EndpointSource::Literal(endpoints) = &made.endpoints else { panic!("{:?}", made.endpoints) };
+    assert_eq!(endpoints.issuer.as_deref(), Some("https://example.com/acme/"));
+    assert_eq!(endpoints.authorization.as_str(), "https://acme.example.com/authorize");
+    assert_eq!(endpoints.userinfo.as_ref().unwrap().as_str(), "https://example.com/me");
+    assert_eq!(made.identity.userinfo.as_ref().unwrap().url, endpoints.userinfo);
+    let Revocation::Call(call) = &made.revocation else { panic!("{:?}", made.revocation) };
+    assert_eq!(call.url, "https://example.com/acme/{client_id}/grant");
+
+    let other = provider(&catalogue, with(&[("team", "acme"), ("host", "git.example.org:8443")]));
+    let EndpointSource::Literal(endpoints) = &other.endpoints else { panic!("{:?}", other.endpoints) };
+    assert_eq!(endpoints.token.as_str(), "https://git.example.org:8443/acme/token");
+
+    for (variables, expected) in [
+        (&[][..], &["providers.mine: variables.team is missing: the team"][..]),
+        (
+            &[("team", "a/b"), ("host", "u@evil.example"), ("x", "1")][..],
+            &[
+                "providers.mine: variables.host must be a host name",
+                "providers.mine: variables.team must consist of letters",
+                "providers.mine: variables.x is not a variable of \"example\"; it has: host, team",
+            ][..],
+        ),
+    ] {
+        let errors = catalogue.configure(vec![with(variables)]).unwrap_err();
+        let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found:#?}");
+        }
+    }
+}
+
+#[test]
+fn registrations_with_mistakes_are_reported_all_at_once() {
+    let public = SHORT.replace("[endpoints]", "[client]\nauth = \"none\"\n[endpoints]");
+    let catalogue = load(&[&public]).unwrap();
+    let mut registrations = vec![
+        registration("a", "google"),
+        registration("a", "google"),
+        registration("b", "gogle"),
+        registration("c", "google"),
+        registration("d", "google"),
+        registration("e", "example"),
+        registration("f", "google"),
+        registration("g", "google"),
+    ];
+    registrations[3].client_id = String::new();
+    registrations[3].client_secret = None;
+    registrations[4].client_secret = Some(SecretString::from(""));
+    registrations[6].client_id = "client\n".to_owned();
+    registrations[7].variables.insert("tenant".to_owned(), "x".to_owned());
+    let errors = catalogue.configure(registrations).unwrap_err();
+    let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let expected = [
+        ("providers.a: this id is used twice", None),
+        ("providers.b: there is no definition \"gogle\"; there are: ", Some("definition")),
+        ("providers.c: client_id must be 1 to 512 printable", Some("client_id")),
+        (
+            "providers.c: client_secret is missing: \"google\" describes a confidential client",
+            Some("client_secret"),
+        ),
+        ("providers.d: client_secret is missing", Some("client_secret")),
+        (
+            "providers.e: client_secret must not be given: \"example\" describes a public client",
+            Some("client_secret"),
+        ),
+        ("providers.f: client_id must be", Some("client_id")),
+        (
+            "providers.g: variables.tenant is not a variable of \"google\"; it has none",
+            Some("variables.tenant"),
+        ),
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for ((found, error), (text, key)) in found.iter().zip(&errors).zip(expected) {
+        assert!(found.starts_with(text), "{found:?} {text:?}");
+        assert_eq!(error.mistake.key().as_deref(), key, "{found}");
+    }
+    assert!(!format!("{errors:?} {found:?}").contains("canary"));
+}
+
+#[test]
+fn one_definition_serves_several_registrations() {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    let mut second = registration("google-work", "google");
+    second.client_id = "other".to_owned();
+    let configured = catalogue.configure(vec![registration("google", "google"), second]).unwrap();
+    let tenant = TenantId::new("t").unwrap();
+    let all = configured.providers(&tenant);
+    let seen: Vec<_> = all.iter().map(|p| (p.id.as_str(), p.client.id.as_str())).collect();
+    assert_eq!(seen, [("google", "client"), ("google-work", "other")]);
+    assert!(configured.provider(&tenant, &ProviderId::new("github").unwrap()).is_none());
+    assert!(!format!("{configured:?}").contains("canary"));
+}
+
+#[test]
+fn a_client_without_a_secret_is_public_where_the_definition_allows_it() {
+    let catalogue = Catalogue::load(&[]).unwrap();
+    let mut with = registration("a", "oidc");
+    with.variables.insert("issuer".to_owned(), "https://id.example.com/realm/".to_owned());
+    let mut without = with.clone();
+    without.client_secret = None;
+    let with = provider(&catalogue, with);
+    assert!(
+        matches!(&with.endpoints, EndpointSource::Discovered { issuer } if issuer == "https://id.example.com/realm/")
+    );
+    assert_eq!(with.client.auth, ClientAuth::Basic);
+    let without = provider(&catalogue, without);
+    assert_eq!(without.client.auth, ClientAuth::None);
+}

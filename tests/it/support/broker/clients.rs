@@ -1,0 +1,50 @@
+//! gRPC clients with an API key.
+
+use std::time::Duration;
+
+use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+/// A client that sends the caller's key with every call.
+pub(crate) type Client = TokenBrokerServiceClient<InterceptedService<Channel, WithKey>>;
+
+/// Puts the key on every call.
+#[derive(Clone)]
+pub(crate) struct WithKey(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for WithKey {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(header) = &self.0 {
+            request.metadata_mut().insert("authorization", header.clone());
+        }
+        Ok(request)
+    }
+}
+
+pub(super) fn with_key(channel: Channel, key: Option<&str>) -> Client {
+    let header = key.map(|key| MetadataValue::try_from(format!("Bearer {key}")).unwrap());
+    TokenBrokerServiceClient::with_interceptor(channel, WithKey(header))
+}
+
+pub(super) async fn connect(address: &str) -> Channel {
+    Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect_timeout(Duration::from_secs(30))
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// The answer. The test fails with the status if there is none.
+pub(crate) fn answered<T>(result: Result<Response<T>, Status>) -> T {
+    result.unwrap_or_else(|status| panic!("{status}")).into_inner()
+}
+
+/// The refusal. Answers have no `Debug`, since they hold tokens, so `unwrap_err` can't be used on them.
+pub(crate) fn refused<T>(result: Result<Response<T>, Status>) -> Status {
+    result.err().expect("the call is refused")
+}

@@ -1,0 +1,97 @@
+//! The real binary as a child: its output, its signals, its end.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::site::Site;
+
+/// How long anything may take. A limit for broken machines, never waited for in a test that passes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What all processes of one broker have printed.
+#[derive(Clone)]
+pub(super) struct Logs(Arc<watch::Sender<String>>);
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(String::new())))
+    }
+}
+
+impl Logs {
+    pub(super) fn text(&self) -> String {
+        self.0.borrow().clone()
+    }
+
+    pub(super) async fn wait_for(&self, text: &str) {
+        self.wait_from(0, text).await;
+    }
+
+    async fn wait_from(&self, offset: usize, text: &str) {
+        let mut reader = self.0.subscribe();
+        let found = timeout(PATIENCE, reader.wait_for(|logs| logs[offset..].contains(text))).await;
+        assert!(found.is_ok(), "{text:?} is not in the log:\n{}", self.text());
+    }
+
+    fn collect(&self, stream: impl AsyncRead + Unpin + Send + 'static) {
+        let sender = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                sender.send_modify(|logs| {
+                    logs.push_str(&line);
+                    logs.push('\n');
+                });
+            }
+        });
+    }
+}
+
+/// A running child. Dropping it kills it.
+pub(super) struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts `serve` and waits until it listens.
+    pub(super) async fn start(site: &Site) -> Self {
+        let offset = site.logs.text().len();
+        let mut child =
+            site.command(&["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        site.logs.collect(child.stdout.take().unwrap());
+        site.logs.collect(child.stderr.take().unwrap());
+        tokio::select! {
+            () = site.logs.wait_from(offset, "{\"listening\":") => {}
+            status = child.wait() => panic!("it ended with {}:\n{}", status.unwrap(), site.logs.text()),
+        }
+        Self { child }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
+    pub(super) async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    pub(super) async fn signal(&self, name: &str) {
+        signal(self.pid(), name).await;
+    }
+
+    pub(super) async fn ended(mut self) -> ExitStatus {
+        timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap()
+    }
+}
+
+/// The shell's own `kill`: the library forbids the unsafe code that a system call takes.
+pub(super) async fn signal(pid: u32, name: &str) {
+    let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().await.unwrap();
+    assert!(sent.success(), "SIG{name} to {pid}");
+}

@@ -1,0 +1,328 @@
+//! Both doors on loopback ports, over the real store, vault and OAuth client; the provider is the hostile server, the
+//! clock the test's.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use token_broker::application::{Broker, Ports, Settings};
+use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use token_broker::domain::flow::FLOW_LIFETIME;
+use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
+use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory};
+use token_broker::domain::provider::{EndpointSource, Provider};
+use token_broker::domain::secret::{SecretBytes, SecretString};
+use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
+use token_broker::r#gen::v1::{BeginOAuthRequest, CredentialKey, FlowStatus, GetFlowRequest};
+use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
+use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
+use token_broker::infra::storage::sqlite::SqliteStore;
+use token_broker::infra::system::SystemEntropy;
+use token_broker::transport::{grpc, http};
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Channel, Endpoint};
+
+use super::clock::ManualClock;
+use super::faulty_store::{Faults, FaultyStore};
+use super::hostile::{HostileServer, Reply};
+use super::provider;
+
+/// May do everything in tenant a.
+pub(crate) const AGENT: &str = "tb_agent__________________________________________";
+/// May do everything in tenant b, which has the same providers.
+pub(crate) const RIVAL: &str = "tb_rival__________________________________________";
+/// May do everything in tenant a, for bob alone, at `hostile` alone.
+pub(crate) const BOBS: &str = "tb_bobs___________________________________________";
+/// May do nothing, in tenant a.
+pub(crate) const POWERLESS: &str = "tb_powerless______________________________________";
+
+/// The issuer of the providers that have one.
+pub(crate) const ISSUER: &str = "https://as.example";
+
+/// The service's full name.
+pub(crate) const SERVICE: &str = "tokenbroker.v1.TokenBrokerService";
+
+/// A key of the right length: 46 characters.
+fn key(padded: &str) -> String {
+    padded[..46].to_owned()
+}
+
+/// Dropping it stops both listeners.
+pub(crate) struct Doors {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) public: SocketAddr,
+    pub(crate) provider: HostileServer,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) tasks: TaskTracker,
+    browser: reqwest::Client,
+    database: PathBuf,
+    _serving: tokio::task::JoinSet<()>,
+    _home: tempfile::TempDir,
+}
+
+struct Callers(HashMap<String, Arc<Caller>>);
+
+impl CallerDirectory for Callers {
+    fn authenticate(&self, key: &SecretString) -> Option<Arc<Caller>> {
+        self.0.get(key.expose_secret()).cloned()
+    }
+}
+
+struct Providers(Vec<Arc<Provider>>);
+
+impl ProviderDirectory for Providers {
+    fn provider(&self, _: &TenantId, id: &ProviderId) -> Option<Arc<Provider>> {
+        self.0.iter().find(|provider| provider.id == *id).cloned()
+    }
+
+    fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
+        self.0.clone()
+    }
+}
+
+impl Doors {
+    /// Opens them, at an empty database.
+    pub(crate) async fn open() -> Self {
+        Self::open_with("https://broker.example", Duration::from_secs(60)).await
+    }
+
+    /// With this public base URL, and this limit for every call.
+    pub(crate) async fn open_with(public_base_url: &str, max_deadline: Duration) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let database = home.path().join("broker.db");
+        let store = SqliteStore::open(&database).await.unwrap();
+        let server = HostileServer::start().await;
+        let clock = Arc::new(ManualClock::new());
+        let faults = Arc::new(Faults::default());
+        let tasks = TaskTracker::new();
+        let ports = ports(&store, &server, &clock, &faults);
+        let settings = Settings {
+            public_base_url: public_base_url.parse().unwrap(),
+            return_urls: vec!["https://app.example/chat".parse().unwrap()],
+            refresh_ahead: Duration::from_secs(300),
+            flow_lifetime: FLOW_LIFETIME,
+            max_wait: Duration::from_secs(5),
+        };
+        let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
+        let mut serving = tokio::task::JoinSet::new();
+        let grpc = serve_grpc(&mut serving, Arc::clone(&broker), max_deadline).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let public = listener.local_addr().unwrap();
+        serving.spawn(async move { axum::serve(listener, http::public_router(broker)).await.unwrap() });
+        let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let browser = browser.build().unwrap();
+        Self {
+            grpc,
+            public,
+            provider: server,
+            clock,
+            faults,
+            tasks,
+            browser,
+            database,
+            _serving: serving,
+            _home: home,
+        }
+    }
+
+    /// A new connection to the gRPC door.
+    pub(crate) async fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap().connect().await.unwrap()
+    }
+
+    /// A client that presents this key.
+    pub(crate) async fn client(&self, caller: &'static str) -> Client {
+        TokenBrokerServiceClient::with_interceptor(self.channel().await, Present(caller))
+    }
+
+    /// Opens an address of the public door, as a browser does but without following anything.
+    pub(crate) async fn browse(&self, path_and_query: &str) -> Page {
+        self.browse_with(reqwest::Method::GET, path_and_query).await
+    }
+
+    /// With another method.
+    pub(crate) async fn browse_with(&self, method: reqwest::Method, path_and_query: &str) -> Page {
+        let url = format!("http://{}{path_and_query}", self.public);
+        let response = self.browser.request(method, url).send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Page { status, headers, html: response.text().await.unwrap() }
+    }
+
+    /// Begins a consent of a user to the service `files`; answers its id and its state.
+    pub(crate) async fn begin(&self, caller: &'static str, provider: &str, user: &str) -> (String, String) {
+        let request = BeginOAuthRequest {
+            provider: provider.to_owned(),
+            user_id: user.to_owned(),
+            services: vec!["files".to_owned()],
+            ..Default::default()
+        };
+        let flow = self.client(caller).await.begin_o_auth(request).await.unwrap().into_inner().flow.unwrap();
+        let url: url::Url = flow.authorization_url.parse().unwrap();
+        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        (flow.flow_id, state)
+    }
+
+    /// The user consents; `at` and `rt` are the tokens. Answers the flow's id.
+    pub(crate) async fn connect(&self, caller: &'static str, user: &str, at: &str, rt: &str) -> String {
+        let (flow, state) = self.begin(caller, "hostile", user).await;
+        self.provider.push(Reply::tokens(at, rt));
+        self.provider.push_at(
+            "/userinfo",
+            Reply::json(200, &json!({ "sub": user, "email": format!("{user}@example.com") })),
+        );
+        let page = self.browse(&format!("/oauth/callback/hostile?code=code&state={state}")).await;
+        assert_eq!(page.name(), "connected", "{}", page.html);
+        flow
+    }
+
+    /// How a flow stands, and why.
+    pub(crate) async fn flow(&self, id: &str) -> (FlowStatus, String) {
+        let request = GetFlowRequest { flow_id: id.to_owned() };
+        let flow = self.client(AGENT).await.get_flow(request).await.unwrap().into_inner().flow.unwrap();
+        (flow.status(), flow.failure)
+    }
+
+    /// Everything that is stored, as text: to see that nothing changed.
+    pub(crate) async fn rows(&self) -> String {
+        super::dump::rows(&self.database).await
+    }
+
+    /// Waits for everything that runs in the background.
+    pub(crate) async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+}
+
+/// What the public door answered.
+pub(crate) struct Page {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) html: String,
+}
+
+impl Page {
+    /// Which page it is.
+    pub(crate) fn name(&self) -> &str {
+        let marked = self.html.split_once("data-page=\"").map(|(_, rest)| rest);
+        marked.and_then(|rest| rest.split_once('"')).map_or("", |(name, _)| name)
+    }
+}
+
+/// The key of a user's service `files`.
+pub(crate) fn files(provider: &str, user: &str) -> CredentialKey {
+    CredentialKey {
+        provider: provider.to_owned(),
+        user_id: user.to_owned(),
+        service: "files".to_owned(),
+        account: String::new(),
+    }
+}
+
+/// Speaks for one caller.
+pub(crate) type Client =
+    TokenBrokerServiceClient<tonic::service::interceptor::InterceptedService<Channel, Present>>;
+
+/// Adds a caller's key, and always the same request id, so that replies can be compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Present(&'static str);
+
+impl tonic::service::Interceptor for Present {
+    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+        request.metadata_mut().insert("authorization", bearer(self.0));
+        request.metadata_mut().insert("x-request-id", MetadataValue::from_static("test"));
+        Ok(request)
+    }
+}
+
+/// The metadata entry of a caller.
+pub(crate) fn bearer(caller: &str) -> MetadataValue<tonic::metadata::Ascii> {
+    format!("Bearer {}", key(caller)).parse().unwrap()
+}
+
+async fn serve_grpc(
+    serving: &mut tokio::task::JoinSet<()>,
+    broker: Arc<Broker>,
+    max_deadline: Duration,
+) -> SocketAddr {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
+    let options = grpc::GrpcOptions { max_deadline, ..grpc::GrpcOptions::default() };
+    let router = grpc::router(broker, Arc::new(callers()), &SystemEntropy, health, options).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    serving.spawn(async move { router.serve_with_incoming(incoming).await.unwrap() });
+    address
+}
+
+fn ports(
+    store: &SqliteStore,
+    server: &HostileServer,
+    clock: &Arc<ManualClock>,
+    faults: &Arc<Faults>,
+) -> Ports {
+    let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
+    let entropy = Arc::new(SystemEntropy);
+    let key = KeyEncryptionKey::new("k1", SecretBytes::new(vec![7; 32])).unwrap();
+    let keyring = Keyring::new(vec![key], "k1").unwrap();
+    let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), Arc::clone(&clock));
+    Ports {
+        clock: Arc::clone(&clock),
+        entropy,
+        credentials: Arc::new(FaultyStore { inner: Arc::new(store.clone()), faults: Arc::clone(faults) }),
+        flows: Arc::new(store.clone()),
+        outbox: Arc::new(store.clone()),
+        cipher: Arc::new(vault),
+        oauth: Arc::new(HttpOAuthClient::new(HttpSettings::default(), clock).unwrap()),
+        providers: Arc::new(Providers(providers(&server.base()))),
+    }
+}
+
+/// `hostile` and `other` without an issuer; `issuer` that may send `iss`, `promises` that must.
+fn providers(base: &str) -> Vec<Arc<Provider>> {
+    let one = |id: &str, issuer: Option<&str>, iss_required: bool| {
+        let mut provider = provider::provider_at(base);
+        provider.id = ProviderId::new(id).unwrap();
+        if let EndpointSource::Literal(endpoints) = &mut provider.endpoints {
+            endpoints.issuer = issuer.map(str::to_owned);
+            endpoints.iss_required = iss_required;
+        }
+        Arc::new(provider)
+    };
+    vec![
+        one("hostile", None, false),
+        one("issuer", Some(ISSUER), false),
+        one("other", None, false),
+        one("promises", Some(ISSUER), true),
+    ]
+}
+
+fn callers() -> Callers {
+    let one = |padded: &str, id: &str, tenant: &str| {
+        let caller = Caller {
+            id: CallerId::new(id).unwrap(),
+            tenant: TenantId::new(tenant).unwrap(),
+            actions: Action::ALL.into_iter().collect(),
+            providers: ProviderRule::Any,
+            users: vec![UserRule::Any],
+        };
+        (key(padded), caller)
+    };
+    let mut all = vec![one(AGENT, "agent", "tenant-a"), one(RIVAL, "rival", "tenant-b")];
+    let (bobs_key, mut bobs) = one(BOBS, "bobs", "tenant-a");
+    bobs.users = vec![UserRule::Exact(UserId::new("bob").unwrap())];
+    bobs.providers = ProviderRule::Only([ProviderId::new("hostile").unwrap()].into());
+    all.push((bobs_key, bobs));
+    let (powerless_key, mut powerless) = one(POWERLESS, "powerless", "tenant-a");
+    powerless.actions.clear();
+    all.push((powerless_key, powerless));
+    Callers(all.into_iter().map(|(key, caller)| (key, Arc::new(caller))).collect())
+}
