@@ -16,6 +16,7 @@ mod contract;
 mod crypto_format;
 mod demo;
 mod dependencies;
+mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;
 mod http_pages;
