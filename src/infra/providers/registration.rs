@@ -235,7 +235,10 @@ impl Fill<'_> {
                 // `{client_id}` stays: the OAuth client encodes it into the path.
                 let mut with_client = self.values.clone();
                 with_client.insert("client_id".to_owned(), "client".to_owned());
-                Fill { values: &with_client, mistakes: Vec::new() }.url("revocation.url", url)?;
+                let mut fill = Fill { values: &with_client, mistakes: Vec::new() };
+                let checked = fill.url("revocation.url", url);
+                self.mistakes.extend(fill.mistakes);
+                checked?;
                 Revocation::Call(crate::domain::provider::RevocationCall {
                     url: url.fill(self.values),
                     ..call.clone()

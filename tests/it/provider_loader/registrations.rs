@@ -61,6 +61,17 @@ scopes = []
                 "providers.mine: variables.x is not a variable of \"example\"; it has: host, team",
             ][..],
         ),
+        // A host by its letters, but no address: the whole URL tells.
+        (
+            &[("team", "acme"), ("host", "10.0.0.999")][..],
+            &[
+                "providers.mine: endpoints.authorization with these variables must be a complete URL",
+                "providers.mine: endpoints.token with these variables must be a complete URL",
+                "providers.mine: endpoints.userinfo with these variables must be a complete URL",
+                "providers.mine: endpoints.issuer with these variables must be a complete URL",
+                "providers.mine: revocation.url with these variables must be a complete URL",
+            ][..],
+        ),
     ] {
         let errors = catalogue.configure(vec![with(variables)]).unwrap_err();
         let found: Vec<String> = errors.iter().map(ToString::to_string).collect();
