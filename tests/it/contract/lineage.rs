@@ -37,6 +37,10 @@ async fn a_descendant_of_the_row_is_stored(stores: Stores) {
     row = stores.row(&key("alice")).await;
     for n in 2..5 {
         let epoch = stores.claimed(&row, 1, at(10)).await;
+        // The first success forgets the failures.
+        let expected = if n == 2 { 3 } else { 0 };
+        let claimed = stores.row(&key("alice")).await.state;
+        assert!(matches!(claimed, CredentialState::Refreshing { failures, .. } if failures == expected));
         let write = lineage(&row, epoch, n, at(11));
         let next = stored(stores.credentials.persist_lineage(write.clone()).await.unwrap());
         assert_eq!(next.state, CredentialState::Active { tokens: write.tokens, back_off: None });
