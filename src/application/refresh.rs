@@ -5,8 +5,8 @@
 //!
 //! 1. **Join**: one refresh per credential in this process (`single_flight.rs`), in a task of its own.
 //! 2. **Read and decide** (`domain/refresh_policy.rs`).
-//! 3. **Gates**: what can fail without harm fails now: the provider is configured, the refresh token opens, the data key
-//!    that will seal the answer is in memory.
+//! 3. **Gates**: what can fail without harm fails now: the provider is configured, its endpoints are known, the refresh
+//!    token opens, the data keys that will seal the answer are in memory.
 //! 4. (The permit of other replicas: SQLite serves one process, which holds the database's lock.)
 //! 5. **Claim**: one statement turns the row to `refreshing` under a new epoch.
 //! 6. **Dispatch** within 2 seconds of the claim by the monotonic clock: one POST, never repeated.
@@ -156,6 +156,11 @@ impl Broker {
             .open_text(&row.key, row.grant_id, Field::RefreshToken, &refresh.sealed)
             .await
             .map_err(vault_failed)?;
+        // A discovered endpoint is looked up now: after the claim the request must leave at once.
+        if let Err(failure) = self.ports.oauth.endpoints(&provider).await {
+            tracing::warn!(provider = %provider.id, %failure, "the provider's endpoints could not be discovered");
+            return Err(FlightEnd::ProviderUnavailable);
+        }
         // Sealing and fingerprinting the answer must not be what fails: both keys are in memory from here on.
         self.seal_text(&row.key, row.grant_id, Field::RefreshToken, &token).await.map_err(vault_failed)?;
         if self.fingerprint(&row.key, &token).await.map_err(vault_failed)? != refresh.fingerprint {

@@ -27,7 +27,8 @@ const GIVE_UP_AFTER: SignedDuration = SignedDuration::from_hours(72);
 /// How one attempt ended.
 enum Attempt {
     Finished(RevocationOutcome),
-    Later,
+    /// Not over; not before this, if the provider has said so.
+    Later(Option<Duration>),
 }
 
 impl Broker {
@@ -81,7 +82,7 @@ impl Broker {
         let attempt = self.try_revocation(&taken).await;
         let now = self.ports.clock.now();
         let attempt = match attempt {
-            Attempt::Later if now.duration_since(taken.created_at) > GIVE_UP_AFTER => {
+            Attempt::Later(_) if now.duration_since(taken.created_at) > GIVE_UP_AFTER => {
                 tracing::error!(provider = %taken.key.provider, "a revocation is given up after three days");
                 Attempt::Finished(RevocationOutcome::Failed)
             }
@@ -94,7 +95,7 @@ impl Broker {
         let provider = self.ports.providers.provider(&taken.key.tenant, &taken.key.provider);
         let Some(provider) = provider else {
             tracing::warn!(provider = %taken.key.provider, "a revocation waits for a provider that is not configured");
-            return Attempt::Later;
+            return Attempt::Later(None);
         };
         let (access, refresh) = match self.open_pending(taken).await {
             Ok(tokens) => tokens,
@@ -104,7 +105,7 @@ impl Broker {
             }
             Err(error @ (CipherError::UnknownKey | CipherError::Store(_))) => {
                 tracing::error!(provider = %provider.id, %error, "a token to revoke can't be opened now");
-                return Attempt::Later;
+                return Attempt::Later(None);
             }
         };
         let result = self.ports.oauth.revoke(&provider, &access, refresh.as_ref()).await;
@@ -119,9 +120,13 @@ impl Broker {
                 (Attempt::Finished(RevocationOutcome::Failed), "refused")
             }
             // The operator may mend the client's secret.
-            Err(ProviderFailure::ClientRejected) => (Attempt::Later, "client_rejected"),
-            Err(ProviderFailure::NotSent | ProviderFailure::Ambiguous) => (Attempt::Later, "unavailable"),
-            Err(ProviderFailure::RateLimited { .. }) => (Attempt::Later, "rate_limited"),
+            Err(ProviderFailure::ClientRejected) => (Attempt::Later(None), "client_rejected"),
+            Err(ProviderFailure::NotSent | ProviderFailure::Ambiguous) => {
+                (Attempt::Later(None), "unavailable")
+            }
+            Err(ProviderFailure::RateLimited { retry_after }) => {
+                (Attempt::Later(retry_after), "rate_limited")
+            }
         };
         metrics::revocation(&provider.id, outcome);
         tracing::info!(provider = %provider.id, attempt = taken.attempts, outcome, "revocation presented");
@@ -151,9 +156,10 @@ impl Broker {
             Attempt::Finished(outcome) => {
                 (self.ports.outbox.finish_revocation(taken.id, outcome, now).await, Some(outcome))
             }
-            Attempt::Later => {
+            Attempt::Later(at_least) => {
                 let [random] = self.random::<1>();
-                let next = later(now, back_off_delay(taken.attempts, random));
+                let delay = back_off_delay(taken.attempts, random).max(at_least.unwrap_or_default());
+                let next = later(now, delay);
                 (self.ports.outbox.postpone_revocation(taken.id, next).await, None)
             }
         };

@@ -17,6 +17,8 @@ pub(super) enum FlightEnd {
     SeeRow,
     /// The database did not answer before anything was sent.
     StorageUnavailable,
+    /// The provider's endpoints are not known; nothing was claimed or sent.
+    ProviderUnavailable,
     /// The row's secrets do not open.
     DataLoss,
     /// The task panicked, or was ended with the process.

@@ -119,6 +119,9 @@ impl Broker {
                 Some(FlightEnd::StorageUnavailable) => {
                     BrokerError::Unavailable { what: Unavailable::Storage, retry_after: IN_PROGRESS_RETRY }
                 }
+                Some(FlightEnd::ProviderUnavailable) => {
+                    BrokerError::Unavailable { what: Unavailable::Provider, retry_after: IN_PROGRESS_RETRY }
+                }
                 Some(FlightEnd::DataLoss) => BrokerError::DataLoss,
                 Some(FlightEnd::Broken) => BrokerError::Internal,
             };

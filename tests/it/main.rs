@@ -23,6 +23,7 @@ mod http_pages;
 mod lifecycle;
 mod oauth_client;
 mod oidc_provider;
+mod proofs;
 mod proto_sync;
 mod provider_conformance;
 mod provider_loader;

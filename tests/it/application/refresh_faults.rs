@@ -272,3 +272,23 @@ async fn after_a_restart_a_dead_owners_claim_is_settled_soon() {
     rig.settle().await;
     assert_eq!(rig.token().await.generation, 2);
 }
+
+#[tokio::test]
+async fn unknown_endpoints_are_an_outage_before_anything_is_claimed() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.provider.undiscoverable(true);
+    assert!(matches!(
+        rig.begin(&["mail"]).await,
+        Err(BrokerError::Unavailable { what: Unavailable::Provider, .. })
+    ));
+    rig.clock.advance(Duration::from_secs(3600 - 200));
+    assert_eq!(rig.token().await.generation, 1);
+    rig.settle().await;
+    rig.clock.advance(Duration::from_secs(200));
+    let before = rig.row().await;
+    assert_eq!(unavailable(rig.get().await).0, Unavailable::Provider);
+    assert_eq!(rig.row().await, before);
+    rig.provider.undiscoverable(false);
+    assert_eq!(rig.token().await.generation, 2);
+}

@@ -72,6 +72,21 @@ async fn a_provider_that_is_down_is_told_later() {
 }
 
 #[tokio::test]
+async fn a_provider_that_limits_the_rate_is_left_alone_as_long_as_it_says() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    let pause = Duration::from_secs(60);
+    rig.provider.next_revocation_fails(ProviderFailure::RateLimited { retry_after: Some(pause) });
+    assert_eq!(revoke(&rig).await.provider, Some(ProviderRevocation::Pending));
+    for (seconds, attempts) in [(59, 1), (1, 2)] {
+        rig.clock.advance(Duration::from_secs(seconds));
+        rig.broker.sweep().await;
+        rig.settle().await;
+        assert_eq!(rig.provider.revocations(), attempts);
+    }
+}
+
+#[tokio::test]
 async fn what_the_provider_says_is_the_answer() {
     for (failure, answer) in [
         (ProviderFailure::Refused, ProviderRevocation::Failed),

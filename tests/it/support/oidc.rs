@@ -79,6 +79,11 @@ pub(crate) struct Revocation {
     pub(crate) outcome: String,
 }
 
+/// The provider's identifier of a user.
+pub(crate) fn subject(user: &str) -> String {
+    format!("{user}-0001")
+}
+
 /// How the server's log writes a token: the first 16 hex digits of its SHA-256.
 pub(crate) fn digest(token: &str) -> String {
     hex::encode(&Sha256::digest(token.as_bytes())[..8])

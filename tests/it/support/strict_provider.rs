@@ -58,6 +58,7 @@ struct State {
     overlaps: u32,
     exchanges: u32,
     revocations: u32,
+    undiscoverable: bool,
     account: ProviderAccount,
     /// Granted at consent; `None`: the answer does not say.
     granted: Option<Vec<&'static str>>,
@@ -89,6 +90,11 @@ impl StrictProvider {
 
     pub(crate) fn next_revocation_fails(&self, failure: ProviderFailure) {
         self.state.lock().unwrap().revoke_script.push_back(failure);
+    }
+
+    /// Whether its metadata can't be read.
+    pub(crate) fn undiscoverable(&self, yes: bool) {
+        self.state.lock().unwrap().undiscoverable = yes;
     }
 
     /// Who consents from now on.
@@ -240,6 +246,9 @@ pub(crate) fn scope_set(scopes: Vec<&str>) -> ScopeSet {
 #[async_trait]
 impl OAuthClient for StrictProvider {
     async fn endpoints(&self, _: &Provider) -> Result<RecordedEndpoints, ProviderFailure> {
+        if self.state.lock().unwrap().undiscoverable {
+            return Err(ProviderFailure::NotSent);
+        }
         Ok(RecordedEndpoints {
             issuer: Some("https://as.example".to_owned()),
             iss_required: false,

@@ -1,0 +1,185 @@
+//! Nothing leaks: every secret that goes through a broker at trace level is searched for in everything it writes.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use token_broker::r#gen::v1::get_credential_response::Result as Got;
+use token_broker::r#gen::v1::{
+    BeginOAuthRequest, ConsentOptions, GetCredentialRequest, GetFlowRequest, ImportCredentialRequest,
+    ListCredentialsRequest, RefreshRequest, RevokeRequest,
+};
+
+use crate::support::broker::{BrokerBuilder, TestBroker, answered, refused};
+use crate::support::browser::Browser;
+use crate::support::consent::key_at;
+use crate::support::token_server::TokenServer;
+
+const CLIENT_SECRET: &str = "canary-client-secret";
+
+/// A text as it may show up: as it is, in base64, in hex, percent-encoded, and without its last character.
+fn disguises(secret: &str) -> Vec<String> {
+    let bytes = secret.as_bytes();
+    vec![
+        secret.to_owned(),
+        BASE64_STANDARD.encode(bytes),
+        BASE64_STANDARD_NO_PAD.encode(bytes),
+        BASE64_URL_SAFE_NO_PAD.encode(bytes),
+        hex::encode(bytes),
+        url::form_urlencoded::byte_serialize(bytes).collect(),
+        secret[..secret.len() - 1].to_owned(),
+    ]
+}
+
+/// What was written, by where.
+#[derive(Default)]
+struct Written(Vec<(String, Vec<u8>)>);
+
+impl Written {
+    fn add(&mut self, place: impl Into<String>, text: impl Into<Vec<u8>>) {
+        self.0.push((place.into(), text.into()));
+    }
+
+    fn hits(&self, secrets: &BTreeSet<String>) -> Vec<String> {
+        let mut hits = Vec::new();
+        for secret in secrets {
+            for disguise in disguises(secret) {
+                for (place, text) in &self.0 {
+                    if text.windows(disguise.len()).any(|window| window == disguise.as_bytes()) {
+                        hits.push(format!("{disguise} in {place}"));
+                    }
+                }
+            }
+        }
+        hits
+    }
+}
+
+/// The page at the end of a consent, with its headers.
+async fn visit(written: &mut Written, name: &str, url: &str) {
+    let page = Browser::new().open(url).await;
+    written.add(format!("page {name}"), page.body);
+    written.add(format!("headers of page {name}"), format!("{:?}", page.headers));
+}
+
+async fn begin(broker: &TestBroker, user: &str, hint: &str) -> (String, String) {
+    let request = BeginOAuthRequest {
+        provider: "strict".to_owned(),
+        user_id: user.to_owned(),
+        services: vec!["api".to_owned()],
+        options: Some(ConsentOptions { login_hint: hint.to_owned(), ..ConsentOptions::default() }),
+        ..BeginOAuthRequest::default()
+    };
+    let flow = answered(broker.client("agent").await.begin_o_auth(request).await).flow.unwrap();
+    (flow.flow_id, flow.authorization_url)
+}
+
+fn state_of(link: &str) -> String {
+    let url: url::Url = link.parse().unwrap();
+    url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_logs_pages_metrics_errors_or_the_database() {
+    let server = TokenServer::start().await;
+    let broker = BrokerBuilder::new()
+        .set("log.level", "trace")
+        .definition(&server.definition())
+        .provider("strict", "strict", ("client", CLIENT_SECRET), &[])
+        .spawn_process()
+        .await;
+    let mut agent = broker.client("agent").await;
+    let mut written = Written::default();
+    let mut secrets = BTreeSet::from([CLIENT_SECRET.to_owned(), broker.api_key("agent").to_owned()]);
+    secrets
+        .insert(std::fs::read_to_string(broker.site().path().join("vault.key")).unwrap().trim().to_owned());
+
+    // A consent, a refusal, a replay, forgeries.
+    let (flow_id, link) = begin(&broker, "alice", "").await;
+    visit(&mut written, "connected", &link).await;
+    let (_, refusing) = begin(&broker, "bob", "refuse").await;
+    visit(&mut written, "refused", &refusing).await;
+    let back = format!("{}/oauth/callback/strict", broker.public_url());
+    for (name, query) in [
+        ("replayed", format!("state={}&code=canary-forged-code", state_of(&link))),
+        ("forged", "state=canary-forged-state&code=canary-forged-code".to_owned()),
+        ("markup", "state=%3Cscript%3Ecanary-markup&code=canary-forged-code&error=canary-error".to_owned()),
+        ("twice", "state=canary-forged-state&state=canary-forged-state&code=canary-forged-code".to_owned()),
+    ] {
+        visit(&mut written, name, &format!("{back}?{query}")).await;
+    }
+    secrets.extend(
+        ["canary-forged-code", "canary-forged-state", "canary-markup", "canary-error"].map(str::to_owned),
+    );
+    let (_, failing) = begin(&broker, "carol", "").await;
+    let failing = format!("{back}?state={}&code=canary-unknown-code", state_of(&failing));
+    secrets.insert("canary-unknown-code".to_owned());
+    visit(&mut written, "failed", &failing).await;
+
+    // Tokens: got, refreshed, imported, refused at the provider, revoked.
+    let get = |user: &str| GetCredentialRequest {
+        key: Some(key_at("strict", user, "api")),
+        ..GetCredentialRequest::default()
+    };
+    let Some(Got::Credential(got)) = answered(agent.get_credential(get("alice")).await).result else {
+        panic!("no token")
+    };
+    let refresh = RefreshRequest { key: got.key, expected_generation: got.generation };
+    answered(agent.refresh(refresh).await);
+    let (_, access_token, refresh_token) = server.grant();
+    let import = ImportCredentialRequest {
+        key: Some(key_at("strict", "dave", "api")),
+        access_token,
+        refresh_token,
+        ..ImportCredentialRequest::default()
+    };
+    answered(agent.import_credential(import.clone()).await);
+    let twice = refused(agent.import_credential(import.clone()).await);
+    written.add("status of a second import", format!("{twice:?}"));
+    let bad = ImportCredentialRequest { key: Some(key_at("strict", "\0", "api")), ..import };
+    written.add("status of a bad import", format!("{:?}", refused(agent.import_credential(bad).await)));
+    server.end_all_grants();
+    let refresh = RefreshRequest { key: Some(key_at("strict", "dave", "api")), expected_generation: 1 };
+    answered(agent.refresh(refresh).await);
+    let list = answered(agent.list_credentials(ListCredentialsRequest::default()).await);
+    written.add("list", prost::Message::encode_to_vec(&list));
+    let flow = answered(agent.get_flow(GetFlowRequest { flow_id }).await);
+    written.add("flow", prost::Message::encode_to_vec(&flow));
+    answered(agent.revoke(RevokeRequest { key: Some(key_at("strict", "alice", "api")) }).await);
+
+    // Keys that are refused.
+    let wrong = format!("{}x", broker.api_key("agent"));
+    let mut stranger = broker.client_with_key(Some(&wrong)).await;
+    written
+        .add("status of a wrong key", format!("{:?}", refused(stranger.get_credential(get("alice")).await)));
+
+    visit(&mut written, "metrics", &format!("{}/metrics", broker.operations_url())).await;
+    secrets.extend(server.secrets());
+    for (place, text) in &written.0 {
+        assert!(!text.is_empty(), "{place} was not read");
+    }
+    // With the log and the database as they are while it runs, and after it has stopped.
+    for moment in ["running", "stopped"] {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut file = broker.database().as_os_str().to_owned();
+            file.push(suffix);
+            if let Ok(bytes) = std::fs::read(&file) {
+                written.add(format!("database{suffix}, {moment}"), bytes);
+            }
+        }
+        if moment == "running" {
+            broker.terminate().await;
+        }
+    }
+    let logs = broker.logs();
+    for told in ["consent completed", "refresh token presented", "revocation presented", "answered"] {
+        assert!(logs.contains(told), "the log tells: {told}");
+    }
+    written.add("log", logs);
+
+    assert!(secrets.len() > 20, "{secrets:?}");
+    // The search itself can find: what must be there is there.
+    let present = BTreeSet::from(["token_broker_consents_total".to_owned(), "strict".to_owned()]);
+    assert!(written.hits(&present).len() > 2);
+    assert_eq!(written.hits(&secrets), Vec::<String>::new());
+}

@@ -1,0 +1,6 @@
+//! The promises of the main job, shown on the whole service: real gRPC, real HTTP, a real provider.
+
+mod canary;
+mod crash;
+mod isolation;
+mod storm;
