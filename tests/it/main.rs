@@ -27,5 +27,6 @@ mod proofs;
 mod proto_sync;
 mod provider_conformance;
 mod provider_loader;
+mod storage_damage;
 mod storage_faults;
 mod support;
