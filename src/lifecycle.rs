@@ -187,33 +187,58 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Waits for SIGTERM or SIGINT (elsewhere: Ctrl-C).
-pub async fn stop_signal() -> std::io::Result<()> {
+/// SIGTERM and SIGINT (elsewhere: Ctrl-C). From its making on they end nothing by themselves.
+pub struct StopSignals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM"),
-            _ = interrupt.recv() => tracing::info!("SIGINT"),
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    /// Catches the signals.
+    pub fn catch() -> std::io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            })
         }
-        Ok(())
+        #[cfg(not(unix))]
+        Ok(Self {})
     }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+
+    /// Waits for the next.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT"),
+        }
+        #[cfg(not(unix))]
+        if tokio::signal::ctrl_c().await.is_err() {
+            // There is no console to be interrupted from.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn stop_signal() -> std::io::Result<()> {
+    StopSignals::catch()?.next().await;
+    Ok(())
 }
 
 /// Serves until a signal, then drains. A second signal ends the wait.
-pub async fn run_until_stopped(running: Running) -> std::io::Result<Drained> {
-    stop_signal().await?;
-    let mut drain = std::pin::pin!(running.shutdown());
+pub async fn run_until_stopped(running: Running, mut signals: StopSignals) -> Drained {
+    signals.next().await;
     tokio::select! {
-        outcome = &mut drain => Ok(outcome),
-        second = stop_signal() => {
-            second?;
+        outcome = running.shutdown() => outcome,
+        () = signals.next() => {
             tracing::error!("second signal: stopped at once");
-            Ok(Drained::CutOff)
+            Drained::CutOff
         }
     }
 }

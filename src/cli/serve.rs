@@ -6,7 +6,7 @@ use super::output::print;
 use super::settings::ConfigArgs;
 use crate::app::{self, Overrides};
 use crate::config::LogFormat;
-use crate::lifecycle::{self, Drained};
+use crate::lifecycle::{self, Drained, StopSignals};
 use crate::telemetry::logs::{self, LogOptions};
 use crate::telemetry::panics;
 
@@ -32,6 +32,8 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
     logs::init(&options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
     panics::install();
 
+    // Before it can be seen to run, or a signal sent then would end it without a drain.
+    let signals = StopSignals::catch()?;
     let running = app::start(config, Overrides::default()).await?;
     let addresses = serde_json::json!({ "listening": {
         "grpc": running.grpc_addr,
@@ -39,7 +41,7 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
         "operations": running.operations_addr,
     }});
     print(&addresses.to_string())?;
-    match lifecycle::run_until_stopped(running).await? {
+    match lifecycle::run_until_stopped(running, signals).await {
         Drained::Completely => Ok(Exit::Done),
         Drained::CutOff => Ok(Exit::CutOff),
     }

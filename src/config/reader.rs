@@ -32,6 +32,8 @@ pub(super) struct Section<'a> {
     schema: String,
     table: Option<&'a Table>,
     origin: Option<&'a Origin>,
+    /// There is something, and it is no table: that is the mistake, and not every key that it does not have.
+    malformed: bool,
     known: RefCell<Vec<String>>,
 }
 
@@ -57,6 +59,7 @@ impl<'a> Section<'a> {
             schema: String::new(),
             table: Some(table),
             origin: None,
+            malformed: false,
             known: RefCell::default(),
         }
     }
@@ -75,8 +78,12 @@ impl<'a> Section<'a> {
     /// A key that must be there.
     pub(super) fn required(&self, key: &str) -> Key<'a> {
         let found = self.optional(key);
-        if found.node.is_none() {
-            self.context.problems.add(&found.name, self.origin, "is required");
+        if found.node.is_none() && !self.malformed {
+            self.context.problems.add(
+                &found.name,
+                self.origin.filter(|o| **o != Origin::Default),
+                "is required",
+            );
         }
         found
     }
@@ -97,13 +104,13 @@ impl<'a> Section<'a> {
     fn child(&self, key: &str, schema: &str) -> Section<'a> {
         let name = join(&self.name, key);
         let node = self.table.and_then(|table| table.get(key));
-        let table = match node.map(|node| &node.value) {
-            Some(Value::Table(table)) => Some(table),
+        let (table, malformed) = match node.map(|node| &node.value) {
+            Some(Value::Table(table)) => (Some(table), false),
             Some(_) => {
                 self.context.problems.add(&name, node.map(|node| &node.origin), "must be a table");
-                None
+                (None, true)
             }
-            None => None,
+            None => (None, self.malformed),
         };
         Section {
             context: self.context,
@@ -111,6 +118,7 @@ impl<'a> Section<'a> {
             schema: schema.to_owned(),
             table,
             origin: node.map(|node| &node.origin),
+            malformed,
             known: RefCell::default(),
         }
     }
@@ -126,7 +134,7 @@ impl<'a> Section<'a> {
 
     /// Notes a mistake of the section itself.
     pub(super) fn problem(&self, message: impl Into<String>) {
-        self.context.problems.add(&self.name, self.origin, message);
+        self.context.problems.add(&self.name, self.origin.filter(|o| **o != Origin::Default), message);
     }
 
     /// Notes the keys that nobody asked for.

@@ -1,1 +1,269 @@
-//! The configuration: every mistake at once, with its name and place.
+//! The configuration: every mistake at once, with its name and place; the precedence of its sources; masked secrets.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+use token_broker::config::{Config, ConfigErrors, DEFAULT_FILE, Environment, Problem};
+
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+/// The least that starts.
+const LEAST: &str = "[vault]\nactive_key = \"k\"\n[vault.keys.k]\nenv = \"KEY\"\n";
+
+/// Loads a file with this content, with the variable `KEY` and these.
+fn load(content: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let folder = TempDir::new().unwrap();
+    load_in(&folder, content, variables)
+}
+
+fn load_in(folder: &TempDir, content: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let path = folder.path().join("broker.toml");
+    std::fs::write(&path, content).unwrap();
+    let all = variables.iter().chain(&[("KEY", KEY)]);
+    let environment: Environment =
+        all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::load(Some(&path), &environment)
+}
+
+fn problems(content: &str, variables: &[(&str, &str)]) -> Vec<Problem> {
+    match load(content, variables) {
+        Ok(_) => panic!("this configuration has mistakes"),
+        Err(ConfigErrors::Invalid(problems)) => problems,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_default_file() {
+    let config = load(LEAST, &[]).unwrap();
+    let complete = [("TOKEN_BROKER_VAULT__ACTIVE_KEY", "k"), ("TOKEN_BROKER_VAULT__KEYS__K__ENV", "KEY")];
+    let from_file = load(DEFAULT_FILE, &complete).unwrap();
+    let values = |config: &Config| -> Vec<(String, String)> {
+        config.settings.iter().map(|s| (s.key.clone(), s.value.clone())).collect()
+    };
+    assert_eq!(values(&config), values(&from_file));
+}
+
+#[test]
+fn the_environment_lies_over_the_file_and_the_file_over_the_defaults() {
+    let folder = TempDir::new().unwrap();
+    let file = format!(
+        "{LEAST}[grpc]\nlisten = \"127.0.0.1:1\"\nmax_deadline = \"7s\"\n\
+         [providers.'git-lab.example']\nclient_id = \"from-file\"\n"
+    );
+    let variables = [
+        ("TOKEN_BROKER_GRPC__LISTEN", "127.0.0.1:2"),
+        ("TOKEN_BROKER_GRPC__REFLECTION", "false"),
+        ("TOKEN_BROKER_GRPC__MAX_REQUEST_BYTES", "2048"),
+        ("TOKEN_BROKER_PUBLIC__RETURN_URLS", "https://a.example.com/x, https://b.example.com"),
+        ("TOKEN_BROKER_PROVIDERS__GIT_LAB_EXAMPLE__CLIENT_ID", "from-environment"),
+        ("TOKEN_BROKER_PROVIDERS__GOOGLE__CLIENT_ID", "new"),
+        ("TOKEN_BROKER_PROVIDERS__GOOGLE__VARIABLES__HOST", "example.com"),
+        ("TOKEN_BROKER_STORAGE__PATH", "below/broker.db"),
+        // Not settings: names without a section, such as Kubernetes sets for a service of this name.
+        ("TOKEN_BROKER_SERVICE_HOST", "10.0.0.1"),
+        ("TOKEN_BROKER_PORT", "tcp://10.0.0.1:50051"),
+        ("TOKEN_BROKER_API_KEY", "tb_x"),
+    ];
+    let config = load_in(&folder, &file, &variables).unwrap();
+    assert_eq!(config.grpc.listen.port(), 2);
+    assert_eq!(config.grpc.max_deadline, Duration::from_secs(7));
+    assert_eq!(config.grpc.max_request_bytes, 2048);
+    assert_eq!(config.grpc.max_connection_age, Duration::from_secs(1800));
+    assert!(!config.grpc.reflection);
+    assert_eq!(config.public.return_urls.len(), 2);
+    assert_eq!(config.storage.path, folder.path().join("below/broker.db"));
+    let clients: Vec<_> = config
+        .providers
+        .iter()
+        .map(|p| (p.id.as_str(), p.definition.as_str(), p.client_id.as_str(), p.variables.len()))
+        .collect();
+    let expected =
+        [("git-lab.example", "git-lab.example", "from-environment", 0), ("google", "google", "new", 1)];
+    assert_eq!(clients, expected);
+    let origin = |key: &str| config.settings.iter().find(|s| s.key == key).unwrap().origin.clone();
+    assert_eq!(origin("grpc.listen"), "TOKEN_BROKER_GRPC__LISTEN");
+    assert!(origin("grpc.max_deadline").ends_with("broker.toml:7"), "{}", origin("grpc.max_deadline"));
+    assert_eq!(origin("grpc.max_connection_age"), "default");
+}
+
+/// Section of the file, the key that is to blame, and a part of what is said.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("[grpc]\nlisten = \"localhost:1\"", "grpc.listen", "IP address and port"),
+    ("[grpc]\nlisten = 50051", "grpc.listen", "a text in quotes"),
+    ("[grpc]\nlisten = \"\"", "grpc.listen", "must not be empty"),
+    ("[grpc]\nreflection = \"yes\"", "grpc.reflection", "true or false"),
+    ("[grpc]\nmax_deadline = \"10\"", "grpc.max_deadline", "from 1s to 5m"),
+    ("[grpc]\nmax_deadline = \"6m\"", "grpc.max_deadline", "from 1s to 5m"),
+    ("[grpc]\nmax_request_bytes = 1", "grpc.max_request_bytes", "from 1024"),
+    ("[grpc]\nmax_request_bytes = 9999999999", "grpc.max_request_bytes", "whole number"),
+    ("[grpc]\nmax_request_bytes = 1e3", "grpc.max_request_bytes", "whole number"),
+    ("[grpc]\ntls_key_file = \"k\"", "grpc.tls_certificate_file", "beside tls_key_file"),
+    ("[grpc]\ntls_certificate_file = \"c\"", "grpc.tls_key_file", "beside tls_certificate_file"),
+    ("grpc = 1", "grpc", "must be a table"),
+    ("[grcp]\nlisten = \"127.0.0.1:1\"", "grcp", "is unknown; the sections are: grpc, public"),
+    ("[grpc]\nlisen = \"127.0.0.1:1\"", "grpc.lisen", "is unknown; the keys here are: listen"),
+    ("[public]\nlisten = \"0.0.0.0:80\"", "public.base_url", "is required"),
+    ("[public]\nbase_url = \"http://b.example.com\"", "public.base_url", "https://"),
+    ("[public]\nbase_url = \"https://b.example.com/?q\"", "public.base_url", "query"),
+    ("[public]\nreturn_urls = [\"https://a.example.com\", 1]", "public.return_urls[1]", "a text"),
+    ("[public]\nreturn_urls = [\"https://u:p@a.example.com\"]", "public.return_urls[0]", "password"),
+    ("[public]\nreturn_urls = \"https://a.example.com\"", "public.return_urls", "must be a list"),
+    ("[oauth]\nrequest_timeout = \"31s\"", "oauth.request_timeout", "from 1s to 30s"),
+    ("[shutdown]\ndrain = \"30s\"", "shutdown.drain", "longer than oauth.request_timeout (30s)"),
+    ("[log]\nformat = \"xml\"", "log.format", "\"json\" or \"pretty\""),
+    ("[log]\nlevel = \"token_broker=loud\"", "log.level", "must be a level"),
+    ("[vault.keys.other]\nfile = \"no-such-file\"", "vault.keys.other.file", "cannot be read"),
+    ("[vault.keys.other]\nenv = \"NO_SUCH\"", "vault.keys.other.env", "is not set"),
+    ("[vault.keys.other]\nenv = \"SHORT\"", "vault.keys.other.env", "is not a key"),
+    ("[vault.keys.other]\nenv = \"KEY\"\nfile = \"f\"", "vault.keys.other", "exactly one of file and env"),
+    ("[vault.keys.other]", "vault.keys.other", "exactly one of file and env"),
+    ("[vault.keys.Other]\nenv = \"KEY\"", "vault.keys.Other", "the name of a key"),
+    ("[providers.google]", "providers.google", "needs one of client_id"),
+    (
+        "[providers.google]\nclient_id = \"i\"\nclient_id_env = \"KEY\"",
+        "providers.google",
+        "more than one of",
+    ),
+    ("[providers.google]\nclient_id_file = \"none\"", "providers.google.client_id_file", "cannot be read"),
+    ("[providers.google]\nclient_id = \"i\"\nsecret = \"s\"", "providers.google.secret", "is unknown"),
+    ("[providers.Google]\nclient_id = \"i\"", "providers.Google", "the name of a provider"),
+    ("[callers.a]", "callers.a.key_sha256", "is required"),
+    ("[callers.a]\nkey_sha256 = []", "callers.a.key_sha256", "at least one hash"),
+    ("[callers.a]\nkey_sha256 = [\"tb_secret\"]", "callers.a.key_sha256[0]", "64 lower-case hex"),
+    ("[callers.'a b']\nkey_sha256 = [\"HASH\"]", "callers.a b", "the name of a caller"),
+    ("[callers.a]\nkey_sha256 = [\"HASH\", \"HASH\"]", "callers.a.key_sha256", "also a key of callers.a"),
+    (
+        "[callers.a]\nkey_sha256 = [\"HASH\"]\n[callers.b]\nkey_sha256 = [\"HASH\"]",
+        "callers.b.key_sha256",
+        "also a key of callers.a",
+    ),
+    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nactions = [\"get\"]", "callers.a.actions[0]", "get_credential"),
+    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nactions = \"all\"", "callers.a.actions", "\"any\" or a list"),
+    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nproviders = [\"A\"]", "callers.a.providers[0]", "must begin"),
+    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nusers = [\"alice\"]", "callers.a.users[0]", "exact, prefix"),
+    (
+        "[callers.a]\nkey_sha256 = [\"HASH\"]\nusers = [{ like = \"x\" }]",
+        "callers.a.users[0]",
+        "exact, prefix",
+    ),
+    (
+        "[callers.a]\nkey_sha256 = [\"HASH\"]\nusers = [{ prefix = \"\" }]",
+        "callers.a.users[0].prefix",
+        "empty",
+    ),
+    ("[callers.a]\nkey_sha256 = [\"HASH\"]\ntenant = \"A B\"", "callers.a.tenant", "must begin"),
+];
+
+fn with_hash(text: &str) -> String {
+    text.replace("HASH", &"0a".repeat(32))
+}
+
+#[test]
+fn each_mistake_is_named() {
+    for (text, key, says) in MISTAKES {
+        let found = problems(&format!("{}\n{LEAST}", with_hash(text)), &[("SHORT", "c2hvcnQ=")]);
+        let [problem] = found.as_slice() else { panic!("one mistake in {text:?}, not {found:?}") };
+        assert_eq!(problem.key, *key, "{text:?}");
+        assert!(problem.message.contains(says), "{text:?}: {problem}");
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once_with_their_lines() {
+    let found = problems(
+        "[grpc]\nlisten = \"x\"\nreflection = 1\n\n[storage]\npth = \"y\"\n[vault.keys.k]\nenv = \"NO_SUCH\"\n\
+         [callers.a]\nkey_sha256 = [\n  \"bad\",\n]\n",
+        &[("TOKEN_BROKER_OAUTH__MAX_WAIT", "never"), ("TOKEN_BROKER_GRPC__TYPO", "1")],
+    );
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let all = shown.join("\n");
+    for part in [
+        "grpc.listen (",
+        "broker.toml:2): must be an IP address and port",
+        "grpc.reflection (",
+        "broker.toml:3): must be true or false",
+        "grpc.typo (TOKEN_BROKER_GRPC__TYPO): is unknown",
+        "broker.toml:6): is unknown; the keys here are: path",
+        "vault.active_key (",
+        "broker.toml:7): is required",
+        "broker.toml:8): the environment variable that it names is not set",
+        "oauth.max_wait (TOKEN_BROKER_OAUTH__MAX_WAIT): must be a duration",
+        "callers.a.key_sha256[0] (",
+        "broker.toml:11): must be a SHA-256",
+    ] {
+        assert!(all.contains(part), "{part:?} is missing in\n{all}");
+    }
+    assert_eq!(found.len(), 8, "{all}");
+}
+
+#[test]
+fn what_is_no_toml_is_named_by_line() {
+    let found = problems("[grpc]\nlisten = \n[public\n", &[]);
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(shown.iter().any(|p| p.contains("broker.toml:2: not TOML")), "{shown:?}");
+    assert!(shown.iter().any(|p| p.contains("broker.toml:3: not TOML")), "{shown:?}");
+    // The same table twice is a mistake of the file, so no caller can be there twice.
+    let found = problems("[callers.a]\n[callers.a]\n", &[]);
+    assert!(found[0].to_string().contains("broker.toml:2"), "{}", found[0]);
+}
+
+#[test]
+fn no_key_is_no_configuration() {
+    let found = problems("", &[]);
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(shown.iter().any(|p| p.starts_with("vault.active_key: is required")), "{shown:?}");
+    assert!(shown.iter().any(|p| p.starts_with("vault.keys: needs at least one key")), "{shown:?}");
+    let found = problems("[vault]\nactive_key = \"other\"\n[vault.keys.k]\nenv = \"KEY\"\n", &[]);
+    assert!(found[0].to_string().contains("must be the name of one of vault.keys"), "{}", found[0]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let error = Config::load(Some("/nowhere/broker.toml".as_ref()), &Environment::default()).unwrap_err();
+    assert!(error.to_string().contains("/nowhere/broker.toml cannot be read"), "{error}");
+}
+
+#[test]
+fn secrets_come_from_values_files_and_variables_and_are_shown_nowhere() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("secret"), "canary-in-a-file\n").unwrap();
+    std::fs::write(folder.path().join("vault"), KEY).unwrap();
+    let file = "[vault]\nactive_key = \"k\"\n[vault.keys.k]\nfile = \"vault\"\n\
+                [providers.a]\nclient_id = \"i\"\nclient_secret = \"canary-in-the-configuration\"\n\
+                [providers.b]\nclient_id = \"i\"\nclient_secret_file = \"secret\"\n\
+                [providers.c]\nclient_id = \"i\"\nclient_secret_env = \"SECRET\"\n\
+                [providers.d]\nclient_id = \"i\"\n";
+    let variables = [
+        ("SECRET", "canary-in-a-variable"),
+        ("TOKEN_BROKER_PROVIDERS__D__CLIENT_SECRET", "canary-in-an-override"),
+    ];
+    let config = load_in(&folder, file, &variables).unwrap();
+    let secrets: Vec<_> =
+        config.providers.iter().map(|p| p.client_secret.as_ref().unwrap().expose_secret()).collect();
+    assert_eq!(
+        secrets,
+        ["canary-in-the-configuration", "canary-in-a-file", "canary-in-a-variable", "canary-in-an-override"]
+    );
+    let shown = format!("{config:?} {config:#?} {:?}", config.settings);
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(!shown.contains("00010203") && !shown.contains("0, 1, 2, 3"), "{shown}");
+    assert!(shown.contains("[secret]"));
+}
+
+#[test]
+fn a_mistake_never_repeats_the_value() {
+    // A secret that was put in the wrong place.
+    for text in [
+        "[grpc]\nlisten = \"canary\"",
+        "[public]\nbase_url = \"canary\"",
+        "[providers.a]\nclient_id = \"i\"\nclient_secret_file = \"canary\"",
+        "[providers.a]\nclient_id = \"i\"\nclient_secret_env = \"canary\"",
+        "[callers.a]\nkey_sha256 = [\"canary\"]",
+        "[vault.keys.other]\nenv = \"canary\"",
+        "[log]\nformat = \"canary\"\nlevel = \"=canary\"",
+    ] {
+        for problem in problems(&format!("{text}\n{LEAST}"), &[]) {
+            assert!(!problem.to_string().contains("canary"), "{problem}");
+        }
+    }
+}

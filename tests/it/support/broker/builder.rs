@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use token_broker::app::Overrides;
+use token_broker::config::Config;
 
 use super::TestBroker;
 use super::site::{Site, Spec, SpecCaller};
@@ -216,6 +217,15 @@ impl BrokerBuilder {
 
     /// Starts it in the test's own process, with some of its parts replaced. Its log goes nowhere.
     pub(crate) async fn start_in_process(self, overrides: Overrides) -> TestBroker {
-        TestBroker::start(self.write(), overrides).await
+        self.start_in_process_with(overrides, |_| {}).await
+    }
+
+    /// The same with a configuration that no file could give.
+    pub(crate) async fn start_in_process_with(
+        self,
+        overrides: Overrides,
+        change: impl FnOnce(&mut Config),
+    ) -> TestBroker {
+        TestBroker::start(self.write(), overrides, change).await
     }
 }

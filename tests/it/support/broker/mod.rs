@@ -18,7 +18,7 @@ mod site;
 
 pub(crate) use builder::{BrokerBuilder, CallerRights};
 pub(crate) use clients::{Client, answered, refused};
-pub(crate) use site::Site;
+pub(crate) use site::{Site, binary};
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -50,8 +50,9 @@ impl TestBroker {
         Self { site, server: Mutex::new(server), shared: tokio::sync::OnceCell::new() }
     }
 
-    async fn start(site: Site, overrides: Overrides) -> Self {
-        let config = Config::load(Some(&site.config_path()), &Environment::default()).unwrap();
+    async fn start(site: Site, overrides: Overrides, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::load(Some(&site.config_path()), &Environment::default()).unwrap();
+        change(&mut config);
         let running = app::start(config, overrides).await.unwrap();
         let server = Server::InProcess(Box::new(running));
         Self { site, server: Mutex::new(server), shared: tokio::sync::OnceCell::new() }
