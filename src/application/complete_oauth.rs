@@ -39,9 +39,11 @@ impl Broker {
     /// Takes what the browser brought from the provider. Runs to its end even if the browser hangs up.
     pub async fn complete_oauth(self: &Arc<Self>, input: CallbackInput) -> CallbackOutcome {
         let broker = Arc::clone(self);
+        let provider_name =
+            ProviderId::new(&*input.provider).map_or("The provider".to_owned(), |id| id.to_string());
         let work = self.tasks.spawn(async move { broker.take_return(input).await });
         // A task that panicked left its flow `exchanging`; the sweeper marks it as interrupted.
-        work.await.unwrap_or(CallbackOutcome::TryAgain)
+        work.await.unwrap_or(CallbackOutcome::Failed { provider_name, return_url: None })
     }
 
     async fn take_return(self: &Arc<Self>, input: CallbackInput) -> CallbackOutcome {
