@@ -113,11 +113,11 @@ impl Stage {
   token-broker get {PROVIDER} {SERVICE} -u bob
   token-broker connect {PROVIDER} -u carol -s {SERVICE} --wait      (open the link in a browser)
   token-broker list
-  token-broker revoke {PROVIDER} {SERVICE} -u bob
   grpcurl -plaintext -H \"authorization: Bearer $TOKEN_BROKER_API_KEY\" \\
     -d '{{\"key\": {{\"provider\": \"{PROVIDER}\", \"user_id\": \"bob\", \"service\": \"{SERVICE}\"}}}}' \\
     {grpc_addr} tokenbroker.v1.TokenBrokerService/GetCredential
   curl http://{operations_addr}/metrics
+  token-broker revoke {PROVIDER} {SERVICE} -u bob
 
 Ctrl-C ends it.",
             env.display()

@@ -112,6 +112,7 @@ function startProvider(issuer) {
     conformIdTokenClaims: false,
     pkce: { required: () => true },
     rotateRefreshToken: true,
+    clockTolerance: 0, // one clock here: expired is expired
     jwks: signingKeys(),
     cookies: { keys: ['only for tests'] },
     ttl: {

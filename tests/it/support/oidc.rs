@@ -155,6 +155,14 @@ impl OidcServer {
         }
     }
 
+    /// Waits until so many grants have died. Sleeps meanwhile.
+    pub(crate) async fn wait_for_dead_grants(&self, count: usize) {
+        while self.dead_grants().await < count {
+            let event = next_event(&mut self.pipes.lock().await.output).await;
+            self.events.lock().unwrap().push(event);
+        }
+    }
+
     /// All requests to the token endpoint, in the order in which they ended.
     pub(crate) async fn token_requests(&self) -> Vec<TokenRequest> {
         self.of_kind("token").await
