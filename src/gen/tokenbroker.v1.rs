@@ -100,7 +100,7 @@ pub struct StartedFlow {
     #[prost(message, optional, tag = "3")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
 }
-/// Options for a consent that is begun by GetCredential or BeginOAuth.
+/// Options for a consent that is begun by GetCredential or BeginOAuth. None may contain control characters.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ConsentOptions {
@@ -231,7 +231,7 @@ pub struct BeginOAuthRequest {
     #[prost(string, tag = "4")]
     pub account: ::prost::alloc::string::String,
     /// Optional. Scopes beside those of the services. Scopes that the user has granted before are asked for again, so that
-    /// no connected service loses its access.
+    /// no connected service loses its access. At most 64.
     #[prost(string, repeated, tag = "5")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Optional.
@@ -408,27 +408,28 @@ pub struct ImportCredentialRequest {
     /// Required.
     #[prost(message, optional, tag = "1")]
     pub key: ::core::option::Option<CredentialKey>,
-    /// Required. At most 16 KiB.
+    /// Required. At most 16 KiB of printable ASCII (RFC 6749 appendix A.12).
     #[prost(string, tag = "2")]
     pub access_token: ::prost::alloc::string::String,
     /// Optional. Without it the credential cannot be refreshed. At most 16 KiB. From now on only the broker may present
     /// it: a provider that rotates refresh tokens takes a second presentation for theft.
     #[prost(string, tag = "3")]
     pub refresh_token: ::prost::alloc::string::String,
-    /// Optional. "Bearer" if empty.
+    /// Optional. "Bearer" if empty. At most 64 bytes of printable ASCII without space.
     #[prost(string, tag = "4")]
     pub token_type: ::prost::alloc::string::String,
     /// Optional. When the access token expires; may be past if there is a refresh token. Absent: the provider's default lifetime
     /// is assumed from now, or no expiry if it has none.
     #[prost(message, optional, tag = "5")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Optional. The scopes that were granted. If empty, those of the key's service are assumed.
+    /// Optional. The scopes that were granted, at most 64. If empty, those of the key's service are assumed.
     #[prost(string, repeated, tag = "6")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Optional.
+    /// Optional. Subject and label at most 256 bytes each, without control characters.
     #[prost(message, optional, tag = "7")]
     pub account: ::core::option::Option<ProviderAccount>,
-    /// Optional. Further values of the provider's token answer, such as `instance_url`. At most 32, 4 KiB each.
+    /// Optional. Further values of the provider's token answer, such as `instance_url`. At most 32, 4 KiB each; names
+    /// of 1 to 64 of `a-z A-Z 0-9 _ - .`; no control characters.
     #[prost(map = "string, string", tag = "8")]
     pub extra: ::std::collections::HashMap<
         ::prost::alloc::string::String,

@@ -51,8 +51,8 @@ async fn flows_that_never_were_or_are_somebody_elses() {
 async fn only_a_pending_flow_is_cancelled() {
     let mut stage = Stage::set().await;
     let mut client = stage.doors.client(AGENT).await;
-    let (denied, state) = stage.doors.begin(AGENT, "hostile", "alice").await;
-    stage.doors.browse(&format!("/oauth/callback/hostile?error=access_denied&state={state}")).await;
+    let (denied, secret) = stage.doors.begin(AGENT, "hostile", "alice").await;
+    stage.doors.browse(&format!("/oauth/callback/hostile?error=access_denied&state={secret}")).await;
     stage.before = stage.doors.rows().await;
     let ended = (Code::FailedPrecondition, "FLOW_ENDED", &[][..]);
     stage.refused("denied", client.cancel_flow(cancel(&denied)).await, ended).await;

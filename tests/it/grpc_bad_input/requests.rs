@@ -14,8 +14,8 @@ fn many(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("s{i}")).collect()
 }
 
-fn duration(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds, nanos })
+fn duration(seconds: i64, nanos: i32) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,9 +31,9 @@ async fn get_credential() {
         ("NUL in a scope", |m| m.scopes = vec!["canary\0".into()], invalid(&["scopes[0]"])),
         ("a long scope", |m| m.scopes = vec!["x".repeat(257)], invalid(&["scopes[0]"])),
         ("65 scopes", |m| m.scopes = many(65), invalid(&["scopes"])),
-        ("a negative time", |m| m.min_ttl = duration(-1, 0), invalid(&["min_ttl"])),
-        ("over a day", |m| m.min_ttl = duration(86_401, 0), invalid(&["min_ttl"])),
-        ("odd nanoseconds", |m| m.min_ttl = duration(1, -1), invalid(&["min_ttl"])),
+        ("a negative time", |m| m.min_ttl = Some(duration(-1, 0)), invalid(&["min_ttl"])),
+        ("over a day", |m| m.min_ttl = Some(duration(86_401, 0)), invalid(&["min_ttl"])),
+        ("odd nanoseconds", |m| m.min_ttl = Some(duration(1, -1)), invalid(&["min_ttl"])),
         (
             "a long return URL",
             |m| options(m).return_url = format!("https://app.example/{}", "x".repeat(2_048)),
@@ -68,7 +68,7 @@ async fn get_credential() {
             "several mistakes",
             |m| {
                 m.scopes = vec![String::new()];
-                m.min_ttl = duration(-1, 0);
+                m.min_ttl = Some(duration(-1, 0));
                 m.key = None;
             },
             invalid(&["key", "scopes[0]", "min_ttl"]),
