@@ -60,6 +60,7 @@ pub(crate) struct Doors {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) broker: Arc<Broker>,
     browser: reqwest::Client,
     database: PathBuf,
     _serving: tokio::task::JoinSet<()>,
@@ -114,7 +115,8 @@ impl Doors {
         let grpc = serve_grpc(&mut serving, Arc::clone(&broker), max_deadline).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let public = listener.local_addr().unwrap();
-        serving.spawn(async move { axum::serve(listener, http::public_router(broker)).await.unwrap() });
+        let pages = http::public_router(Arc::clone(&broker));
+        serving.spawn(async move { axum::serve(listener, pages).await.unwrap() });
         let browser = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
         let browser = browser.build().unwrap();
         Self {
@@ -124,6 +126,7 @@ impl Doors {
             clock,
             faults,
             tasks,
+            broker: Arc::clone(&broker),
             browser,
             database,
             _serving: serving,
