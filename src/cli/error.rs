@@ -92,6 +92,13 @@ impl From<Status> for CliError {
                 (Exit::Failed, Some("the broker's log has the cause"))
             }
         };
+        let broken = matches!(status.code(), Code::Unknown | Code::Internal | Code::Unavailable);
+        let (exit, hint) = if broken && std::error::Error::source(&status).is_some() {
+            // Made on this side: the connection broke, or what answers does not speak gRPC.
+            (Exit::Unavailable, Some("does the endpoint begin with the right one of http:// and https://?"))
+        } else {
+            (exit, hint)
+        };
         let details = status.get_error_details();
         let retry = details.retry_info().and_then(|info| info.retry_delay);
         let retry = retry.map(|delay| format!("try again in {} s", delay.as_secs_f64().ceil()));

@@ -21,19 +21,23 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::support::broker::{BrokerBuilder, Client, Site, TestBroker, answered};
 use crate::support::hostile::{Gate, HostileServer, Reply};
 
-fn key() -> Option<CredentialKey> {
-    Some(CredentialKey {
+fn key() -> CredentialKey {
+    CredentialKey {
         provider: "hostile".to_owned(),
         user_id: "alice".to_owned(),
         service: "files".to_owned(),
         account: String::new(),
-    })
+    }
+}
+
+fn get_credential() -> GetCredentialRequest {
+    GetCredentialRequest { key: Some(key()), ..GetCredentialRequest::default() }
 }
 
 /// Stores a credential whose access token is over, so that the next call refreshes it.
 async fn import_expired(client: &mut Client) {
     let request = ImportCredentialRequest {
-        key: key(),
+        key: Some(key()),
         access_token: "old-access".to_owned(),
         refresh_token: "old-refresh".to_owned(),
         expire_time: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
@@ -49,9 +53,7 @@ async fn call_under_way(broker: &TestBroker, provider: &HostileServer, gate: &Ga
     provider.push_at("/token", Reply::tokens("new-access", "new-refresh").held_by(gate));
     let mut client = broker.client("agent").await;
     import_expired(&mut client).await;
-    let call = tokio::spawn(async move {
-        client.get_credential(GetCredentialRequest { key: key(), ..GetCredentialRequest::default() }).await
-    });
+    let call = tokio::spawn(async move { client.get_credential(get_credential()).await });
     provider.wait_for_requests(1).await;
     call
 }
@@ -82,10 +84,8 @@ async fn sigterm_tells_not_serving_first_and_lets_calls_end() {
     // What the last call obtained is in the database.
     broker.restart().await;
     let mut client = broker.client("agent").await;
-    let again = GetCredentialRequest { key: key(), ..GetCredentialRequest::default() };
-    let Some(Answer::Credential(credential)) = answered(client.get_credential(again).await).result else {
-        panic!("the token is stored")
-    };
+    let again = client.get_credential(get_credential()).await;
+    let Some(Answer::Credential(credential)) = answered(again).result else { panic!("the token is stored") };
     assert_eq!(credential.access_token, "new-access");
     assert_eq!(provider.requests_at("/token").len(), 1);
 }
@@ -100,9 +100,8 @@ async fn while_it_announces_its_end_it_goes_on_serving() {
     broker.signal("TERM").await;
     broker.wait_for_log("draining").await;
     provider.push_at("/token", Reply::tokens("new-access", "new-refresh"));
-    let request = GetCredentialRequest { key: key(), ..GetCredentialRequest::default() };
-    answered(client.get_credential(request.clone()).await);
-    answered(broker.client("agent").await.get_credential(request).await);
+    answered(client.get_credential(get_credential()).await);
+    answered(broker.client("agent").await.get_credential(get_credential()).await);
     assert!(get(broker.site().ports.operations, "/readyz").await.starts_with("HTTP/1.1 503"));
     assert!(get(broker.site().ports.operations, "/livez").await.starts_with("HTTP/1.1 200"));
     // A second signal ends the wait.
@@ -192,6 +191,22 @@ async fn fails(site: &Site) -> (i32, String) {
 }
 
 #[tokio::test]
+async fn tls_files_that_cannot_be_used_are_named() {
+    let tls = |certificate: &str, key: &str| {
+        BrokerBuilder::new()
+            .set("grpc.tls_certificate_file", certificate)
+            .set("grpc.tls_key_file", key)
+            .write()
+    };
+    let (code, error) = fails(&tls("no-such.crt", "no-such.key")).await;
+    assert_eq!(code, 3);
+    assert!(error.contains("grpc.tls_certificate_file"), "{error}");
+    let (code, error) = fails(&tls("token-broker.toml", "token-broker.toml")).await;
+    assert_eq!(code, 3);
+    assert!(error.contains("grpc.tls_certificate_file"), "{error}");
+}
+
+#[tokio::test]
 async fn a_taken_port_is_named() {
     for name in ["grpc", "public", "operations"] {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -248,8 +263,7 @@ async fn a_wrong_key_is_an_error_and_loses_nothing() {
     std::fs::write(&file, right).unwrap();
     broker.restart().await;
     provider.push_at("/token", Reply::tokens("new-access", "new-refresh"));
-    let request = GetCredentialRequest { key: key(), ..GetCredentialRequest::default() };
-    let answer = answered(broker.client("agent").await.get_credential(request).await);
+    let answer = answered(broker.client("agent").await.get_credential(get_credential()).await);
     assert!(matches!(answer.result, Some(Answer::Credential(c)) if c.access_token == "new-access"));
 }
 
