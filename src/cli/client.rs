@@ -8,11 +8,12 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
-use url::{Host, Url};
+use url::Url;
 
 use super::error::CliError;
 use super::exit::Exit;
 use crate::config::{Environment, parse_duration};
+use crate::domain::loopback::is_loopback;
 use crate::domain::secret::SecretString;
 use crate::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
 
@@ -139,15 +140,6 @@ impl Interceptor for ApiKey {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.0.clone());
         Ok(request)
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

@@ -8,6 +8,7 @@ use super::exit::Exit;
 use crate::app::StartError;
 use crate::config::ConfigErrors;
 use crate::infra::storage::sqlite::OpenError;
+use crate::transport::grpc::status::code_name;
 
 /// A failed command.
 #[derive(Debug, Clone, Serialize)]
@@ -111,29 +112,6 @@ impl From<Status> for CliError {
             hint: retry.or_else(|| hint.map(str::to_owned)),
         };
         Self { exit, text: Box::new(text) }
-    }
-}
-
-/// As gRPC's documentation writes them.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

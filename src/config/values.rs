@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use url::{Host, Url};
+use url::Url;
 
+use crate::domain::loopback::is_loopback;
 use crate::domain::secret::SecretBytes;
 
 /// Unit and milliseconds, longest first.
@@ -42,15 +43,6 @@ pub(super) fn web_url(text: &str) -> Result<Url, &'static str> {
         return Err("must not have a query or fragment");
     }
     Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// 32 bytes as base64 (either alphabet, with or without padding) or hex.

@@ -4,6 +4,7 @@ pub mod access_policy;
 pub mod credential;
 pub mod flow;
 pub mod key;
+pub mod loopback;
 pub mod ports;
 pub mod provider;
 pub mod refresh_policy;

@@ -102,6 +102,40 @@ pub struct TokenRules {
     pub scopes_at_refresh: bool,
 }
 
+/// Parameters of the authorization request that only the broker sets. A definition with one of them is refused when it is
+/// loaded; should one get past that, no request is made.
+pub const AUTHORIZATION_RESERVED: &[&str] = &[
+    "response_type",
+    "response_mode",
+    "client_id",
+    "client_secret",
+    "redirect_uri",
+    "scope",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "login_hint",
+    "request",
+    "request_uri",
+];
+
+/// The same for token requests.
+pub const TOKEN_RESERVED: &[&str] = &[
+    "grant_type",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+    "redirect_uri",
+    "code",
+    "code_verifier",
+    "refresh_token",
+    "scope",
+    "username",
+    "password",
+];
+
 /// How parameters are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFormat {

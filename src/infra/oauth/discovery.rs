@@ -9,9 +9,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use super::http::{Http, Request, is_allowed, is_loopback};
+use super::http::{Http, Request, is_allowed};
 use super::response::document;
 use crate::domain::flow::RecordedEndpoints;
+use crate::domain::loopback::is_loopback;
 use crate::domain::ports::{Clock, ProviderFailure};
 
 /// Endpoints are asked for anew after this long.

@@ -1,13 +1,14 @@
 //! The way out. Everything that leaves the broker for a provider leaves here, once.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
-use url::{Host, Url};
+use url::Url;
 use zeroize::Zeroizing;
+
+use crate::domain::loopback::is_loopback;
 
 /// The limits of a call to a provider.
 #[derive(Debug, Clone, Copy)]
@@ -152,16 +153,6 @@ pub(super) fn is_allowed(url: &Url) -> bool {
         "https" => url.host().is_some(),
         "http" => is_loopback(url),
         _ => false,
-    }
-}
-
-/// Whether it is on this machine by name or by address.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).to_canonical().is_loopback(),
-        None => false,
     }
 }
 

@@ -21,43 +21,10 @@ use url::{Url, form_urlencoded};
 
 use super::http::{Request, is_allowed};
 use crate::domain::ports::{AuthorizationRequest, ProviderFailure};
+use crate::domain::provider::{AUTHORIZATION_RESERVED, TOKEN_RESERVED};
 use crate::domain::provider::{BodyFormat, Client, ClientAuth, Provider};
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
-
-/// Parameters of the authorization request that only the broker sets. A definition with one of them is refused when it is
-/// loaded; should one get here all the same, no request is made.
-const AUTHORIZATION_RESERVED: &[&str] = &[
-    "response_type",
-    "response_mode",
-    "client_id",
-    "client_secret",
-    "redirect_uri",
-    "scope",
-    "state",
-    "nonce",
-    "code_challenge",
-    "code_challenge_method",
-    "login_hint",
-    "request",
-    "request_uri",
-];
-
-/// The same for token requests.
-const TOKEN_RESERVED: &[&str] = &[
-    "grant_type",
-    "client_id",
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-    "redirect_uri",
-    "code",
-    "code_verifier",
-    "refresh_token",
-    "scope",
-    "username",
-    "password",
-];
 
 fn refuse_reserved(params: &BTreeMap<String, String>, reserved: &[&str]) -> Result<(), ProviderFailure> {
     if reserved.iter().any(|name| params.contains_key(*name)) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use url::{Host, Url};
+use url::Url;
 
 use super::definition::{Variable, VariableKind};
+use crate::domain::loopback::is_loopback;
 
 /// The longest URL, in bytes.
 const MAX_URL_BYTES: usize = 2_048;
@@ -84,15 +85,12 @@ pub(super) fn check_url(text: &str) -> Result<Url, &'static str> {
     let Ok(url) = Url::parse(text) else {
         return Err("must be a complete URL such as \"https://auth.example.com/token\"");
     };
-    let loopback = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err("must have a host"),
-    };
+    if url.host().is_none() {
+        return Err("must have a host");
+    }
     match url.scheme() {
         "https" => {}
-        "http" if loopback => {}
+        "http" if is_loopback(&url) => {}
         _ => return Err("must begin with https:// (http:// only for loopback)"),
     }
     if !url.username().is_empty() || url.password().is_some() || authority_has_at(text) {

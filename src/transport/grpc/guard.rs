@@ -22,7 +22,8 @@ use tonic_types::StatusExt;
 use tracing::Instrument as _;
 
 use super::deadline::Deadline;
-use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds, code_name};
+use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
+use super::status::code_name;
 use super::{auth, status};
 use crate::domain::access_policy::Caller;
 use crate::domain::ports::{CallerDirectory, Entropy};

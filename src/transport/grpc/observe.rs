@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue};
 use metrics::{Counter, Histogram};
 use tonic::Code;
 
+use super::status::code_name;
 use crate::domain::ports::Entropy;
 
 /// Calls, by method and code.
@@ -110,29 +111,6 @@ impl CallMetrics {
             let labels = [("method", method.name()), ("code", code_name(code))];
             cell.get_or_init(|| metrics::counter!(REQUESTS_TOTAL, &labels)).increment(1);
         }
-    }
-}
-
-/// The code as gRPC's documentation writes it.
-pub(super) fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

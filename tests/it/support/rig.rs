@@ -16,13 +16,10 @@ use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{Clock as _, CredentialStore as _, ProviderDirectory};
-use token_broker::domain::provider::{
-    AuthorizationRules, BodyFormat, Client, ClientAuth, EndpointSource, Identity, Provider, RefreshRules,
-    ResponseRules, Revocation, RevokedToken, Rotation, Service, TokenRules,
-};
+use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
-use token_broker::domain::token_set::{EXPIRY_MARGIN, ProviderAccount};
+use token_broker::domain::token_set::ProviderAccount;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
@@ -30,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use super::clock::ManualClock;
 use super::faulty_store::{Faults, FaultyStore};
+use super::provider::provider_at;
 use super::strict_provider::{StrictProvider, scope_set};
 
 pub(crate) struct Rig {
@@ -276,55 +274,19 @@ fn acme(rotation: Rotation, revocation: Revocation) -> Provider {
         };
         (ServiceId::new(id).unwrap(), service)
     };
-    Provider {
-        id: ProviderId::new("acme").unwrap(),
-        display_name: "Acme".to_owned(),
-        endpoints: EndpointSource::Discovered { issuer: "https://as.example".to_owned() },
-        client: Client { id: "client".to_owned(), secret: None, auth: ClientAuth::None },
-        authorization: AuthorizationRules {
-            params: BTreeMap::new(),
-            pkce: true,
-            nonce: false,
-            scope_separator: " ".to_owned(),
-            scope_param: "scope".to_owned(),
-        },
-        token: TokenRules {
-            body: BodyFormat::Form,
-            headers: BTreeMap::new(),
-            exchange_params: BTreeMap::new(),
-            refresh_params: BTreeMap::new(),
-            scopes_at_refresh: false,
-        },
-        response: ResponseRules {
-            access_token: vec!["/access_token".to_owned()],
-            refresh_token: vec!["/refresh_token".to_owned()],
-            expires_in: vec!["/expires_in".to_owned()],
-            scope: vec!["/scope".to_owned()],
-            scope_separators: " ".to_owned(),
-            expires_in_unit_ms: 1000,
-            default_lifetime: None,
-            success_flag: None,
-            error: "/error".to_owned(),
-            extra: BTreeMap::new(),
-            error_aliases: BTreeMap::from([("user_said_no".to_owned(), "access_denied".to_owned())]),
-            scope_aliases: BTreeMap::new(),
-            scope_implies: BTreeMap::new(),
-            scopes_never_listed: ScopeSet::default(),
-        },
-        refresh: RefreshRules {
-            rotation,
-            kills_access: false,
-            idle_limit: None,
-            expiry_margin: EXPIRY_MARGIN,
-        },
-        revocation,
-        identity: Identity { id_token: false, token_response: None, userinfo: None },
-        services: BTreeMap::from([
-            one("mail", "user", vec!["mail.read"]),
-            one("files", "user", vec!["files.read"]),
-            one("admin", "admin", vec!["admin"]),
-        ]),
-    }
+    let mut provider = provider_at("https://as.example");
+    provider.id = ProviderId::new("acme").unwrap();
+    provider.display_name = "Acme".to_owned();
+    let denial = ("user_said_no".to_owned(), "access_denied".to_owned());
+    provider.response.error_aliases = BTreeMap::from([denial]);
+    provider.refresh.rotation = rotation;
+    provider.revocation = revocation;
+    provider.services = BTreeMap::from([
+        one("mail", "user", vec!["mail.read"]),
+        one("files", "user", vec!["files.read"]),
+        one("admin", "admin", vec!["admin"]),
+    ]);
+    provider
 }
 
 /// All of the set, for messages.

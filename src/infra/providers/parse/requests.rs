@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::super::definition::SecretRule;
 use super::super::reader::{At, Report, Section};
 use super::values;
+use crate::domain::provider::{AUTHORIZATION_RESERVED, TOKEN_RESERVED};
 use crate::domain::provider::{AuthorizationRules, BodyFormat, ClientAuth, TokenRules};
 
 /// Who the broker is there.
@@ -13,34 +14,6 @@ pub(super) struct ClientRules {
     pub(super) auth: ClientAuth,
     pub(super) secret: SecretRule,
 }
-
-/// Parameters of the authorization request that belong to the broker.
-const AUTHORIZATION_RESERVED: &[&str] = &[
-    "client_id",
-    "client_secret",
-    "redirect_uri",
-    "scope",
-    "state",
-    "nonce",
-    "code_challenge",
-    "code_challenge_method",
-    "login_hint",
-    "request",
-    "request_uri",
-];
-
-/// Parameters of token requests that belong to the broker.
-const TOKEN_RESERVED: &[&str] = &[
-    "client_id",
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-    "redirect_uri",
-    "code",
-    "code_verifier",
-    "refresh_token",
-    "scope",
-];
 
 /// Headers that belong to the HTTP client or would carry a secret.
 const HEADERS_RESERVED: &[&str] = &[
