@@ -276,7 +276,7 @@ fn acme(rotation: Rotation, revocation: Revocation) -> Provider {
     };
     let mut provider = provider_at("https://as.example");
     provider.id = ProviderId::new("acme").unwrap();
-    provider.display_name = "Acme".to_owned();
+    "Acme".clone_into(&mut provider.display_name);
     let denial = ("user_said_no".to_owned(), "access_denied".to_owned());
     provider.response.error_aliases = BTreeMap::from([denial]);
     provider.refresh.rotation = rotation;
