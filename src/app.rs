@@ -1,19 +1,17 @@
 //! The composition root: the one file that names SQLite and reqwest, binds listeners and puts the broker together.
 
-use std::future::IntoFuture as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, ServerTlsConfig};
 use url::Url;
 
@@ -31,8 +29,8 @@ use crate::infra::storage::sqlite::{OpenError, SqliteStore};
 use crate::infra::system::{SystemClock, SystemEntropy};
 use crate::lifecycle::{self, Parts, Readiness, Running};
 use crate::telemetry::metrics::{self, MetricsError};
-use crate::transport::grpc::{self, GrpcOptions};
-use crate::transport::http::{self, OperationsState};
+use crate::transport::grpc::{self, GrpcOptions, IncomingLimits};
+use crate::transport::http::{self, Limits, OperationsState};
 
 /// Puts a wrapper around the credential store.
 pub type WrapCredentials = Box<dyn FnOnce(Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> + Send>;
@@ -117,6 +115,11 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// How long a caller's connection may take to begin to speak.
+const FIRST_BYTES: Duration = Duration::from_secs(10);
+/// Orchestrators and scrapers are few.
+const OPERATIONS_CONNECTIONS: usize = 64;
+
 /// Opens the database, checks the keys, reads the providers, binds the listeners, serves.
 pub async fn start(config: Config, overrides: Overrides) -> Result<Running, StartError> {
     // One crypto provider for everything; a second start in this process finds it there.
@@ -152,20 +155,25 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
 
     let (stop, stop_operations) = (CancellationToken::new(), CancellationToken::new());
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
-    let incoming = TcpIncoming::from(listeners.grpc.0).with_nodelay(Some(true));
+    let incoming = grpc::incoming(listeners.grpc.0, incoming_limits(&config.grpc));
     let grpc = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
     let pages = http::public_router(Arc::clone(&broker))
         .layer(middleware::from_fn_with_state(tasks.clone(), count_under_way));
-    let public =
-        axum::serve(listeners.public.0, pages).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let operations = axum::serve(listeners.operations.0, operations_router)
-        .with_graceful_shutdown(stop_operations.clone().cancelled_owned());
+    let limits = Limits { connections: config.public.max_connections, ..Limits::default() };
+    let public = http::serve("public", listeners.public.0, pages, limits, stop.clone());
+    let limits = Limits { connections: OPERATIONS_CONNECTIONS, ..Limits::default() };
+    let operations =
+        http::serve("operations", listeners.operations.0, operations_router, limits, stop_operations.clone());
     let servers = vec![
-        spawn("grpc", grpc),
-        spawn("public", public.into_future()),
+        tokio::spawn(async move {
+            if let Err(error) = grpc.await {
+                tracing::error!(%error, "the gRPC listener failed");
+            }
+        }),
+        tokio::spawn(public),
         tokio::spawn(lifecycle::sweep(broker, stop.clone())),
     ];
-    let operations = spawn("operations", operations.into_future());
+    let operations = tokio::spawn(operations);
     readiness.set(true).await;
     let watcher =
         tokio::spawn(lifecycle::watch_store(health_of_store, readiness.clone(), move || upkeep.run_upkeep()));
@@ -261,17 +269,6 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<(TcpListener, So
     Ok((listener, bound))
 }
 
-fn spawn<E: std::fmt::Display>(
-    listener: &'static str,
-    server: impl Future<Output = Result<(), E>> + Send + 'static,
-) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(listener, %error, "listener failed");
-        }
-    })
-}
-
 /// Shutdown waits for requests under way, not for connections: browsers keep those open for nothing.
 async fn count_under_way(State(tasks): State<TaskTracker>, request: Request, next: Next) -> Response {
     let _under_way = tasks.token();
@@ -353,13 +350,20 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
     })
 }
 
+fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {
+    IncomingLimits {
+        connections: grpc.max_connections,
+        first_bytes: FIRST_BYTES,
+        age: grpc.max_connection_age + grpc.max_connection_age_grace,
+    }
+}
+
 fn grpc_options(grpc: &config::Grpc, tasks: &TaskTracker) -> Result<GrpcOptions, StartError> {
     Ok(GrpcOptions {
         reflection: grpc.reflection,
         max_deadline: grpc.max_deadline,
         max_request_bytes: grpc.max_request_bytes,
         max_connection_age: grpc.max_connection_age,
-        max_connection_age_grace: grpc.max_connection_age_grace,
         keepalive_interval: grpc.keepalive_interval,
         keepalive_timeout: grpc.keepalive_timeout,
         tls: tls(grpc)?,

@@ -17,6 +17,8 @@ pub struct Grpc {
     pub max_deadline: Duration,
     /// The largest request.
     pub max_request_bytes: usize,
+    /// How many connections at a time.
+    pub max_connections: usize,
     /// HTTP/2 pings to a silent peer.
     pub keepalive_interval: Duration,
     /// How long the peer has to answer a ping.
@@ -47,6 +49,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
     let reflection = section.required("reflection").boolean();
     let max_deadline = section.required("max_deadline").duration(SECOND..=Duration::from_mins(5));
     let max_request_bytes = section.required("max_request_bytes").integer(1_024..=16_777_216);
+    let max_connections = section.required("max_connections").integer(1..=65_535);
     let keepalive_interval = section.required("keepalive_interval").duration(SECOND..=HOUR);
     let keepalive_timeout = section.required("keepalive_timeout").duration(SECOND..=HOUR);
     let max_connection_age = section.required("max_connection_age").duration(SECOND..=DAY);
@@ -66,6 +69,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
         reflection: reflection?,
         max_deadline: max_deadline?,
         max_request_bytes: usize::try_from(max_request_bytes?).ok()?,
+        max_connections: usize::try_from(max_connections?).ok()?,
         keepalive_interval: keepalive_interval?,
         keepalive_timeout: keepalive_timeout?,
         max_connection_age: max_connection_age?,

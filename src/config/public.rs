@@ -14,6 +14,8 @@ pub struct Public {
     pub listen: SocketAddr,
     /// Where browsers reach it. `None`, on a loopback address only: the bound address.
     pub base_url: Option<Url>,
+    /// How many connections at a time.
+    pub max_connections: usize,
     /// What a `return_url` may lie under.
     pub return_urls: Vec<Url>,
 }
@@ -25,7 +27,13 @@ pub(super) fn read(section: &Section<'_>) -> Option<Public> {
         base_url_key.problem("is required, since public.listen is not a loopback address");
     }
     let base_url = base_url_key.parsed(web_url);
+    let max_connections = section.required("max_connections").integer(1..=65_535);
     let return_urls = section.required("return_urls").list(web_url);
     section.finish();
-    Some(Public { listen: listen?, base_url, return_urls: return_urls? })
+    Some(Public {
+        listen: listen?,
+        base_url,
+        max_connections: usize::try_from(max_connections?).ok()?,
+        return_urls: return_urls?,
+    })
 }

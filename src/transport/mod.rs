@@ -1,4 +1,5 @@
 //! The doors: gRPC for callers, HTTP for browsers and for orchestrators.
 
+mod accept;
 pub mod grpc;
 pub mod http;

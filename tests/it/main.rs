@@ -13,6 +13,7 @@ mod callers;
 mod cli;
 mod clients;
 mod config;
+mod connections;
 mod contract;
 mod crypto_format;
 mod demo;

@@ -3,6 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `guard.rs` | what happens to every call, in order: request id, caller, deadline, panic, log, metrics |
+//! | `incoming.rs` | connections, and their limits |
 //! | `auth.rs` | who calls |
 //! | `deadline.rs` | how long the caller waits |
 //! | `service.rs` | the RPCs: parse, one use case, convert |
@@ -14,6 +15,7 @@ mod auth;
 mod convert;
 mod deadline;
 mod guard;
+mod incoming;
 mod observe;
 mod service;
 pub mod status;
@@ -34,6 +36,7 @@ use crate::domain::ports::{CallerDirectory, Entropy};
 use crate::r#gen::FILE_DESCRIPTOR_SET;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
 use guard::Guard;
+pub use incoming::{Connection, IncomingLimits, incoming};
 use service::BrokerService;
 
 /// What the operator decides about the gRPC door.
@@ -45,10 +48,9 @@ pub struct GrpcOptions {
     pub max_deadline: Duration,
     /// The largest request message, after decompression.
     pub max_request_bytes: usize,
-    /// A connection is asked to close after this, so that callers spread over new addresses.
+    /// A connection is asked to close after this, so that callers spread over new addresses. [`incoming`] ends those that
+    /// do not.
     pub max_connection_age: Duration,
-    /// How long calls under way may still take then.
-    pub max_connection_age_grace: Duration,
     /// How often an idle connection is pinged.
     pub keepalive_interval: Duration,
     /// How long the answer to a ping may take before the connection is closed.
@@ -69,7 +71,6 @@ impl Default for GrpcOptions {
             // The largest valid import is two tokens of 16 KiB and 32 values of 4 KiB.
             max_request_bytes: 256 * 1024,
             max_connection_age: Duration::from_secs(30 * 60),
-            max_connection_age_grace: Duration::from_secs(60),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
             max_concurrent_streams: 1_000,
@@ -81,6 +82,9 @@ impl Default for GrpcOptions {
 
 /// The largest header list. An API key is 46 bytes; what proxies add takes a few hundred.
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+
+/// How long a TLS handshake may take.
+const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// The whole gRPC surface: the broker's service and, behind the same guard, reflection; health is open to everybody.
 /// Fails only if the certificate and key don't fit each other.
@@ -107,12 +111,12 @@ pub fn router<H: Health>(
         routes.prepare().into_axum_router().layer(middleware::from_fn_with_state(guard, guard::run));
     let mut server = Server::builder();
     if let Some(tls) = options.tls {
-        server = server.tls_config(tls)?;
+        server = server.tls_config(tls.timeout(TLS_HANDSHAKE))?;
     }
     let mut server = server
         .tcp_nodelay(true)
+        // Not tonic's own grace: with it a connection is never asked to close, but cut off in the middle of its calls.
         .max_connection_age(options.max_connection_age)
-        .max_connection_age_grace(options.max_connection_age_grace)
         .http2_keepalive_interval(Some(options.keepalive_interval))
         .http2_keepalive_timeout(Some(options.keepalive_timeout))
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)

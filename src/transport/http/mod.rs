@@ -6,6 +6,7 @@
 //! | `callback.rs` | reads what the browser brings from a provider |
 //! | `page.rs`, `templates/` | what people see |
 //! | `headers.rs` | what goes with every page |
+//! | `serve.rs` | connections, and their limits |
 //! | `operations.rs` | the operations listener: `/livez`, `/readyz`, `/metrics` |
 
 mod callback;
@@ -13,6 +14,8 @@ mod headers;
 mod operations;
 mod page;
 mod public;
+mod serve;
 
 pub use operations::{OperationsState, operations_router};
 pub use public::public_router;
+pub use serve::{Limits, serve};
