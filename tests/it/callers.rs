@@ -60,6 +60,7 @@ async fn health_needs_no_key() {
 async fn what_is_not_written_is_not_allowed() {
     let broker = BrokerBuilder::new()
         .caller("nobody", CallerRights::none("acme"))
+        .caller("elsewhere", CallerRights::all("acme").providers(&["other"]))
         .caller("lister", CallerRights::all("acme").actions(&["list_credentials"]).users(&["alice"], &[]))
         .start_in_process(Overrides::default())
         .await;
@@ -74,7 +75,10 @@ async fn what_is_not_written_is_not_allowed() {
         account: String::new(),
     };
     let get = GetCredentialRequest { key: Some(key), ..GetCredentialRequest::default() };
-    assert_eq!(refused(nobody.get_credential(get).await).code(), Code::PermissionDenied);
+    assert_eq!(refused(nobody.get_credential(get.clone()).await).code(), Code::PermissionDenied);
+    // Not its provider: the same whether or not there is one of that name.
+    let elsewhere = refused(broker.client("elsewhere").await.get_credential(get).await);
+    assert_eq!(elsewhere.code(), Code::PermissionDenied);
 
     let mut lister = broker.client("lister").await;
     assert_eq!(refused(lister.list_providers(ListProvidersRequest {}).await).code(), Code::PermissionDenied);

@@ -9,8 +9,6 @@
 //! broker.restart().await;                                 // the same folder, database and ports
 //! ```
 
-#![allow(dead_code, reason = "what the tests need next is here before they need it")]
-
 mod builder;
 mod clients;
 mod process;

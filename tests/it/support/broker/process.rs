@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::site::Site;
 
 /// How long anything may take. A limit for broken machines, never waited for in a test that passes.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What all processes of one broker have printed.
 #[derive(Clone)]

@@ -10,9 +10,10 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::timeout;
 use toml::{Table, Value};
 
-use super::process::Logs;
+use super::process::{Logs, PATIENCE};
 use token_broker::domain::ports::Entropy as _;
 use token_broker::infra::system::SystemEntropy;
 
@@ -127,7 +128,7 @@ impl Site {
         if let Some((_, key)) = self.keys.iter().find(|(id, _)| id == "agent") {
             command.env("TOKEN_BROKER_API_KEY", key);
         }
-        command.output().await.unwrap()
+        timeout(PATIENCE, command.output()).await.expect("it ends in time").unwrap()
     }
 }
 
