@@ -83,6 +83,10 @@ impl Default for GrpcOptions {
 /// The largest header list. An API key is 46 bytes; what proxies add takes a few hundred.
 const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
 
+/// The largest request to health and reflection, which ask for a name. Health is open to everybody, and each of a thousand
+/// streams on a connection could fill as much memory.
+const MAX_NAME_BYTES: usize = 4 * 1024;
+
 /// How long a TLS handshake may take.
 const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -101,7 +105,7 @@ pub fn router<H: Health>(
         .accept_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Zstd)
         .send_compressed(CompressionEncoding::Gzip);
-    let mut routes = Routes::new(service).add_service(health);
+    let mut routes = Routes::new(service).add_service(health.max_decoding_message_size(MAX_NAME_BYTES));
     if options.reflection {
         routes = add_reflection(routes);
     }
@@ -132,7 +136,9 @@ fn add_reflection(routes: Routes) -> Routes {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     match (builder().build_v1(), builder().build_v1alpha()) {
-        (Ok(v1), Ok(v1alpha)) => routes.add_service(v1).add_service(v1alpha),
+        (Ok(v1), Ok(v1alpha)) => routes
+            .add_service(v1.max_decoding_message_size(MAX_NAME_BYTES))
+            .add_service(v1alpha.max_decoding_message_size(MAX_NAME_BYTES)),
         (Err(error), _) | (_, Err(error)) => {
             // The descriptors are compiled in; a test keeps them readable. Not worth refusing to serve tokens for.
             tracing::error!(%error, "reflection is off: a compiled-in descriptor is unreadable");

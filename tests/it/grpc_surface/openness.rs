@@ -96,6 +96,15 @@ async fn health_is_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_takes_no_large_messages() {
+    let doors = Doors::open().await;
+    let mut client = HealthClient::new(doors.channel().await);
+    let large = HealthCheckRequest { service: "x".repeat(8 * 1024) };
+    assert_eq!(client.check(large.clone()).await.err().unwrap().code(), Code::OutOfRange);
+    assert_eq!(client.watch(large).await.err().unwrap().code(), Code::OutOfRange);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn reflection_lists_the_services_to_callers() {
     let doors = Doors::open().await;
     let ask = |authorization: bool, channel| async move {
