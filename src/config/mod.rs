@@ -43,7 +43,7 @@ pub use vault::{Vault, VaultKey};
 
 use problem::Problems;
 use reader::{Context, Section};
-use tree::{Source, Table};
+use tree::{Origin, Source, Table};
 
 /// The commented default file: every key, its meaning, its default.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
@@ -87,6 +87,10 @@ impl Config {
             let context = Context { problems: &problems, base: &base, environment };
             read(&Section::root(&context, &table), &context).map(|sections| sections.with(&table))
         };
+        for (name, message) in environment.mistaken_overrides(&problems.schema()) {
+            let origin = Origin::Environment { name: name.to_owned() };
+            problems.add("", Some(&origin), message);
+        }
         match (config, problems.into_list()) {
             (Some(config), problems) if problems.is_empty() => Ok(config),
             (_, problems) => Err(ConfigErrors::Invalid(problems)),

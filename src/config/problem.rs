@@ -61,7 +61,7 @@ fn list(problems: &[Problem]) -> String {
 #[derive(Default)]
 pub(super) struct Problems {
     list: RefCell<Vec<Problem>>,
-    /// Every key that was asked for, with names of the operator's own as `*`: the schema, for the test of the default file.
+    /// Every key that was asked for, with names of the operator's own as `*`: the schema.
     asked: RefCell<BTreeSet<String>>,
 }
 
@@ -77,8 +77,7 @@ impl Problems {
         self.asked.borrow_mut().insert(schema_key);
     }
 
-    /// The keys that exist.
-    #[cfg(test)]
+    /// The keys that exist, so far as the sections have been read.
     pub(super) fn schema(&self) -> BTreeSet<String> {
         self.asked.borrow().clone()
     }

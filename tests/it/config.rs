@@ -267,3 +267,37 @@ fn a_mistake_never_repeats_the_value() {
         }
     }
 }
+
+#[test]
+fn a_variable_that_would_be_left_out_silently_is_a_mistake() {
+    for (name, right) in [
+        ("TOKEN_BROKER_GRPC_LISTEN", "TOKEN_BROKER_GRPC__LISTEN"),
+        ("TOKEN_BROKER_STORAGE_PATH", "TOKEN_BROKER_STORAGE__PATH"),
+        ("TOKEN_BROKER_PUBLIC_BASE_URL", "TOKEN_BROKER_PUBLIC__BASE_URL"),
+        ("token_broker_log_level", "TOKEN_BROKER_LOG__LEVEL"),
+    ] {
+        let found = problems(LEAST, &[(name, "secret-value")]);
+        let [problem] = &found[..] else { panic!("one mistake: {found:?}") };
+        assert_eq!(problem.place.as_deref(), Some(name));
+        assert!(problem.message.contains(right) && !problem.message.contains("secret-value"), "{problem}");
+    }
+    let file = format!("{LEAST}[providers.google]\n");
+    let found = problems(&file, &[("TOKEN_BROKER_PROVIDERS_GOOGLE_CLIENT_ID", "id")]);
+    assert!(
+        found.iter().any(|p| p.message.contains("TOKEN_BROKER_PROVIDERS__<NAME>__CLIENT_ID")),
+        "{found:?}"
+    );
+    // What Kubernetes sets for a service named token-broker, and the command line's own.
+    let others = [
+        "TOKEN_BROKER_SERVICE_HOST",
+        "TOKEN_BROKER_SERVICE_PORT",
+        "TOKEN_BROKER_SERVICE_PORT_GRPC",
+        "TOKEN_BROKER_PORT",
+        "TOKEN_BROKER_PORT_50051_TCP_ADDR",
+        "TOKEN_BROKER_PUBLIC_SERVICE_HOST",
+        "TOKEN_BROKER_API_KEY",
+        "TOKEN_BROKER_CONFIG",
+        "TOKEN_BROKER_ENDPOINT",
+    ];
+    assert!(load(LEAST, &others.map(|name| (name, "x"))).is_ok());
+}
