@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::http::{Http, Request, is_allowed};
+use super::internal::is_internal;
 use super::response::document;
 use crate::domain::flow::RecordedEndpoints;
-use crate::domain::loopback::is_loopback;
 use crate::domain::ports::{Clock, ProviderFailure};
 
 /// Endpoints are asked for anew after this long.
@@ -144,9 +144,9 @@ fn read(issuer_url: &Url, issuer: &str, metadata: &Value) -> Result<RecordedEndp
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
             let url = value.as_str().and_then(|text| Url::parse(text).ok()).ok_or(Problem::BadUrl(name))?;
-            // A server elsewhere has no business to point the broker at this machine.
+            // A server elsewhere has no business to point the broker into this network.
             let allowed = is_allowed(&url) && url.fragment().is_none();
-            if allowed && (is_loopback(issuer_url) || !is_loopback(&url)) {
+            if allowed && (is_internal(issuer_url) || !is_internal(&url)) {
                 Ok(Some(url))
             } else {
                 Err(Problem::BadUrl(name))
@@ -171,7 +171,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_server_elsewhere_can_not_point_at_this_machine() {
+    fn a_server_elsewhere_can_not_point_into_this_network() {
         let issuer = "https://issuer.example";
         let url = Url::parse(issuer).unwrap();
         let metadata = |token: &str| {
@@ -182,9 +182,22 @@ mod tests {
             })
         };
         assert!(read(&url, issuer, &metadata("https://tokens.example/token")).is_ok());
-        for token in ["http://127.0.0.1/token", "https://localhost/token", "https://[::1]/token"] {
+        for token in [
+            "http://127.0.0.1/token",
+            "https://localhost/token",
+            "https://[::1]/token",
+            // Linux connects it to itself.
+            "https://0.0.0.0/token",
+            "https://10.1.2.3/token",
+            "https://169.254.169.254/token",
+        ] {
             let problem = read(&url, issuer, &metadata(token)).unwrap_err();
             assert_eq!(problem, Problem::BadUrl("token_endpoint"), "{token}");
         }
+        // One that is in the network itself may.
+        let inside = "https://10.0.0.1";
+        let mut own = metadata("https://10.0.0.2/token");
+        own["issuer"] = json!(inside);
+        assert!(read(&Url::parse(inside).unwrap(), inside, &own).is_ok());
     }
 }

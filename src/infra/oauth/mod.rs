@@ -10,6 +10,7 @@
 //! | `response` | where the values of an answer stand |
 //! | `discovery` | the endpoints of an issuer |
 //! | `identity` | ID tokens and userinfo |
+//! | `internal` | which hosts are in this network, where an issuer elsewhere may not point |
 //! | `revoke` | ending a grant |
 
 mod classify;
@@ -17,6 +18,7 @@ mod client;
 mod discovery;
 mod http;
 mod identity;
+mod internal;
 mod request;
 mod response;
 mod revoke;
