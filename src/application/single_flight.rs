@@ -74,23 +74,23 @@ impl Flights {
     where
         F: Future<Output = FlightEnd> + Send + 'static,
     {
+        let (sender, receiver) = watch::channel(None);
+        let flight = Flight(receiver);
         match self.running.lock().unwrap_or_else(PoisonError::into_inner).entry(id) {
-            Entry::Occupied(running) => running.get().clone(),
-            Entry::Vacant(free) => {
-                let (sender, receiver) = watch::channel(None);
-                let flight = Flight(receiver);
-                free.insert(flight.clone());
-                let landing = Landing { running: Arc::clone(&self.running), id };
-                let work = work();
-                tasks.spawn(async move {
-                    let end = work.await;
-                    // Off the list before the word is out: whoever hears it and must ask again starts a new one.
-                    drop(landing);
-                    sender.send_replace(Some(end));
-                });
-                flight
-            }
-        }
+            Entry::Occupied(running) => return running.get().clone(),
+            Entry::Vacant(free) => free.insert(flight.clone()),
+        };
+        // The list is unlocked by now: a runtime that is stopping drops the task while it is spawned, and the landing
+        // locks the list.
+        let landing = Landing { running: Arc::clone(&self.running), id };
+        let work = work();
+        tasks.spawn(async move {
+            let end = work.await;
+            // Off the list before the word is out: whoever hears it and must ask again starts a new one.
+            drop(landing);
+            sender.send_replace(Some(end));
+        });
+        flight
     }
 }
 
@@ -127,6 +127,22 @@ mod tests {
         assert!(flights.current(id()).is_none());
         assert_eq!(start().end().await, FlightEnd::SeeRow);
         assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_runtime_that_has_stopped_ends_the_flight_at_once() {
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+            let handle = runtime.handle().clone();
+            drop(runtime);
+            let _entered = handle.enter();
+            let (flights, tasks) = (Flights::default(), TaskTracker::new());
+            // The runtime drops the task before `spawn` returns.
+            flights.join_or_start(&tasks, id(), || async { FlightEnd::SeeRow });
+            done.send(flights.current(id()).is_none()).unwrap();
+        });
+        assert_eq!(ended.recv_timeout(std::time::Duration::from_secs(10)), Ok(true), "it waits for itself");
     }
 
     #[tokio::test]
