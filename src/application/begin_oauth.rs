@@ -97,14 +97,16 @@ impl Broker {
         let _turn = self.begin_turns.lock(&plan.key).await;
         let scopes = self.with_held_scopes(&plan).await?;
         let now = self.ports.clock.now();
-        if let Some(flow) = self.ports.flows.latest_flow(&plan.key).await?
-            && flow.status == FlowStatus::Pending
-            && flow.expires_at.duration_since(now) > REUSE_LEFT
-            && flow.caller == caller.id
-            && flow.services == plan.services
-            && flow.scopes == scopes
-            && flow.options == plan.options
-        {
+        // Not only the latest: agents that ask in turn, or one that asks for several services, each have their own.
+        let pending = self.ports.flows.pending_flows(&plan.key, now).await?;
+        let same = pending.into_iter().find(|flow| {
+            flow.expires_at.duration_since(now) > REUSE_LEFT
+                && flow.caller == caller.id
+                && flow.services == plan.services
+                && flow.scopes == scopes
+                && flow.options == plan.options
+        });
+        if let Some(flow) = same {
             let secrets = self.open_flow_secrets(&flow).await?;
             return self.link(&plan.provider, &flow, &secrets);
         }

@@ -337,6 +337,10 @@ pub trait FlowStore: Send + Sync {
     /// The newest of the key.
     async fn latest_flow(&self, key: &CredentialKey) -> Result<Option<Flow>, StoreError>;
 
+    /// The key's flows that are pending and unexpired, the one that lasts longest first. There are few: see
+    /// [`FlowStore::insert_flow`].
+    async fn pending_flows(&self, key: &CredentialKey, now: Timestamp) -> Result<Vec<Flow>, StoreError>;
+
     /// Spends a flow's one use by one statement: `pending → exchanging` where the hash and the provider match and
     /// `expires_at > now`. Everybody else gets what is there instead.
     async fn consume_flow(

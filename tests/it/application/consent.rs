@@ -308,6 +308,26 @@ async fn polling_agents_get_one_link() {
 }
 
 #[tokio::test]
+async fn agents_that_poll_in_turn_each_keep_their_link() {
+    let rig = Rig::new().await;
+    let colleague = caller("colleague");
+    let mut links = std::collections::BTreeMap::<_, std::collections::BTreeSet<_>>::new();
+    for round in 0..MAX_PENDING_FLOWS {
+        for (agent, service) in [(&rig.caller, "mail"), (&rig.caller, "files"), (&colleague, "mail")] {
+            let mut input = get_input(service);
+            input.begin_if_missing = Some(ConsentInput::default());
+            let answer = rig.broker.get_credential(agent, input).await;
+            assert!(answer.is_ok(), "round {round}: {answer:?}");
+            let flow = required(answer).flow.unwrap();
+            links.entry((agent.id.to_string(), service)).or_default().insert(flow.id);
+        }
+        rig.clock.advance(Duration::from_secs(1));
+    }
+    assert!(links.values().all(|flows| flows.len() == 1), "{links:?}");
+    assert_eq!(links.len(), 3);
+}
+
+#[tokio::test]
 async fn a_user_is_not_flooded_with_links() {
     let rig = Rig::new().await;
     for _ in 0..MAX_PENDING_FLOWS {

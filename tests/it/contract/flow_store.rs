@@ -10,6 +10,7 @@ contract!(
     a_flow_is_read_back_as_stored,
     flows_belong_to_their_tenant,
     the_newest_flow_of_a_key_is_found,
+    the_pending_flows_of_a_key_are_found,
     pending_flows_of_a_user_at_a_provider_are_limited,
     the_limit_holds_under_a_race,
     one_of_fifty_parallel_callbacks_wins,
@@ -60,6 +61,25 @@ async fn the_newest_flow_of_a_key_is_found(stores: Stores) {
     assert_eq!(latest().await.status, FlowStatus::Cancelled);
     stores.begun(&flow(key("alice"), 7, 30)).await;
     assert_eq!(latest().await.id, flow_id(7));
+}
+
+async fn the_pending_flows_of_a_key_are_found(stores: Stores) {
+    for (n, created) in [(1, 10), (2, 30), (3, 20), (4, 40)] {
+        stores.begun(&flow(key("alice"), n, created)).await;
+    }
+    stores.begun(&flow(key("bob"), 5, 40)).await;
+    stores.begun(&flow(key_of("acme", "google", "alice", "mail", "work"), 6, 50)).await;
+    stores.begun(&flow(key_of("acme", "google", "alice", "files", "default"), 7, 50)).await;
+    stores.begun(&flow(key_of("other", "google", "alice", "mail", "default"), 8, 60)).await;
+    stores.flows.cancel_flow(&tenant("acme"), flow_id(4), at(41)).await.unwrap();
+    let found = async |now| {
+        let flows = stores.flows.pending_flows(&key("alice"), now).await.unwrap();
+        flows.iter().map(|flow| flow.id).collect::<Vec<_>>()
+    };
+    assert_eq!(found(at(41)).await, [2, 3, 1].map(flow_id));
+    let end = stores.flow(flow_id(3)).await.expires_at;
+    assert_eq!(found(end).await, [2].map(flow_id), "an end is an end before the sweeper comes");
+    assert_eq!(found(jiff::Timestamp::MAX).await, []);
 }
 
 async fn pending_flows_of_a_user_at_a_provider_are_limited(stores: Stores) {

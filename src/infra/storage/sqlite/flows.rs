@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::codec::{flow_status, flow_status_texts, json_list, json_scopes, micros, time};
+use super::credentials::with_key;
 use super::error::store_error;
 use super::flow_row::{FlowRow, flow_columns};
 use super::{Query, SqliteStore};
@@ -31,6 +32,15 @@ const LATEST: &str = concat!(
     WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
     ORDER BY created_at DESC, rowid DESC
     LIMIT 1"
+);
+
+const PENDING: &str = concat!(
+    "SELECT ",
+    flow_columns!(),
+    " FROM flows INDEXED BY flows_pending_of_user
+    WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
+        AND status = 'pending' AND expires_at > ?6
+    ORDER BY expires_at DESC, rowid DESC"
 );
 
 const CONSUME: &str = concat!(
@@ -110,14 +120,13 @@ impl FlowStore for SqliteStore {
     }
 
     async fn latest_flow(&self, key: &CredentialKey) -> Result<Option<Flow>, StoreError> {
-        let query = sqlx::query(LATEST)
-            .bind(key.tenant.as_str())
-            .bind(key.provider.as_str())
-            .bind(key.user.as_str())
-            .bind(key.grant.as_str())
-            .bind(key.account.as_str());
-        let row: Option<FlowRow> = self.read_one(query).await?;
+        let row: Option<FlowRow> = self.read_one(with_key(LATEST, key)).await?;
         row.map(TryInto::try_into).transpose()
+    }
+
+    async fn pending_flows(&self, key: &CredentialKey, now: Timestamp) -> Result<Vec<Flow>, StoreError> {
+        let rows: Vec<FlowRow> = self.read_all(with_key(PENDING, key).bind(micros(now))).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 
     async fn consume_flow(
@@ -185,4 +194,4 @@ impl FlowStore for SqliteStore {
 /// For the test of query plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[INSERT, BY_ID, LATEST, CONSUME, STATUS, END, CANCEL, DELETE_ENDED, EXPIRE, INTERRUPT];
+    &[INSERT, BY_ID, LATEST, PENDING, CONSUME, STATUS, END, CANCEL, DELETE_ENDED, EXPIRE, INTERRUPT];
