@@ -256,9 +256,10 @@ pub enum Persisted {
     Stored(Box<Credential>),
     /// The row has these tokens already.
     AlreadyStored(Box<Credential>),
-    /// The row was revoked meanwhile, or is gone: what was obtained must be revoked.
+    /// The row was revoked meanwhile (and perhaps has another grant since), or is gone: what was obtained must be
+    /// revoked.
     Revoked,
-    /// The row has another grant, or a later token of this one: what was obtained is dropped.
+    /// A new consent replaced the grant, or the row has a later token of it: what was obtained is dropped.
     Superseded,
 }
 

@@ -259,6 +259,29 @@ async fn i3_i4_revoke_wins_over_a_refresh_in_flight() {
 }
 
 #[tokio::test]
+async fn i3_a_new_consent_does_not_save_what_a_revoked_grants_refresh_obtains() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    let (open, gate) = watch::channel(false);
+    rig.provider.next_refresh(Script::Hold(gate));
+    // The provider knows nothing of the old token any more, and keeps the grant.
+    rig.provider.next_revocation_fails(ProviderFailure::InvalidGrant);
+    rig.expire_token();
+    let reader = rig.get();
+    let meanwhile = async {
+        rig.provider.wait_for_presentations(1).await;
+        assert!(rig.broker.revoke(&rig.caller, service("mail")).await.unwrap().deleted);
+        rig.connect(&["mail"]).await;
+        open.send_replace(true);
+    };
+    let (answer, ()) = tokio::join!(reader, meanwhile);
+    let current = token(answer);
+    rig.settle().await;
+    assert!(rig.provider.accepts(&current.access_token));
+    assert_eq!(rig.provider.live_grants(), 1, "the revoked one is dead, the new one lives");
+}
+
+#[tokio::test]
 async fn after_a_restart_a_dead_owners_claim_is_settled_soon() {
     let rig = Rig::new().await;
     rig.connect(&["mail"]).await;

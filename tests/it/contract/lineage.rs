@@ -1,7 +1,7 @@
 //! The contract of `CredentialStore::persist_lineage` (step 8 of a refresh).
 
 use token_broker::domain::credential::{BackOff, CredentialState, ReauthReason, RefreshFailure};
-use token_broker::domain::ports::{ClaimRequest, LineageWrite, Persisted};
+use token_broker::domain::ports::{ClaimRequest, LineageWrite, Persisted, RevocationOutcome};
 
 use super::samples::{
     at, claim_request, credential_id, fingerprint, grant_id, key, lineage, new_grant, outbox_id, tokens,
@@ -15,6 +15,7 @@ contract!(
     i2_an_older_claim_never_replaces_a_newer_pair,
     i3_revoke_beats_a_refresh_under_way,
     another_grant_supersedes_a_refresh_under_way,
+    i3_a_new_consent_does_not_make_a_revoked_grant_good,
     i7_an_answer_is_kept_while_its_parent_is_in_the_row,
     i7_a_brother_of_the_stored_pair_replaces_it,
     a_stranger_is_not_stored,
@@ -155,6 +156,23 @@ async fn another_grant_supersedes_a_refresh_under_way(stores: Stores) {
     assert_eq!(stores.credentials.persist_lineage(same_token).await.unwrap(), Persisted::Superseded);
     stores.credentials.revoke_with_outbox(&key("alice"), None, at(13)).await.unwrap();
     assert_eq!(stores.credentials.persist_lineage(late).await.unwrap(), Persisted::Superseded);
+}
+
+async fn i3_a_new_consent_does_not_make_a_revoked_grant_good(stores: Stores) {
+    let row = stores.connected(key("alice"), 1).await;
+    let epoch = stores.claimed(&row, 1, at(10)).await;
+    stores.credentials.revoke_with_outbox(&key("alice"), Some(outbox_id(1)), at(11)).await.unwrap();
+    let renewed = stores.connected(key("alice"), 5).await;
+    let late = lineage(&row, epoch, 2, at(12));
+    // Also when the provider has been told of the old token.
+    for outcome in [None, Some(RevocationOutcome::Revoked)] {
+        if let Some(outcome) = outcome {
+            stores.outbox.finish_revocation(outbox_id(1), outcome, at(12)).await.unwrap();
+        }
+        let answer = stores.credentials.persist_lineage(late.clone()).await.unwrap();
+        assert_eq!(answer, Persisted::Revoked, "{outcome:?}");
+        assert_eq!(stores.row(&key("alice")).await, renewed);
+    }
 }
 
 async fn i7_an_answer_is_kept_while_its_parent_is_in_the_row(stores: Stores) {
