@@ -6,7 +6,7 @@
 //! 1. **Join**: one refresh per credential in this process (`single_flight.rs`), in a task of its own.
 //! 2. **Read and decide** (`domain/refresh_policy.rs`).
 //! 3. **Gates**: what can fail without harm fails now: the provider is configured, its endpoints are known, the refresh
-//!    token opens, the data keys that will seal the answer are in memory.
+//!    token and the profile open, the data keys that will seal the answer are in memory.
 //! 4. (The permit of other replicas: SQLite serves one process, which holds the database's lock.)
 //! 5. **Claim**: one statement turns the row to `refreshing` under a new epoch.
 //! 6. **Dispatch** within 2 seconds of the claim by the monotonic clock: one POST, never repeated.
@@ -27,6 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Broker;
 use super::error::BrokerError;
 use super::metrics;
+use super::sealing::Profile;
 use super::single_flight::{Flight, FlightEnd};
 use super::token_answer::Reading;
 use super::types::{RefreshInput, TokenAnswer};
@@ -60,6 +61,8 @@ struct Ready {
     refresh: StoredRefreshToken,
     /// The refresh token itself.
     token: SecretString,
+    /// The answer may add to it.
+    profile: Profile,
     /// How many refreshes had failed before.
     failures: u32,
     /// The outcome of an earlier presentation is unknown.
@@ -156,6 +159,7 @@ impl Broker {
             .open_text(&row.key, row.grant_id, Field::RefreshToken, &refresh.sealed)
             .await
             .map_err(vault_failed)?;
+        let profile = self.open_profile(&row, &tokens).await.map_err(vault_failed)?;
         // A discovered endpoint is looked up now: after the claim the request must leave at once.
         if let Err(failure) = self.ports.oauth.endpoints(&provider).await {
             tracing::warn!(provider = %provider.id, %failure, "the provider's endpoints could not be discovered");
@@ -168,7 +172,7 @@ impl Broker {
             tracing::error!(credential = %row.id, "a refresh token is not the one that its row says");
             return Err(FlightEnd::DataLoss);
         }
-        Ok(Some(Ready { provider, timings, row, tokens, refresh, token, failures, settles }))
+        Ok(Some(Ready { provider, timings, row, tokens, refresh, token, profile, failures, settles }))
     }
 
     /// Step 5. `None`: somebody else moved the row.
@@ -301,7 +305,7 @@ impl Broker {
         response: &TokenResponse,
         obtained_at: Timestamp,
     ) -> Result<StoredTokens, CipherError> {
-        let Ready { row, tokens, refresh, provider, .. } = &claimed.ready;
+        let Ready { row, tokens, refresh, profile, provider, .. } = &claimed.ready;
         let (key, grant) = (&row.key, row.grant_id);
         // No refresh token in the answer: the old one stays good.
         let (sealed, fingerprint) = match &response.refresh_token {
@@ -314,7 +318,7 @@ impl Broker {
         let profile_sealed = if response.extra.is_empty() {
             tokens.profile_sealed.clone()
         } else {
-            let mut profile = self.open_profile(row, tokens).await?;
+            let mut profile = profile.clone();
             profile.extra.extend(response.extra.clone());
             self.seal_profile(key, grant, &profile).await?
         };

@@ -12,6 +12,7 @@ use token_broker::domain::ports::{CredentialStore as _, ProviderFailure};
 use token_broker::domain::provider::{DISPATCH_WITHIN, HTTP_DEADLINE, Rotation, STRICT_SETTLE};
 use tokio::sync::watch;
 
+use crate::storage_faults::tamper;
 use crate::support::rig::{Rig, RigOptions, get_input, required, service, token};
 use crate::support::strict_provider::Script;
 
@@ -279,6 +280,19 @@ async fn i3_a_new_consent_does_not_save_what_a_revoked_grants_refresh_obtains() 
     rig.settle().await;
     assert!(rig.provider.accepts(&current.access_token));
     assert_eq!(rig.provider.live_grants(), 1, "the revoked one is dead, the new one lives");
+}
+
+#[tokio::test]
+async fn a_row_that_could_not_take_the_answer_is_not_refreshed() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    tamper(rig.store.path(), "UPDATE credentials SET profile_sealed = x'00'").await;
+    rig.provider.next_refresh(Script::Extra("instance_url", "https://eu1.acme.example"));
+    let before = rig.row().await;
+    assert!(matches!(rig.get().await, Err(BrokerError::DataLoss)));
+    assert!(rig.provider.presented().is_empty(), "the new pair would be lost");
+    assert_eq!(rig.row().await, before);
 }
 
 #[tokio::test]

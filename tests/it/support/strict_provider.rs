@@ -25,6 +25,8 @@ pub(crate) enum Script {
     Grant(Option<Vec<&'static str>>),
     /// A success whose token lives so long.
     Live(Option<Duration>),
+    /// A success with a further value for callers.
+    Extra(&'static str, &'static str),
     /// Spent at the provider, but the answer is lost.
     LostAfter,
     /// Lost before the provider saw it.
@@ -223,6 +225,11 @@ impl StrictProvider {
             Some(Script::Live(life)) => {
                 let mut response = self.rotate(token, false)?;
                 response.expires_in = life;
+                Ok(response)
+            }
+            Some(Script::Extra(name, value)) => {
+                let mut response = self.rotate(token, false)?;
+                response.extra.insert(name.to_owned(), value.to_owned());
                 Ok(response)
             }
             Some(Script::LostAfter) => {
