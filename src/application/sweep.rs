@@ -1,5 +1,6 @@
 //! The background: settles unknown outcomes, retries revocations, expires flows.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Broker;
 use crate::domain::flow::EXCHANGE_LIMIT;
+use crate::domain::key::CredentialId;
 use crate::domain::ports::StoreError;
 use crate::domain::refresh_policy::Demand;
 
@@ -19,9 +21,32 @@ const KEEP_FLOWS: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// How long a finished revocation is kept, without its tokens.
 const KEEP_REVOCATIONS: SignedDuration = SignedDuration::from_hours(24 * 30);
 
-/// When it was last tidied up, by the monotonic clock.
+/// A row that stays due although its settling was begun (its provider is not configured any more, its token does not
+/// open) is left alone for this long. Less than any provider's settling time, so that no other row waits.
+const SETTLE_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// What the sweeper remembers, by the monotonic clock.
 #[derive(Default)]
-pub(super) struct Housekeeping(Mutex<Option<Duration>>);
+pub(super) struct Housekeeping {
+    /// When it last tidied up.
+    tidied: Mutex<Option<Duration>>,
+    /// When it began to settle a row, if that was lately.
+    settling: Mutex<HashMap<CredentialId, Duration>>,
+}
+
+impl Housekeeping {
+    /// How many rows it began to settle lately.
+    fn settling(&self, now: Duration) -> usize {
+        let mut settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        settling.retain(|_, began| now.saturating_sub(*began) < SETTLE_AGAIN_AFTER);
+        settling.len()
+    }
+
+    /// Whether it has not begun to settle this row lately; from now on it has.
+    fn begins_to_settle(&self, id: CredentialId, now: Duration) -> bool {
+        self.settling.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now).is_none()
+    }
+}
 
 impl Broker {
     /// One round; called every second. Errors are logged, the next round tries again.
@@ -41,7 +66,12 @@ impl Broker {
     }
 
     async fn settle_due(self: &Arc<Self>, now: Timestamp) -> Result<(), StoreError> {
-        for id in self.ports.credentials.due_for_settle(now, BATCH).await? {
+        let monotonic = self.ports.clock.monotonic();
+        // Behind those that may have stayed due there is a whole batch.
+        let lately = u32::try_from(self.housekeeping.settling(monotonic)).unwrap_or(u32::MAX);
+        let due = self.ports.credentials.due_for_settle(now, BATCH.saturating_add(lately)).await?;
+        let turn = due.into_iter().filter(|id| self.housekeeping.begins_to_settle(*id, monotonic));
+        for id in turn.take(BATCH as usize) {
             // In tasks of their own: a provider that hangs does not stop the others.
             self.start_refresh(id, Demand::Ahead);
         }
@@ -58,7 +88,7 @@ impl Broker {
 
     fn tidying_is_due(&self) -> bool {
         let now = self.ports.clock.monotonic();
-        let mut last = self.housekeeping.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.housekeeping.tidied.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| now.saturating_sub(last) >= TIDY_EVERY);
         if due {
             *last = Some(now);

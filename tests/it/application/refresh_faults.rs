@@ -13,7 +13,7 @@ use token_broker::domain::provider::{DISPATCH_WITHIN, HTTP_DEADLINE, Rotation, S
 use tokio::sync::watch;
 
 use crate::storage_faults::tamper;
-use crate::support::rig::{Rig, RigOptions, get_input, required, service, token};
+use crate::support::rig::{Rig, RigOptions, get_input, required, service, token, user_service};
 use crate::support::strict_provider::Script;
 
 /// What is not available, and for how long.
@@ -293,6 +293,36 @@ async fn a_row_that_could_not_take_the_answer_is_not_refreshed() {
     assert!(matches!(rig.get().await, Err(BrokerError::DataLoss)));
     assert!(rig.provider.presented().is_empty(), "the new pair would be lost");
     assert_eq!(rig.row().await, before);
+}
+
+#[tokio::test]
+async fn rows_that_can_not_be_settled_do_not_keep_the_others_from_it() {
+    const BATCH: u32 = 32;
+    let options = RigOptions { max_wait: Duration::from_millis(1), ..RigOptions::default() };
+    let rig = Rig::with(options).await;
+    let stuck: Vec<_> = (0..BATCH).map(|n| format!("stuck-{n}")).collect();
+    for user in stuck.iter().map(String::as_str).chain(["alice"]) {
+        let mut input = rig.import_input();
+        input.key = user_service(user, "mail");
+        input.expires_at = Some(rig.now() - Duration::from_secs(1));
+        rig.broker.import_credential(&rig.caller, input).await.unwrap();
+        rig.provider.next_refresh(Script::LostBefore);
+        rig.clock.advance(Duration::from_millis(1));
+        let mut input = get_input("mail");
+        input.key = user_service(user, "mail");
+        unavailable(rig.ask(input).await);
+        rig.settle().await;
+    }
+    let stuck = "UPDATE credentials SET provider = 'gone' WHERE user_id LIKE 'stuck-%'";
+    tamper(rig.store.path(), stuck).await;
+    let presented = rig.provider.presented().len();
+    rig.clock.advance(STRICT_SETTLE);
+    for _ in 0..2 {
+        rig.broker.sweep().await;
+        rig.settle().await;
+    }
+    assert_eq!(rig.provider.presented().len(), presented + 1);
+    assert_eq!(rig.token().await.generation, 2);
 }
 
 #[tokio::test]
