@@ -62,7 +62,9 @@ pub struct Broker {
     pub(super) flights: Flights,
     /// Of callers that begin a consent for one key at the same time, all get the first one's link.
     pub(super) begin_turns: KeyedLock<CredentialKey>,
-    /// When the sweeper last did what it does rarely.
+    /// Of two consents for one key at the same time, the second one sees the first one's account.
+    pub(super) store_turns: KeyedLock<CredentialKey>,
+    /// What the sweeper remembers.
     pub(super) housekeeping: Housekeeping,
 }
 
@@ -77,6 +79,7 @@ impl Broker {
             tasks,
             flights: Flights::default(),
             begin_turns: KeyedLock::default(),
+            store_turns: KeyedLock::default(),
             housekeeping: Housekeeping::default(),
         })
     }

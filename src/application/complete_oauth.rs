@@ -204,6 +204,7 @@ impl Broker {
         plain: PlainTokens<'_>,
         account: &ProviderAccount,
     ) -> Result<Stored, StoreFailure> {
+        let _turn = self.store_turns.lock(&flow.key).await;
         if let Some(row) = self.ports.credentials.load(&flow.key).await?
             && let Some(tokens) = row.tokens()
         {

@@ -98,6 +98,26 @@ async fn another_account_is_refused_and_its_grant_revoked() {
 }
 
 #[tokio::test]
+async fn of_two_accounts_that_consent_at_a_time_one_is_refused() {
+    let rig = Rig::new().await;
+    let (first, second) = (rig.begin(&["mail"]).await.unwrap(), rig.begin(&["mail"]).await.unwrap());
+    // Both come before either is stored.
+    rig.faults.pause_after_load.store(100, Ordering::SeqCst);
+    let other = async {
+        while rig.provider.exchanges() == 0 {
+            tokio::task::yield_now().await;
+        }
+        rig.provider.account("mallory-at-acme");
+        rig.come_back(&second).await
+    };
+    let (one, other) = tokio::join!(rig.come_back(&first), other);
+    assert!(matches!(one, CallbackOutcome::Connected { .. }), "{one:?}");
+    assert!(matches!(other, CallbackOutcome::Failed { .. }), "{other:?}");
+    assert_eq!(rig.provider.live_grants(), 1);
+    assert_eq!(rig.token().await.account.subject.as_deref(), Some("alice-at-acme"));
+}
+
+#[tokio::test]
 async fn a_flow_is_used_once_however_many_come() {
     let rig = Rig::new().await;
     let flow = rig.begin(&["mail"]).await.unwrap();
