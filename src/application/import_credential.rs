@@ -80,6 +80,6 @@ impl Broker {
         let provider = self.ports.providers.provider(&row.key.tenant, &row.key.provider);
         let tokens = row.tokens().ok_or(BrokerError::Internal)?;
         let (account, _) = self.open_profile(row, tokens).await?.account();
-        view(row, provider.as_deref(), account).ok_or(BrokerError::Internal)
+        view(row, provider.as_deref(), account, self.ports.clock.now()).ok_or(BrokerError::Internal)
     }
 }

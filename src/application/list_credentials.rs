@@ -1,7 +1,10 @@
 //! ListCredentials: what is stored, without tokens.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -9,13 +12,13 @@ use super::Broker;
 use super::error::{BrokerError, Violation};
 use super::types::{CredentialView, ListAnswer, ListInput, ViewStatus};
 use crate::domain::access_policy::{Action, Caller, ProviderRule};
-use crate::domain::credential::{Credential, CredentialState};
+use crate::domain::credential::{Credential, CredentialState, ReauthReason};
 use crate::domain::key::{
     Account, CredentialKey, GrantName, ProviderId, TenantId, UserId, append_length_prefixed,
 };
 use crate::domain::ports::ListQuery;
 use crate::domain::provider::Provider;
-use crate::domain::token_set::ProviderAccount;
+use crate::domain::token_set::{EXPIRY_MARGIN, ProviderAccount};
 
 impl Broker {
     /// A page of credentials without tokens.
@@ -81,8 +84,16 @@ pub(super) fn view(
     row: &Credential,
     provider: Option<&Provider>,
     account: ProviderAccount,
+    now: Timestamp,
 ) -> Option<CredentialView> {
+    let margin = provider.map_or(EXPIRY_MARGIN, |provider| provider.refresh.expiry_margin);
     let (tokens, status) = match &row.state {
+        // As GetCredential answers.
+        CredentialState::Active { tokens, .. }
+            if tokens.refresh.is_none() && !tokens.access_life.is_valid_for(now, Duration::ZERO, margin) =>
+        {
+            (tokens, ViewStatus::NeedsReauth(ReauthReason::ExpiredNoRefresh))
+        }
         CredentialState::Active { tokens, .. } => (tokens, ViewStatus::Active),
         CredentialState::Refreshing { tokens, .. } => (tokens, ViewStatus::Refreshing),
         CredentialState::NeedsReauth { tokens, reason } => (tokens, ViewStatus::NeedsReauth(*reason)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use token_broker::application::error::{BrokerError, NotFound, Precondition};
 use token_broker::application::types::{ConsentReason, ListAnswer, ListInput, ViewStatus};
 use token_broker::domain::access_policy::{Action, ProviderRule, UserRule};
+use token_broker::domain::credential::ReauthReason;
 use token_broker::domain::key::{ProviderId, TenantId, UserId};
 use token_broker::domain::scope::ScopeSet;
 
@@ -85,6 +86,24 @@ async fn an_expired_token_is_imported_for_its_refresh_token_only() {
     assert!(matches!(refused, Err(BrokerError::InvalidArgument(v)) if v[0].field == "expire_time"));
     rig.broker.import_credential(&rig.caller, input).await.unwrap();
     assert_eq!(rig.token().await.generation, 2);
+}
+
+#[tokio::test]
+async fn lists_say_what_get_credential_says() {
+    let rig = Rig::new().await;
+    let mut input = rig.import_input();
+    input.refresh_token = None;
+    input.expires_at = Some(rig.now() + Duration::from_secs(3600));
+    rig.broker.import_credential(&rig.caller, input).await.unwrap();
+    let status = async || {
+        let answer = rig.broker.list_credentials(&rig.caller, everything(50)).await.unwrap();
+        answer.credentials[0].status
+    };
+    rig.token().await;
+    assert_eq!(status().await, ViewStatus::Active);
+    rig.expire_token();
+    assert_eq!(rig.required().await.reason, ConsentReason::ExpiredNoRefresh);
+    assert_eq!(status().await, ViewStatus::NeedsReauth(ReauthReason::ExpiredNoRefresh));
 }
 
 #[tokio::test]
