@@ -144,6 +144,7 @@ impl Running {
         } = self.parts;
         // Nothing may turn readiness on again.
         watcher.abort();
+        let _ = watcher.await;
         readiness.set(false).await;
         tracing::info!(announce_ms = millis(announce), drain_ms = millis(drain), "draining");
         sleep(announce).await;

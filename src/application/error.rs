@@ -93,8 +93,6 @@ pub enum Unavailable {
     RefreshInProgress,
     /// A refresh's outcome is unknown, while no valid token is left.
     OutcomeUnknown,
-    /// The service is shutting down.
-    ShuttingDown,
 }
 
 /// How soon to come back after a database error.

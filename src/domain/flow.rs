@@ -139,7 +139,7 @@ pub struct Flow {
 
 impl Flow {
     /// The status as a reader sees it at `now`: a pending flow past its end is expired whether or not the sweeper has
-    /// been there, and an exchange that never ended was interrupted.
+    /// been there.
     #[must_use]
     pub fn status_at(&self, now: Timestamp) -> FlowStatus {
         match self.status {

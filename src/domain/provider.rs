@@ -327,7 +327,7 @@ pub const STRICT_SETTLE: Duration = Duration::from_secs(300);
 pub const PAUSE_BUDGET: Duration = Duration::from_secs(2);
 
 impl RefreshRules {
-    /// The times that are safe at this provider; `None` if its grace is too short for any (under 12 seconds: treat such a
+    /// The times that are safe at this provider; `None` if its grace is too short for any (under 24 seconds: treat such a
     /// provider as strict).
     #[must_use]
     pub fn timings(&self) -> Option<RefreshTimings> {
@@ -343,15 +343,11 @@ impl RefreshRules {
                 settle_after: STRICT_SETTLE,
             },
             // The retry must land inside the grace, the first request's own time included.
-            Rotation::Grace(grace) => {
-                let http_deadline = HTTP_DEADLINE.min(grace / 3);
-                let least = DISPATCH_WITHIN + http_deadline + PAUSE_BUDGET;
-                RefreshTimings {
-                    dispatch_within: DISPATCH_WITHIN,
-                    http_deadline,
-                    settle_after: (grace / 2).min(STRICT_SETTLE).max(least.min(grace / 2)),
-                }
-            }
+            Rotation::Grace(grace) => RefreshTimings {
+                dispatch_within: DISPATCH_WITHIN,
+                http_deadline: HTTP_DEADLINE.min(grace / 3),
+                settle_after: STRICT_SETTLE.min(grace / 2),
+            },
         };
         let needed = timings.dispatch_within + timings.http_deadline + PAUSE_BUDGET;
         (timings.settle_after >= needed).then_some(timings)
@@ -410,6 +406,7 @@ mod tests {
         for seconds in 0..2_000 {
             let grace = Duration::from_secs(seconds);
             if let Some(t) = rules(Rotation::Grace(grace)).timings() {
+                assert!(seconds >= 24, "{grace:?} should be too short");
                 assert!(t.http_deadline <= grace / 3, "{grace:?} {t:?}");
                 assert!(t.settle_after <= grace / 2, "{grace:?} {t:?}");
                 assert!(

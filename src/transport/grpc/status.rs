@@ -88,7 +88,6 @@ fn unavailable(what: Unavailable, retry_after: Duration) -> Status {
             "OUTCOME_UNKNOWN",
             "the answer to a refresh was lost, and no valid token is left: the broker will find out",
         ),
-        Unavailable::ShuttingDown => ("SHUTTING_DOWN", "the broker is shutting down"),
     };
     status(Code::Unavailable, reason, text, Some(retry_after))
 }
@@ -240,7 +239,6 @@ mod tests {
                 Some(RETRY),
             ),
             (unavailable(Unavailable::OutcomeUnknown), Code::Unavailable, "OUTCOME_UNKNOWN", Some(RETRY)),
-            (unavailable(Unavailable::ShuttingDown), Code::Unavailable, "SHUTTING_DOWN", Some(RETRY)),
             (BrokerError::DataLoss, Code::DataLoss, "STORED_DATA_DAMAGED", None),
             (BrokerError::Internal, Code::Internal, "INTERNAL", None),
         ]
