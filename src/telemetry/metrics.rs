@@ -50,10 +50,7 @@ pub const BUILD_INFO: &str = "token_broker_build_info";
 /// All of them.
 pub const METRICS: [Metric; 9] = [
     counter("token_broker_grpc_requests_total", "gRPC calls, by method and status code."),
-    histogram(
-        "token_broker_grpc_request_duration_seconds",
-        "How long gRPC calls took, by method and status code.",
-    ),
+    histogram("token_broker_grpc_request_duration_seconds", "How long gRPC calls took, by method."),
     counter("token_broker_pages_total", "Pages shown to browsers, by page."),
     counter("token_broker_token_answers_total", "Answers to GetCredential and Refresh, by outcome."),
     counter("token_broker_refreshes_total", "Refreshes, by provider and outcome."),
