@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::http::{Http, Request};
 use super::request::{authorize, bearer, fixed_headers};
-use super::response::{document, read_account};
+use super::response::{document, is_subject, label, read_account};
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::ports::IdentityError;
 use crate::domain::provider::Provider;
@@ -39,7 +39,7 @@ enum Problem {
     IssuedAt,
     #[error("its `nonce` is missing or another flow's")]
     Nonce,
-    #[error("it has no `sub`")]
+    #[error("its `sub` is missing or too long")]
     Subject,
 }
 
@@ -146,9 +146,9 @@ fn verify(
     if provider.authorization.nonce && text("nonce") != Some(nonce.expose_secret()) {
         return Err(Problem::Nonce);
     }
-    let subject = text("sub").filter(|s| !s.is_empty()).ok_or(Problem::Subject)?;
-    let label = LABEL_CLAIMS.iter().find_map(|name| text(name).filter(|s| !s.is_empty()));
-    Ok(ProviderAccount { subject: Some(subject.to_owned()), label: label.map(str::to_owned) })
+    let subject = text("sub").filter(|subject| is_subject(subject)).ok_or(Problem::Subject)?;
+    let label = LABEL_CLAIMS.iter().find_map(|name| label(text(name)?));
+    Ok(ProviderAccount { subject: Some(subject.to_owned()), label })
 }
 
 fn object(part: &str) -> Result<Value, Problem> {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use super::http::Answer;
+use crate::domain::key::MAX_TEXT_BYTES;
 use crate::domain::provider::{AccountPointers, Provider, ResponseRules};
 use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::secret::SecretString;
@@ -128,7 +129,23 @@ fn extra(document: &Value, pointers: &BTreeMap<String, String>) -> BTreeMap<Stri
 /// The account that a document tells.
 pub(super) fn read_account(document: &Value, pointers: &AccountPointers) -> ProviderAccount {
     let at = |pointer: &String| document.pointer(pointer).and_then(text).filter(|found| !found.is_empty());
-    ProviderAccount { subject: at(&pointers.subject), label: pointers.label.iter().find_map(at) }
+    ProviderAccount {
+        subject: at(&pointers.subject).filter(|subject| is_subject(subject)),
+        label: pointers.label.iter().find_map(|pointer| label(&at(pointer)?)),
+    }
+}
+
+/// Whether a text can be the identifier of an account. OpenID Connect Core section 2 has at most 255 characters; what is
+/// longer than any field of a request is not stored and sent with every list.
+pub(super) fn is_subject(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_TEXT_BYTES
+}
+
+/// A name for people: on one line, and not too long for it. `None` if nothing is left.
+pub(super) fn label(text: &str) -> Option<String> {
+    let mut label: String = text.chars().filter(|c| !c.is_control()).collect();
+    label.truncate(label.floor_char_boundary(MAX_TEXT_BYTES));
+    (!label.is_empty()).then_some(label)
 }
 
 #[cfg(test)]
@@ -187,6 +204,22 @@ mod tests {
         }
         assert_eq!(lifetime(None, &rules(1_000, day)), day);
         assert_eq!(lifetime(None, &rules(1_000, None)), None);
+    }
+
+    #[test]
+    fn an_account_fits_its_fields() {
+        let pointers = AccountPointers {
+            subject: "/id".to_owned(),
+            label: vec!["/email".to_owned(), "/name".to_owned()],
+        };
+        let read = |document: Value| read_account(&document, &pointers);
+        let long = "é".repeat(200);
+        let account = read(serde_json::json!({ "id": "x".repeat(257), "email": "\n\r\u{85}", "name": long }));
+        assert_eq!(account.subject, None);
+        assert_eq!(account.label.as_deref(), Some(&*"é".repeat(128)));
+        let account = read(serde_json::json!({ "id": 42, "email": "alice\n\u{1b}[2J@example.com" }));
+        assert_eq!(account.subject.as_deref(), Some("42"));
+        assert_eq!(account.label.as_deref(), Some("alice[2J@example.com"));
     }
 
     proptest! {
