@@ -61,6 +61,11 @@ impl EndpointArgs {
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Channel, CliError> {
         let usage = |message: &str| CliError::new(Exit::Usage, format!("--endpoint {message}"));
+        if !self.endpoint.username().is_empty() || self.endpoint.password().is_some() {
+            return Err(usage(
+                "must not contain a user name or password: it is shown in errors and to every user of this machine",
+            ));
+        }
         let secure = match self.endpoint.scheme() {
             "https" => true,
             "http" => false,

@@ -318,6 +318,10 @@ async fn failures_have_codes_reasons_and_hints() {
     let far = ["list", "--endpoint", "http://broker.example.com:50051"];
     let (code, _, err) = run(&broker, &far).await;
     assert!(code == 2 && err.contains("in the clear"), "{err}");
+    // A command line is no place for a password, and an error is none either.
+    let with_password = ["list", "--endpoint", "https://user:canary@127.0.0.1:1"];
+    let (code, _, err) = run(&broker, &with_password).await;
+    assert!(code == 2 && err.contains("user name") && !err.contains("canary"), "{err}");
 
     import(&broker, "files", "alice", "token").await;
     provider.push_at("/token", Reply::status(503));
