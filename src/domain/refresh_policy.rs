@@ -162,3 +162,6 @@ pub fn back_off_delay(failures: u32, random: u8) -> Duration {
     let base = Duration::from_secs(1u64 << failures.saturating_sub(1).min(10)).min(Duration::from_secs(900));
     base.saturating_sub(base * u32::from(random) / (5 * 255))
 }
+
+#[cfg(test)]
+mod tests;
