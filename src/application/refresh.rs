@@ -49,6 +49,8 @@ use crate::domain::token_set::{AccessLife, TokenResponse};
 const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause before a write is tried again.
 const MAX_WRITE_PAUSE: Duration = Duration::from_secs(1);
+/// How often a write that a settling could replace is tried again.
+const WRITE_ATTEMPTS: u32 = 5;
 /// How often a claim that lost a race reads again. Somebody else's success ends the race, so losing often is a fault.
 const MAX_CLAIM_RACES: u32 = 8;
 
@@ -351,11 +353,10 @@ impl Broker {
         let Ready { row, refresh, .. } = &claimed.ready;
         let now = self.ports.clock.now();
         let reason = ReauthReason::RefreshTokenRejected;
-        let marked = self
-            .ports
-            .credentials
-            .mark_needs_reauth(row.id, claimed.epoch, refresh.fingerprint, reason, now)
-            .await;
+        let credentials = &self.ports.credentials;
+        let marked =
+            insist(|| credentials.mark_needs_reauth(row.id, claimed.epoch, refresh.fingerprint, reason, now))
+                .await;
         if let Err(error) = marked {
             // The row stays `refreshing`; settling asks the provider once more and hears the same.
             tracing::error!(credential = %row.id, %error, "a dead grant could not be marked");
@@ -370,10 +371,27 @@ impl Broker {
         let now = self.ports.clock.now();
         let back_off = BackOff { not_before: later(now, delay), failures, last };
         let id = claimed.ready.row.id;
-        if let Err(error) = self.ports.credentials.release_claim(id, claimed.epoch, back_off, now).await {
+        let credentials = &self.ports.credentials;
+        if let Err(error) = insist(|| credentials.release_claim(id, claimed.epoch, back_off, now)).await {
             tracing::error!(credential = %id, %error, "a claim could not be released; it will be settled");
         }
     }
+}
+
+/// Tries a write a few times. Without it the row would have to be settled, which takes minutes at a strict provider.
+async fn insist<T, F>(write: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut pause = FIRST_WRITE_PAUSE;
+    for _ in 0..WRITE_ATTEMPTS {
+        match write().await {
+            Err(StoreError::Unavailable(_)) => tokio::time::sleep(pause).await,
+            done => return done,
+        }
+        pause = (pause * 2).min(MAX_WRITE_PAUSE);
+    }
+    write().await
 }
 
 fn storage_failed(error: StoreError) -> FlightEnd {

@@ -8,7 +8,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::error::BrokerError;
 use super::refresh::later;
-use super::target::services_of_grant;
 use super::types::{ProviderRevocation, RevokeAnswer, ServiceKey};
 use super::{Broker, metrics};
 use crate::domain::access_policy::{Action, Caller};
@@ -41,6 +40,7 @@ impl Broker {
         let target = self.target(caller, Action::Revoke, key)?;
         let supported = target.provider.supports_revocation();
         let outbox = supported.then(|| OutboxId::from_random(self.random()));
+        let held = self.ports.credentials.load(&target.key).await?;
         let now = self.ports.clock.now();
         let row = self.ports.credentials.revoke_with_outbox(&target.key, outbox, now).await?;
         // From here on it is gone, whatever becomes of this call.
@@ -49,11 +49,10 @@ impl Broker {
             None => Some(ProviderRevocation::NotSupported),
             Some(id) => Some(self.tell_provider(id).await),
         };
-        let services = if row.deleted {
-            services_of_grant(&target.provider, &target.key.grant)
-        } else {
-            BTreeSet::new()
-        };
+        let scopes = held.as_ref().filter(|_| row.deleted).and_then(|held| held.tokens()).map(|t| &t.scopes);
+        let services = scopes.map_or_else(BTreeSet::new, |scopes| {
+            target.provider.covered_services(&target.key.grant, scopes).cloned().collect()
+        });
         Ok(RevokeAnswer { deleted: row.deleted, provider, services, cancelled_flows: row.cancelled_flows })
     }
 

@@ -1,13 +1,12 @@
 //! Permission first, existence second: what a caller's key names, if the caller may know.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Broker;
 use super::error::{BrokerError, NotFound};
 use super::types::ServiceKey;
 use crate::domain::access_policy::{Action, Caller};
-use crate::domain::key::{CredentialKey, GrantName, ProviderId, ServiceId, UserId};
+use crate::domain::key::{CredentialKey, ProviderId, ServiceId, UserId};
 use crate::domain::provider::{Provider, Service};
 use crate::domain::refresh_policy::RefreshPolicy;
 use crate::domain::scope::ScopeSet;
@@ -72,9 +71,4 @@ impl Broker {
 /// A service of a provider.
 pub(super) fn service<'a>(provider: &'a Provider, id: &ServiceId) -> Result<&'a Service, BrokerError> {
     provider.services.get(id).ok_or(BrokerError::NotFound(NotFound::Service))
-}
-
-/// All services of a grant.
-pub(super) fn services_of_grant(provider: &Provider, grant: &GrantName) -> BTreeSet<ServiceId> {
-    provider.services.iter().filter(|(_, s)| s.grant == *grant).map(|(id, _)| id.clone()).collect()
 }

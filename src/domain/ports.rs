@@ -285,7 +285,7 @@ pub struct NewGrant {
 pub enum GrantCondition {
     /// This flow is still `exchanging`; it becomes `completed` in the same transaction.
     Flow(FlowId),
-    /// The key has no row that is active or refreshing.
+    /// The key has no row that is active or refreshing, but for one whose token has expired and can't be refreshed.
     NotConnected,
     /// Nothing.
     Overwrite,

@@ -207,7 +207,7 @@ pub struct RevokeResponse {
     /// What is known about the grant at the provider.
     #[prost(enumeration = "ProviderRevocation", tag = "2")]
     pub provider_revocation: i32,
-    /// The provider's services that were disconnected, sorted.
+    /// The provider's services that the deleted tokens were good for, sorted.
     #[prost(string, repeated, tag = "3")]
     pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// How many pending consents were cancelled.

@@ -107,7 +107,7 @@ async fn one_consent_for_two_services_then_expiry_refresh_and_revoke() {
     let revoked = answered(agent.revoke(RevokeRequest { key: Some(key("alice", "mail")) }).await);
     assert!(revoked.deleted);
     assert_eq!(revoked.provider_revocation().as_str_name(), "PROVIDER_REVOCATION_REVOKED");
-    assert!(["calendar", "mail"].iter().all(|&service| revoked.services.iter().any(|s| s == service)));
+    assert_eq!(revoked.services, ["calendar", "mail"]);
     assert_eq!(oidc.userinfo(&renewed.access_token).await, None);
     for service in ["mail", "calendar"] {
         assert_eq!(reason(&required(&mut agent, "alice", service).await), "REVOKED");

@@ -76,6 +76,22 @@ async fn an_import_repairs_a_dead_row_without_being_told() {
 }
 
 #[tokio::test]
+async fn an_import_replaces_a_token_that_has_expired_for_good() {
+    let rig = Rig::new().await;
+    let mut short = rig.import_input();
+    short.refresh_token = None;
+    short.expires_at = Some(rig.now() + Duration::from_secs(3600));
+    rig.broker.import_credential(&rig.caller, short).await.unwrap();
+    rig.clock.advance(Duration::from_secs(3599));
+    let refused = rig.broker.import_credential(&rig.caller, rig.import_input()).await;
+    assert!(matches!(refused, Err(BrokerError::FailedPrecondition(Precondition::CredentialExists))));
+    rig.clock.advance(Duration::from_secs(1));
+    assert_eq!(rig.required().await.reason, ConsentReason::ExpiredNoRefresh);
+    rig.broker.import_credential(&rig.caller, rig.import_input()).await.unwrap();
+    assert_eq!(rig.token().await.generation, 2);
+}
+
+#[tokio::test]
 async fn an_expired_token_is_imported_for_its_refresh_token_only() {
     let rig = Rig::new().await;
     let mut input = rig.import_input();

@@ -359,3 +359,19 @@ async fn unknown_endpoints_are_an_outage_before_anything_is_claimed() {
     rig.provider.undiscoverable(false);
     assert_eq!(rig.token().await.generation, 2);
 }
+
+#[tokio::test]
+async fn the_end_of_a_claim_is_written_in_spite_of_a_database_that_stumbles() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    rig.faults.end_claim.store(3, Ordering::SeqCst);
+    rig.provider.next_refresh(Script::Fail(ProviderFailure::NotSent));
+    let (what, retry_after) = unavailable(rig.get().await);
+    assert_eq!(what, Unavailable::Provider, "not an outcome that has to be settled");
+    rig.clock.advance(retry_after);
+    rig.faults.end_claim.store(3, Ordering::SeqCst);
+    rig.provider.end_all_grants();
+    assert_eq!(rig.required().await.reason, ConsentReason::RefreshTokenRejected);
+    assert_eq!(rig.faults.end_claim.load(Ordering::SeqCst), 0);
+}

@@ -21,6 +21,8 @@ pub(crate) struct Faults {
     pub(crate) persist: AtomicU32,
     pub(crate) store_grant: AtomicU32,
     pub(crate) revoke: AtomicU32,
+    /// `release_claim` and `mark_needs_reauth`.
+    pub(crate) end_claim: AtomicU32,
     /// Between the row and the reply, in milliseconds.
     pub(crate) pause_after_load: AtomicU64,
 }
@@ -78,6 +80,7 @@ impl CredentialStore for FaultyStore {
         back_off: BackOff,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
+        Faults::hit(&self.faults.end_claim)?;
         self.inner.release_claim(id, epoch, back_off, now).await
     }
 
@@ -89,6 +92,7 @@ impl CredentialStore for FaultyStore {
         reason: ReauthReason,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
+        Faults::hit(&self.faults.end_claim)?;
         self.inner.mark_needs_reauth(id, epoch, fingerprint, reason, now).await
     }
 

@@ -20,6 +20,7 @@ const CONNECTED: &str = "
         SELECT 1 FROM credentials
         WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
             AND status IN ('active', 'refreshing')
+            AND NOT (rt_sealed IS NULL AND access_expires_at IS NOT NULL AND access_expires_at <= ?6)
     )";
 
 const STORE: &str = concat!(
@@ -152,8 +153,11 @@ async fn holds(transaction: &mut Transaction<'static, Sqlite>, grant: &NewGrant)
             Ok(done.rows_affected() == 1)
         }
         GrantCondition::NotConnected => {
-            let row =
-                with_key(CONNECTED, &grant.key).fetch_one(&mut **transaction).await.map_err(store_error)?;
+            let row = with_key(CONNECTED, &grant.key)
+                .bind(micros(grant.now))
+                .fetch_one(&mut **transaction)
+                .await
+                .map_err(store_error)?;
             let (connected,) = <(bool,)>::from_row(&row).map_err(store_error)?;
             Ok(!connected)
         }
