@@ -109,7 +109,14 @@ async fn no_secret_is_in_logs_pages_metrics_errors_or_the_database() {
         visit(&mut written, name, &format!("{back}?{query}")).await;
     }
     secrets.extend(
-        ["canary-forged-code", "canary-forged-state", "canary-markup", "canary-error"].map(str::to_owned),
+        [
+            "canary-forged-code",
+            "canary-forged-state",
+            "canary-markup",
+            "canary-error",
+            "canary-description-of-a-failure",
+        ]
+        .map(str::to_owned),
     );
     let (_, failing) = begin(&broker, "carol", "").await;
     let failing = format!("{back}?state={}&code=canary-unknown-code", state_of(&failing));
