@@ -218,7 +218,7 @@ fn violation(module: &[String], import: &[String], dependencies: &BTreeSet<Strin
         .then(|| format!("`{krate}` is the business of {owners:?}"))
 }
 
-fn sources() -> Vec<PathBuf> {
+pub(crate) fn sources() -> Vec<PathBuf> {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {

@@ -30,6 +30,19 @@ fn each_dependency_has_its_reason() {
 }
 
 #[test]
+fn each_dependency_is_used() {
+    let source = crate::architecture::sources()
+        .into_iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect::<String>();
+    let unused: Vec<String> = cargo_toml::names(&["dependencies"])
+        .into_iter()
+        .filter(|name| !source.contains(&format!("{}::", name.replace('-', "_"))))
+        .collect();
+    assert_eq!(unused, Vec::<String>::new(), "take these out of Cargo.toml");
+}
+
+#[test]
 fn each_dependency_of_the_tests_has_its_reason() {
     let in_the_binary = cargo_toml::names(&["dependencies"]);
     let only_in_tests: BTreeSet<String> =

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use sqlx::{FromRow as _, Sqlite, Transaction};
 
 use super::SqliteStore;
-use super::codec::{json_scopes, micros};
-use super::credential_row::{CredentialRow, credential_columns};
+use super::codec::micros;
+use super::credential_row::{CredentialRow, bind_tokens, credential_columns};
 use super::credentials::with_key;
 use super::error::store_error;
 use crate::domain::key::{CredentialKey, OutboxId};
@@ -82,19 +82,11 @@ impl SqliteStore {
         }
         let tokens = &grant.tokens;
         let refresh = tokens.refresh.as_ref();
-        let row = with_key(STORE, &grant.key)
+        let identity = with_key(STORE, &grant.key)
             .bind(&grant.id_if_new.as_bytes()[..])
             .bind(micros(grant.now))
-            .bind(&grant.grant_id.as_bytes()[..])
-            .bind(&tokens.access_sealed.0)
-            .bind(micros(tokens.access_life.obtained_at))
-            .bind(tokens.access_life.expires_at.map(micros))
-            .bind(&tokens.token_type)
-            .bind(&tokens.profile_sealed.0)
-            .bind(json_scopes(&tokens.scopes))
-            .bind(tokens.scopes_assumed)
-            .bind(refresh.map(|refresh| &refresh.sealed.0))
-            .bind(refresh.map(|refresh| &refresh.fingerprint.0[..]))
+            .bind(&grant.grant_id.as_bytes()[..]);
+        let row = bind_tokens(identity, tokens)
             .bind(refresh.and_then(|refresh| refresh.parent_fingerprint.as_ref()).map(|parent| &parent.0[..]))
             .bind(refresh.map(|refresh| refresh.epoch))
             .fetch_one(&mut *transaction)

@@ -1,8 +1,8 @@
 //! Step 8 of a refresh: the write that only a descendant of the row's refresh token passes.
 
 use super::SqliteStore;
-use super::codec::{json_scopes, micros};
-use super::credential_row::{CredentialRow, credential_columns};
+use super::codec::micros;
+use super::credential_row::{CredentialRow, bind_tokens, credential_columns};
 use crate::domain::credential::CredentialState;
 use crate::domain::ports::{CredentialStore as _, LineageWrite, Persisted, StoreError};
 
@@ -31,21 +31,12 @@ impl SqliteStore {
     pub(super) async fn persist(&self, write: LineageWrite) -> Result<Persisted, StoreError> {
         let tokens = &write.tokens;
         let refresh = tokens.refresh.as_ref();
-        let query = sqlx::query(PERSIST)
+        let identity = sqlx::query(PERSIST)
             .bind(&write.id.as_bytes()[..])
             .bind(&write.grant_id.as_bytes()[..])
             .bind(write.epoch)
-            .bind(&write.parent_fingerprint.0[..])
-            .bind(&tokens.access_sealed.0)
-            .bind(micros(tokens.access_life.obtained_at))
-            .bind(tokens.access_life.expires_at.map(micros))
-            .bind(&tokens.token_type)
-            .bind(&tokens.profile_sealed.0)
-            .bind(json_scopes(&tokens.scopes))
-            .bind(tokens.scopes_assumed)
-            .bind(refresh.map(|refresh| &refresh.sealed.0))
-            .bind(refresh.map(|refresh| &refresh.fingerprint.0[..]))
-            .bind(micros(write.now));
+            .bind(&write.parent_fingerprint.0[..]);
+        let query = bind_tokens(identity, tokens).bind(micros(write.now));
         if let Some(row) = self.write_one::<CredentialRow>(query).await? {
             return Ok(Persisted::Stored(Box::new(row.try_into()?)));
         }
