@@ -18,7 +18,9 @@ use url::Url;
 use crate::application::{Broker, Ports, Settings};
 use crate::config::{self, Config};
 use crate::domain::key::ClaimOwner;
-use crate::domain::ports::{Clock, CredentialStore, Entropy, OAuthClient, StoreError, StoreHealth};
+use crate::domain::ports::{
+    Clock, CredentialStore, DeadOwners, Entropy, OAuthClient, StoreError, StoreHealth,
+};
 use crate::infra::callers::ConfiguredCallers;
 use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, Vault, VaultError};
 use crate::infra::oauth::{HttpOAuthClient, HttpSettings, HttpSetupError};
@@ -221,7 +223,7 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
     entropy.fill(&mut owner);
     let owner = ClaimOwner::from_random(owner);
     // The lock on the database file shows that every other owner is dead.
-    let unsettled = shared.settle_dead_owners_early(owner).await?;
+    let unsettled = shared.settle_early(DeadOwners::AllBut(owner)).await?;
     tracing::info!(path = %config.storage.path.display(), unsettled_refreshes = unsettled, "database open");
 
     let credentials: Arc<dyn CredentialStore> = shared.clone();

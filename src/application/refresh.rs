@@ -344,6 +344,7 @@ impl Broker {
             profile_sealed,
             scopes,
             scopes_assumed,
+            next_refresh_at: None,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The rules, pure: no tokio, no SQL, no HTTP. Every function of time takes `now`.
 
 pub mod access_policy;
+pub mod coordination;
 pub mod credential;
 pub mod flow;
 pub mod key;
@@ -10,4 +11,5 @@ pub mod provider;
 pub mod refresh_policy;
 pub mod scope;
 pub mod secret;
+pub mod step;
 pub mod token_set;

@@ -210,12 +210,55 @@ pub trait CredentialStore: Send + Sync {
     /// Ids of rows whose claim is past its settling time, oldest first.
     async fn due_for_settle(&self, now: Timestamp, limit: u32) -> Result<Vec<CredentialId>, StoreError>;
 
-    /// The process that held these claims is provably dead (all owners but this one): their outcome is settled when the
-    /// request that may be under way has ended, not only after the full settling time. Answers how many rows.
-    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError>;
+    /// These owners are provably dead: the outcome of their claims is settled when the request that may be under way has
+    /// ended, not only after the full settling time. Answers how many rows.
+    async fn settle_early(&self, dead: DeadOwners) -> Result<u64, StoreError>;
+
+    /// Active rows of a provider whose `next_refresh_at` has come, the longest due first, each given to one caller only
+    /// until `until`: a reservation pushes `next_refresh_at`, so that a crash leaves nothing but a later turn. Never waits
+    /// for a row that somebody else is working on.
+    async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError>;
+
+    /// Sets an active row's `next_refresh_at`.
+    async fn reschedule(&self, id: CredentialId, at: Option<Timestamp>) -> Result<(), StoreError>;
+
+    /// Somebody asked for these credentials. Only moves forward.
+    async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError>;
 }
 
-/// See [`CredentialStore::claim_for_refresh`].
+/// See [`CredentialStore::settle_early`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadOwners {
+    /// This one: the lock of its journal could be taken.
+    One(ClaimOwner),
+    /// All but this one: it holds the lock on the whole database.
+    AllBut(ClaimOwner),
+}
+
+/// See [`CredentialStore::reserve_due`].
+#[derive(Debug, Clone)]
+pub struct DueRequest {
+    /// Only this provider's, so that no provider starves another.
+    pub provider: ProviderId,
+    /// The time.
+    pub now: Timestamp,
+    /// When they may be given out again.
+    pub until: Timestamp,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A reserved row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueCredential {
+    /// Which.
+    pub id: CredentialId,
+    /// When it was last asked for, to within an hour; its creation if never.
+    pub used_at: Timestamp,
+}
+
+/// See [`CredentialStore::claim_for_refresh`]. A store with a clock of its own (Postgres) keeps the distances from `now` and
+/// takes its own time for `now`: replicas whose clocks differ must agree on when a claim settles.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
     /// Which row.
@@ -233,7 +276,7 @@ pub struct ClaimRequest {
 }
 
 /// See [`CredentialStore::persist_lineage`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineageWrite {
     /// Which row.
     pub id: CredentialId,
@@ -245,7 +288,7 @@ pub struct LineageWrite {
     pub parent_fingerprint: Fingerprint,
     /// The new pair. Its `refresh` is always there: an answer without a refresh token keeps the old one.
     pub tokens: StoredTokens,
-    /// The time.
+    /// When the answer arrived, or the time of this attempt to store it.
     pub now: Timestamp,
 }
 

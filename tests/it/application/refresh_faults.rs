@@ -8,7 +8,7 @@ use token_broker::application::error::{BrokerError, Unavailable};
 use token_broker::application::types::{ConsentReason, TokenAnswer};
 use token_broker::domain::credential::{CredentialState, RefreshFailure};
 use token_broker::domain::key::ClaimOwner;
-use token_broker::domain::ports::{CredentialStore as _, ProviderFailure};
+use token_broker::domain::ports::{CredentialStore as _, DeadOwners, ProviderFailure};
 use token_broker::domain::provider::{DISPATCH_WITHIN, HTTP_DEADLINE, Rotation, STRICT_SETTLE};
 use tokio::sync::watch;
 
@@ -333,7 +333,7 @@ async fn after_a_restart_a_dead_owners_claim_is_settled_soon() {
     rig.provider.next_refresh(Script::LostBefore);
     unavailable(rig.get().await);
     let restarted = ClaimOwner::from_random([2; 16]);
-    assert_eq!(rig.store.settle_dead_owners_early(restarted).await.unwrap(), 1);
+    assert_eq!(rig.store.settle_early(DeadOwners::AllBut(restarted)).await.unwrap(), 1);
     rig.clock.advance(HTTP_DEADLINE + DISPATCH_WITHIN);
     rig.broker.sweep().await;
     rig.settle().await;

@@ -8,7 +8,7 @@ use token_broker::domain::credential::{
 };
 use token_broker::domain::key::GrantId;
 use token_broker::domain::ports::{
-    ClaimRequest, GrantCondition, LineageWrite, NewGrant, Persisted, RevokedRow, StoredGrant,
+    ClaimRequest, DeadOwners, GrantCondition, LineageWrite, NewGrant, Persisted, RevokedRow, StoredGrant,
 };
 
 use super::Stores;
@@ -254,7 +254,7 @@ impl World {
                 assert_eq!(answer, RevokedRow { deleted: self.revoke(now), cancelled_flows: 0 });
             }
             Step::OwnersDied { but } => {
-                let answer = store.settle_dead_owners_early(owner(but)).await.unwrap();
+                let answer = store.settle_early(DeadOwners::AllBut(owner(but))).await.unwrap();
                 assert_eq!(answer, self.owners_died(but));
             }
             Step::Wait { seconds } => self.seconds += seconds,

@@ -4,7 +4,7 @@ use token_broker::domain::credential::{
     BackOff, CredentialState, ReauthReason, RefreshFailure, StoredTokens,
 };
 use token_broker::domain::flow::{FlowFailure, FlowStatus};
-use token_broker::domain::ports::{GrantCondition, NewGrant, StoredGrant};
+use token_broker::domain::ports::{DeadOwners, GrantCondition, NewGrant, StoredGrant};
 
 use super::samples::{
     at, claim, claim_request, credential_id, fingerprint, flow, flow_id, grant_id, key, key_of, lineage,
@@ -302,7 +302,7 @@ async fn claims_of_dead_owners_are_settled_early(stores: Stores) {
         stores.claimed(&row, owner, at(10)).await;
     }
     stores.connected(key("idle"), 4).await;
-    assert_eq!(stores.credentials.settle_dead_owners_early(owner(7)).await.unwrap(), 2);
+    assert_eq!(stores.credentials.settle_early(DeadOwners::AllBut(owner(7))).await.unwrap(), 2);
     // Not before the request that may be under way has ended; the living owner's claim is left alone.
     assert_eq!(stores.credentials.due_for_settle(at(39), 9).await.unwrap(), []);
     let mut due = stores.credentials.due_for_settle(at(40), 9).await.unwrap();
@@ -310,7 +310,11 @@ async fn claims_of_dead_owners_are_settled_early(stores: Stores) {
     assert_eq!(due, [1, 2].map(credential_id));
     let dead = stores.row(&key("user 1")).await;
     assert!(matches!(dead.state, CredentialState::Refreshing { claim, .. } if claim.settle_at == at(40)));
-    assert_eq!(stores.credentials.settle_dead_owners_early(owner(7)).await.unwrap(), 0, "done already");
+    assert_eq!(
+        stores.credentials.settle_early(DeadOwners::AllBut(owner(7))).await.unwrap(),
+        0,
+        "done already"
+    );
     // A later start changes nothing of a claim that settles earlier.
-    assert_eq!(stores.credentials.settle_dead_owners_early(owner(8)).await.unwrap(), 1);
+    assert_eq!(stores.credentials.settle_early(DeadOwners::AllBut(owner(8))).await.unwrap(), 1);
 }

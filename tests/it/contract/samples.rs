@@ -108,6 +108,7 @@ pub(crate) fn tokens(n: u32) -> StoredTokens {
         profile_sealed: Sealed(format!("profile {n}").into_bytes()),
         scopes: scopes(&["mail.read", "mail.send"]),
         scopes_assumed: false,
+        next_refresh_at: None,
     }
 }
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use token_broker::domain::credential::{BackOff, Credential, Epoch, Fingerprint, ReauthReason};
-use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId};
+use token_broker::domain::key::{CredentialId, CredentialKey, OutboxId};
 use token_broker::domain::ports::{
-    ClaimRequest, CredentialStore, LineageWrite, ListQuery, NewGrant, Persisted, RevokedRow, StoreError,
-    StoredGrant,
+    ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
+    Persisted, RevokedRow, StoreError, StoredGrant,
 };
 
 /// How many of the next calls fail, by method, and how long reads dawdle.
@@ -120,7 +120,19 @@ impl CredentialStore for FaultyStore {
         self.inner.due_for_settle(now, limit).await
     }
 
-    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError> {
-        self.inner.settle_dead_owners_early(alive).await
+    async fn settle_early(&self, dead: DeadOwners) -> Result<u64, StoreError> {
+        self.inner.settle_early(dead).await
+    }
+
+    async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
+        self.inner.reserve_due(request).await
+    }
+
+    async fn reschedule(&self, id: CredentialId, at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.inner.reschedule(id, at).await
+    }
+
+    async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
+        self.inner.mark_used(ids, now).await
     }
 }

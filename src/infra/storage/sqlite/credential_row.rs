@@ -19,13 +19,13 @@ macro_rules! credential_columns {
         "id, tenant, provider, user_id, grant_name, account, created_at, updated_at, grant_id, generation, epoch, status, \
          access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes, scopes_assumed, \
          rt_sealed, rt_fingerprint, rt_parent_fingerprint, rt_epoch, claim_owner, claim_deadline, settle_at, failures, \
-         not_before, last_error, reauth_reason"
+         not_before, last_error, reauth_reason, next_refresh_at"
     };
 }
 pub(super) use credential_columns;
 
-/// Binds the columns from `access_sealed` to `rt_fingerprint`, in that order: each statement that writes tokens numbers
-/// them so.
+/// Binds the columns from `access_sealed` to `rt_fingerprint` and then `next_refresh_at`, in that order: each statement
+/// that writes tokens numbers them so.
 pub(super) fn bind_tokens<'q>(query: Query<'q>, tokens: &'q StoredTokens) -> Query<'q> {
     let refresh = tokens.refresh.as_ref();
     query
@@ -38,6 +38,7 @@ pub(super) fn bind_tokens<'q>(query: Query<'q>, tokens: &'q StoredTokens) -> Que
         .bind(tokens.scopes_assumed)
         .bind(refresh.map(|refresh| &refresh.sealed.0))
         .bind(refresh.map(|refresh| &refresh.fingerprint.0[..]))
+        .bind(tokens.next_refresh_at.map(micros))
 }
 
 /// As stored.
@@ -75,6 +76,7 @@ struct TokenColumns {
     rt_fingerprint: Option<Vec<u8>>,
     rt_parent_fingerprint: Option<Vec<u8>>,
     rt_epoch: Option<i64>,
+    next_refresh_at: Option<i64>,
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -146,6 +148,7 @@ impl TryFrom<TokenColumns> for StoredTokens {
             profile_sealed: Sealed(row.profile_sealed.ok_or(MISSING)?),
             scopes: scopes(&row.scopes.ok_or(MISSING)?)?,
             scopes_assumed: row.scopes_assumed.ok_or(MISSING)?,
+            next_refresh_at: optional_time(row.next_refresh_at)?,
         })
     }
 }

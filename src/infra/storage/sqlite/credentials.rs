@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::codec::{array, micros, reauth_reason_text, refresh_failure_text};
+use super::codec::{array, json_list, micros, reauth_reason_text, refresh_failure_text, time};
 use super::credential_row::{CredentialRow, credential_columns};
 use super::{Query, SqliteStore};
 use crate::domain::credential::{BackOff, Credential, Epoch, Fingerprint, ReauthReason};
-use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId};
+use crate::domain::key::{CredentialId, CredentialKey, OutboxId};
 use crate::domain::ports::{
-    ClaimRequest, CredentialStore, LineageWrite, ListQuery, NewGrant, Persisted, RevokedRow, StoreError,
-    StoredGrant,
+    ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
+    Persisted, RevokedRow, StoreError, StoredGrant,
 };
 
 const BY_KEY: &str = concat!(
@@ -39,13 +39,14 @@ const CLAIM_FOR_SETTLE: &str = "
 const RELEASE_CLAIM: &str = "
     UPDATE credentials SET
         status = 'active', claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
-        not_before = ?3, failures = ?4, last_error = ?5, updated_at = ?6
+        not_before = ?3, failures = ?4, last_error = ?5, updated_at = ?6,
+        next_refresh_at = max(next_refresh_at, ?3)
     WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2";
 
 const MARK_NEEDS_REAUTH: &str = "
     UPDATE credentials SET
         status = 'needs_reauth', claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
-        failures = 0, reauth_reason = ?4, updated_at = ?5
+        failures = 0, reauth_reason = ?4, next_refresh_at = NULL, updated_at = ?5
     WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2 AND rt_fingerprint = ?3";
 
 const DUE_FOR_SETTLE: &str = "
@@ -54,9 +55,30 @@ const DUE_FOR_SETTLE: &str = "
     ORDER BY settle_at
     LIMIT ?2";
 
-const SETTLE_DEAD_OWNERS_EARLY: &str = "
+const SETTLE_EARLY: &str = "
+    UPDATE credentials SET settle_at = claim_deadline
+    WHERE status = 'refreshing' AND claim_owner = ?1 AND settle_at > claim_deadline";
+
+const SETTLE_OTHERS_EARLY: &str = "
     UPDATE credentials SET settle_at = claim_deadline
     WHERE status = 'refreshing' AND claim_owner <> ?1 AND settle_at > claim_deadline";
+
+/// The index is named, since without statistics the planner would take the one of unsettled rows for more selective.
+const RESERVE_DUE: &str = "
+    UPDATE credentials SET next_refresh_at = ?3
+    WHERE id IN (
+        SELECT id FROM credentials INDEXED BY credentials_due
+        WHERE provider = ?1 AND status = 'active' AND next_refresh_at <= ?2
+        ORDER BY next_refresh_at
+        LIMIT ?4
+    )
+    RETURNING id, created_at, used_at";
+
+const RESCHEDULE: &str = "UPDATE credentials SET next_refresh_at = ?2 WHERE id = ?1 AND status = 'active'";
+
+const MARK_USED: &str = "
+    UPDATE credentials SET used_at = ?2
+    WHERE id IN (SELECT unhex(value) FROM json_each(?1)) AND (used_at IS NULL OR used_at < ?2)";
 
 /// A statement whose first five parameters are the key's.
 pub(super) fn with_key<'q>(sql: &'static str, key: &'q CredentialKey) -> Query<'q> {
@@ -166,8 +188,37 @@ impl CredentialStore for SqliteStore {
         rows.iter().map(|(id,)| array(id).map(CredentialId::from_bytes)).collect()
     }
 
-    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError> {
-        self.write(sqlx::query(SETTLE_DEAD_OWNERS_EARLY).bind(&alive.as_bytes()[..])).await
+    async fn settle_early(&self, dead: DeadOwners) -> Result<u64, StoreError> {
+        let (sql, owner) = match dead {
+            DeadOwners::One(dead) => (SETTLE_EARLY, dead),
+            DeadOwners::AllBut(alive) => (SETTLE_OTHERS_EARLY, alive),
+        };
+        self.write(sqlx::query(sql).bind(&owner.as_bytes()[..])).await
+    }
+
+    async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
+        let query = sqlx::query(RESERVE_DUE)
+            .bind(request.provider.as_str())
+            .bind(micros(request.now))
+            .bind(micros(request.until))
+            .bind(request.limit);
+        let rows: Vec<(Vec<u8>, i64, Option<i64>)> = self.write_all(query).await?;
+        rows.into_iter()
+            .map(|(id, created_at, used_at)| {
+                let id = CredentialId::from_bytes(array(&id)?);
+                Ok(DueCredential { id, used_at: time(used_at.unwrap_or(created_at))? })
+            })
+            .collect()
+    }
+
+    async fn reschedule(&self, id: CredentialId, at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.write(sqlx::query(RESCHEDULE).bind(&id.as_bytes()[..]).bind(at.map(micros))).await.map(|_| ())
+    }
+
+    async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
+        let ids = ids.iter().map(|id| hex::encode(id.as_bytes())).collect::<Vec<_>>();
+        let ids = json_list(ids.iter().map(String::as_str));
+        self.write(sqlx::query(MARK_USED).bind(ids).bind(micros(now))).await.map(|_| ())
     }
 }
 
@@ -181,5 +232,9 @@ pub(super) const STATEMENTS: &[&str] = &[
     RELEASE_CLAIM,
     MARK_NEEDS_REAUTH,
     DUE_FOR_SETTLE,
-    SETTLE_DEAD_OWNERS_EARLY,
+    SETTLE_EARLY,
+    SETTLE_OTHERS_EARLY,
+    RESERVE_DUE,
+    RESCHEDULE,
+    MARK_USED,
 ];

@@ -27,9 +27,9 @@ const STORE: &str = concat!(
     "INSERT INTO credentials (
         tenant, provider, user_id, grant_name, account, id, created_at, updated_at, grant_id, generation, epoch, status,
         access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes, scopes_assumed,
-        rt_sealed, rt_fingerprint, rt_parent_fingerprint, rt_epoch
+        rt_sealed, rt_fingerprint, next_refresh_at, rt_parent_fingerprint, rt_epoch, used_at
     )
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, 1, 1, 'active', ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, 1, 1, 'active', ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?7)
     ON CONFLICT (tenant, provider, user_id, grant_name, account) DO UPDATE SET
         updated_at = excluded.updated_at, grant_id = excluded.grant_id,
         generation = generation + 1, epoch = epoch + 1, status = excluded.status,
@@ -38,6 +38,7 @@ const STORE: &str = concat!(
         profile_sealed = excluded.profile_sealed, scopes = excluded.scopes, scopes_assumed = excluded.scopes_assumed,
         rt_sealed = excluded.rt_sealed, rt_fingerprint = excluded.rt_fingerprint,
         rt_parent_fingerprint = excluded.rt_parent_fingerprint, rt_epoch = excluded.rt_epoch,
+        next_refresh_at = excluded.next_refresh_at, used_at = excluded.used_at,
         claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
         failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL
     RETURNING ",
@@ -61,7 +62,8 @@ const REVOKE: &str = "
         profile_sealed = NULL, scopes = NULL, scopes_assumed = NULL,
         rt_sealed = NULL, rt_fingerprint = NULL, rt_parent_fingerprint = NULL, rt_epoch = NULL,
         claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
-        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL, updated_at = ?6
+        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL,
+        next_refresh_at = NULL, updated_at = ?6
     WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
         AND status <> 'revoked'";
 

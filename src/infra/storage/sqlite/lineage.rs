@@ -16,7 +16,7 @@ const PERSIST: &str = concat!(
         rt_sealed = coalesce(?12, rt_sealed), rt_fingerprint = coalesce(?13, rt_fingerprint),
         rt_parent_fingerprint = ?4, rt_epoch = ?3,
         claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
-        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL, updated_at = ?14
+        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL, next_refresh_at = ?14, updated_at = ?15
     WHERE id = ?1 AND grant_id = ?2 AND status <> 'revoked' AND rt_epoch < ?3
         AND (rt_fingerprint = ?4 OR rt_parent_fingerprint = ?4)
     RETURNING ",

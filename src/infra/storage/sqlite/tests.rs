@@ -43,6 +43,7 @@ fn grant(user: &str, access_bytes: usize) -> NewGrant {
             profile_sealed: Sealed(vec![7; 16]),
             scopes: ScopeSet::default(),
             scopes_assumed: false,
+            next_refresh_at: None,
         },
         condition: GrantCondition::Overwrite,
         now: NOW,
