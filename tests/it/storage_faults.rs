@@ -297,7 +297,7 @@ async fn hang_up(store: &SqliteStore, polls: u32, at_once: bool) -> bool {
         panic!("stored")
     };
     assert!(store.insert_flow(&flow(user.clone(), id, 0), 9).await.unwrap());
-    let mut call = store.revoke_with_outbox(&user, Some(outbox_id(id)), at(5));
+    let mut call = store.revoke_with_outbox(revoke_write(&user, Some(outbox_id(id)), at(5)));
     let mut left = polls;
     let finished = std::future::poll_fn(|context| {
         if left == 0 {
