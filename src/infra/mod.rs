@@ -2,6 +2,7 @@
 
 pub mod callers;
 pub mod crypto;
+pub mod journal;
 pub mod oauth;
 pub mod providers;
 pub mod storage;
