@@ -5,5 +5,6 @@ pub mod crypto;
 pub mod journal;
 pub mod oauth;
 pub mod providers;
+pub mod record;
 pub mod storage;
 pub mod system;
