@@ -13,6 +13,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("application", &["application", "domain"]),
     ("infra", &["infra", "domain"]),
     ("infra::crypto", &["infra::crypto", "domain"]),
+    ("infra::journal", &["infra::journal", "infra::record", "domain"]),
     ("infra::oauth", &["infra::oauth", "domain"]),
     ("infra::providers", &["infra::providers", "domain"]),
     ("infra::storage", &["infra::storage", "domain"]),

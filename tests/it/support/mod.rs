@@ -8,6 +8,7 @@ pub(crate) mod consent;
 pub(crate) mod doors;
 pub(crate) mod dump;
 pub(crate) mod faulty_store;
+pub(crate) mod memory_journal;
 pub(crate) mod hostile;
 pub(crate) mod offset_clock;
 pub(crate) mod oidc;

@@ -16,10 +16,14 @@ use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{Clock as _, CredentialStore as _, ProviderDirectory};
-use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
+use token_broker::domain::provider::{
+    Provider, Revocation, RevokedToken, Rotation, Service, TimingLimits,
+};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
+use token_broker::domain::step::NoSteps;
 use token_broker::domain::token_set::ProviderAccount;
+use token_broker::infra::coordination::local::{LocalLeases, LocalPermits, LocalWakeups};
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
@@ -27,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use super::clock::ManualClock;
 use super::faulty_store::{Faults, FaultyStore};
+use super::memory_journal::MemoryJournal;
 use super::provider::provider_at;
 use super::strict_provider::{StrictProvider, scope_set};
 
@@ -36,6 +41,8 @@ pub(crate) struct Rig {
     pub(crate) provider: Arc<StrictProvider>,
     pub(crate) store: SqliteStore,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) permits: Arc<LocalPermits>,
+    pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) caller: Caller,
     pub(crate) tasks: TaskTracker,
     _dir: tempfile::TempDir,
@@ -65,6 +72,9 @@ impl ProviderDirectory for Providers {
         self.0.lock().unwrap().iter().find(|p| p.id == *id).cloned()
     }
     fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
+        self.all()
+    }
+    fn all(&self) -> Vec<Arc<Provider>> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -99,6 +109,8 @@ impl Rig {
         let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), clock.clone());
         let tasks = TaskTracker::new();
         let faults = Arc::new(Faults::default());
+        let permits = Arc::new(LocalPermits::new(clock.clone()));
+        let journal = Arc::new(MemoryJournal::default());
         let ports = Ports {
             clock: clock.clone(),
             entropy,
@@ -111,6 +123,11 @@ impl Rig {
                 options.rotation,
                 options.revocation,
             ))]))),
+            permits: permits.clone(),
+            journal: journal.clone(),
+            wakeups: Arc::new(LocalWakeups::default()),
+            leases: Arc::new(LocalLeases::new(clock.clone())),
+            steps: Arc::new(NoSteps),
         };
         let settings = Settings {
             public_base_url: "https://broker.example".parse().unwrap(),
@@ -118,9 +135,23 @@ impl Rig {
             refresh_ahead: Duration::from_secs(300),
             flow_lifetime: FLOW_LIFETIME,
             max_wait: options.max_wait,
+            active_window: Duration::from_hours(24 * 7),
+            provider_concurrency: 32,
+            timings: TimingLimits::default(),
         };
         let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
-        Self { broker, clock, provider, store, faults, caller: caller("agents"), tasks, _dir: dir }
+        Self {
+            broker,
+            clock,
+            provider,
+            store,
+            faults,
+            permits,
+            journal,
+            caller: caller("agents"),
+            tasks,
+            _dir: dir,
+        }
     }
 
     /// Waits for everything that runs in the background.
