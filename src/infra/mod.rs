@@ -4,5 +4,6 @@ pub mod callers;
 pub mod crypto;
 pub mod oauth;
 pub mod providers;
+pub mod record;
 pub mod storage;
 pub mod system;
