@@ -374,10 +374,7 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
 }
 
 fn timing_limits(config: &Config) -> TimingLimits {
-    TimingLimits {
-        http_deadline: config.oauth.request_timeout,
-        strict_settle: config.oauth.strict_settle,
-    }
+    TimingLimits { http_deadline: config.oauth.request_timeout, strict_settle: config.oauth.strict_settle }
 }
 
 fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {

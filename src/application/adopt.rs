@@ -83,7 +83,8 @@ impl Broker {
         self.ports.wakeups.publish(Wake::Credential(write.id)).await;
         self.ports.steps.reached(Step::Published, write.id);
         self.ports.journal.stored(write.id, write.epoch).await;
-        let stored = self.ports.permits.successor_stored(write.id, write.parent_fingerprint, write.epoch).await;
+        let stored =
+            self.ports.permits.successor_stored(write.id, write.parent_fingerprint, write.epoch).await;
         if let Err(error) = stored {
             // The entry stands for a day instead of minutes, which costs memory only.
             tracing::debug!(credential = %write.id, %error, "a successor's time could not be shortened");
@@ -118,11 +119,7 @@ impl Broker {
         }
     }
 
-    async fn open_write(
-        &self,
-        key: &CredentialKey,
-        write: &LineageWrite,
-    ) -> Result<Pair, CipherError> {
+    async fn open_write(&self, key: &CredentialKey, write: &LineageWrite) -> Result<Pair, CipherError> {
         let grant = write.grant_id;
         let access = self.open_text(key, grant, Field::AccessToken, &write.tokens.access_sealed).await?;
         let refresh = match &write.tokens.refresh {
@@ -133,12 +130,7 @@ impl Broker {
     }
 
     /// The newest pair of a grant that descends from this one and that only the permit store or the journal knows.
-    pub(super) async fn newest_known(
-        &self,
-        id: CredentialId,
-        key: &CredentialKey,
-        pair: Pair,
-    ) -> Pair {
+    pub(super) async fn newest_known(&self, id: CredentialId, key: &CredentialKey, pair: Pair) -> Pair {
         let mut newest = pair;
         let mut epoch = 0;
         for _ in 0..LONGEST_CHAIN {
@@ -156,10 +148,7 @@ impl Broker {
 
     /// A tombstone stands for a grant that the row still has: the revocation's commit was lost, or its process died before
     /// it. It is done again.
-    pub(super) async fn revoke_again(
-        self: &Arc<Self>,
-        row: &Credential,
-    ) -> Result<(), FlightEnd> {
+    pub(super) async fn revoke_again(self: &Arc<Self>, row: &Credential) -> Result<(), FlightEnd> {
         tracing::warn!(credential = %row.id, "a revocation is done again: its tombstone stands, the row does not say so");
         let outbox = self
             .ports

@@ -43,8 +43,11 @@ pub(super) fn journal_error() {
 
 /// A provider's circuit opened or closed.
 pub(super) fn circuit(provider: &ProviderId, open: bool) {
-    metrics::gauge!("token_broker_circuit_open", "provider" => provider.to_string())
-        .set(if open { 1.0 } else { 0.0 });
+    metrics::gauge!("token_broker_circuit_open", "provider" => provider.to_string()).set(if open {
+        1.0
+    } else {
+        0.0
+    });
 }
 
 /// From a claim to the row's new pair, the provider's own time included.

@@ -37,7 +37,8 @@ impl Broker {
         let obtained_at = self.ports.clock.now();
         let mut pause = FIRST_WRITE_PAUSE;
         loop {
-            match self.renew(claimed, response, AccessLife::starting(obtained_at, response.expires_in)).await {
+            match self.renew(claimed, response, AccessLife::starting(obtained_at, response.expires_in)).await
+            {
                 Ok(tokens) => {
                     return Ok(LineageWrite {
                         id: ready.row.id,

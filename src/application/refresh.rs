@@ -426,7 +426,8 @@ impl Broker {
                     metrics::refresh(&ready.provider.id, "revoked_meanwhile");
                     let refresh = response.refresh_token.as_ref().unwrap_or(&ready.token);
                     let (key, grant) = (&ready.row.key, ready.row.grant_id);
-                    self.revoke_orphan(&ready.provider, key, grant, &response.access_token, Some(refresh)).await;
+                    self.revoke_orphan(&ready.provider, key, grant, &response.access_token, Some(refresh))
+                        .await;
                     break;
                 }
                 Ok(Persisted::Superseded) => {
@@ -511,8 +512,7 @@ impl Broker {
             let give_up = broker.ports.clock.monotonic() + claimed.ready.timings.settle_after;
             while broker.ports.clock.monotonic() < give_up {
                 let now = broker.ports.clock.now();
-                let release =
-                    Release { id, epoch: claimed.epoch, owner: broker.owner, back_off: None, now };
+                let release = Release { id, epoch: claimed.epoch, owner: broker.owner, back_off: None, now };
                 if broker.ports.credentials.release_claim(release).await.is_ok() {
                     return;
                 }

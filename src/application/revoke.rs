@@ -12,13 +12,13 @@ use super::refresh::later;
 use super::types::{ProviderRevocation, RevokeAnswer, ServiceKey};
 use super::{Broker, metrics};
 use crate::domain::access_policy::{Action, Caller};
-use crate::domain::key::OutboxId;
 use crate::domain::credential::Credential;
+use crate::domain::key::OutboxId;
 use crate::domain::ports::{
     CipherError, Field, PendingRevocation, ProviderFailure, RevocationOutcome, RevokeWrite,
 };
-use crate::domain::step::Step;
 use crate::domain::refresh_policy::back_off_delay;
+use crate::domain::step::Step;
 
 /// How long the caller waits for the provider's word.
 const WAIT: Duration = Duration::from_secs(5);
@@ -165,10 +165,7 @@ impl Broker {
         attempt
     }
 
-    async fn open_pending(
-        &self,
-        taken: &PendingRevocation,
-    ) -> Result<Pair, CipherError> {
+    async fn open_pending(&self, taken: &PendingRevocation) -> Result<Pair, CipherError> {
         let (key, grant) = (&taken.key, taken.grant_id);
         let access = self.open_text(key, grant, Field::AccessToken, &taken.access_sealed).await?;
         let refresh = match &taken.refresh_sealed {

@@ -75,7 +75,8 @@ impl Drop for Landing {
 
 impl Flights {
     /// The refresh of this credential that is under way, if any.
-    pub(super) fn current(&self, id: CredentialId) -> Option<Flight> {
+    #[cfg(test)]
+    fn current(&self, id: CredentialId) -> Option<Flight> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 

@@ -195,9 +195,8 @@ fn in_progress(row: &Credential, now: Timestamp) -> BrokerError {
         CredentialState::Refreshing { claim, .. } if now >= claim.deadline => {
             unavailable(RefreshFailure::OutcomeUnknown, claim.settle_at, now)
         }
-        _ => BrokerError::Unavailable {
-            what: Unavailable::RefreshInProgress,
-            retry_after: IN_PROGRESS_RETRY,
-        },
+        _ => {
+            BrokerError::Unavailable { what: Unavailable::RefreshInProgress, retry_after: IN_PROGRESS_RETRY }
+        }
     }
 }

@@ -13,7 +13,9 @@ use token_broker::domain::ports::{
 };
 use token_broker::infra::storage::sqlite::{OpenError, SqliteStore};
 
-use crate::contract::samples::{at, claim_request, flow, key, new_grant, outbox_id, revocation};
+use crate::contract::samples::{
+    at, claim_request, flow, key, new_grant, outbox_id, revocation, revoke_write,
+};
 
 /// A place for a database.
 pub(crate) fn place() -> (TempDir, PathBuf) {

@@ -117,7 +117,11 @@ mod tests {
             let mut expected = vec![b"one".as_slice(), b"", b"three"];
             expected.remove(hit);
             assert_eq!(found.records, expected, "bit {bit}");
-            assert_eq!((found.damaged, found.torn), if hit == 2 { (0, true) } else { (1, false) }, "bit {bit}");
+            assert_eq!(
+                (found.damaged, found.torn),
+                if hit == 2 { (0, true) } else { (1, false) },
+                "bit {bit}"
+            );
         }
     }
 

@@ -8,11 +8,12 @@ use token_broker::domain::credential::{
 };
 use token_broker::domain::key::GrantId;
 use token_broker::domain::ports::{
-    ClaimRequest, DeadOwners, GrantCondition, LineageWrite, NewGrant, Persisted, Release, RevokedRow, StoredGrant,
+    ClaimRequest, DeadOwners, GrantCondition, LineageWrite, NewGrant, Persisted, Release, RevokedRow,
+    StoredGrant,
 };
 
 use super::Stores;
-use super::samples::{at, claim, fingerprint, key, lineage, new_grant, owner, release, revoke_write};
+use super::samples::{at, claim, fingerprint, key, lineage, new_grant, owner, revoke_write};
 
 /// What can happen. Numbers choose among what is there, modulo its length.
 #[derive(Debug, Clone)]
@@ -244,7 +245,16 @@ impl World {
                     CredentialState::Refreshing { claim, .. } => claim.owner,
                     _ => owner(1),
                 };
-                let answer = store.release_claim(Release { id: row.id, epoch, owner: claimant, back_off: Some(back_off), now }).await.unwrap();
+                let answer = store
+                    .release_claim(Release {
+                        id: row.id,
+                        epoch,
+                        owner: claimant,
+                        back_off: Some(back_off),
+                        now,
+                    })
+                    .await
+                    .unwrap();
                 assert_eq!(answer, self.release(epoch, back_off, now));
             }
             Step::NeedsReauth { claimed } => {

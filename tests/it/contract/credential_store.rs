@@ -6,7 +6,10 @@ use token_broker::domain::credential::{
 use token_broker::domain::flow::{FlowFailure, FlowStatus};
 use token_broker::domain::ports::{DeadOwners, GrantCondition, NewGrant, StoredGrant};
 
-use super::samples::{at, claim, claim_request, credential_id, fingerprint, flow, flow_id, grant_id, key, key_of, lineage, new_grant, owner, provider, release, revoke_write, state, tokens};
+use super::samples::{
+    at, claim, claim_request, credential_id, fingerprint, flow, flow_id, grant_id, key, key_of, lineage,
+    new_grant, owner, provider, release, revoke_write, state, tokens,
+};
 use super::{Stores, contract};
 
 contract!(
@@ -227,7 +230,8 @@ async fn a_released_claim_backs_off(stores: Stores) {
     let mut epoch = epoch;
     for (n, last) in (1..).zip(failures) {
         let back_off = BackOff { not_before: at(100), failures: n, last };
-        let give_up = |epoch| stores.credentials.release_claim(release(row.id, epoch, 1, Some(back_off), at(20)));
+        let give_up =
+            |epoch| stores.credentials.release_claim(release(row.id, epoch, 1, Some(back_off), at(20)));
         assert!(!give_up(epoch - 1).await.unwrap() && !give_up(epoch + 1).await.unwrap());
         assert!(give_up(epoch).await.unwrap());
         let free = stores.row(&key("alice")).await;

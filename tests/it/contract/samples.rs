@@ -12,7 +12,8 @@ use token_broker::domain::key::{
     ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{
-    ClaimRequest, GrantCondition, LineageWrite, NewGrant, OutboxPair, PendingRevocation, Release, RevokeWrite, StoredGrant,
+    ClaimRequest, GrantCondition, LineageWrite, NewGrant, OutboxPair, PendingRevocation, Release,
+    RevokeWrite, StoredGrant,
 };
 use token_broker::domain::scope::{Scope, ScopeSet};
 use token_broker::domain::token_set::AccessLife;

@@ -11,24 +11,22 @@ use token_broker::application::types::{
 use token_broker::application::{Broker, Ports, Settings, error::BrokerError};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
 use token_broker::domain::credential::Credential;
-use token_broker::domain::flow::FLOW_LIFETIME;
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{Clock as _, CredentialStore as _, ProviderDirectory};
-use token_broker::domain::provider::{
-    Provider, Revocation, RevokedToken, Rotation, Service, TimingLimits,
-};
+use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::step::NoSteps;
 use token_broker::domain::token_set::ProviderAccount;
-use token_broker::infra::coordination::local::{LocalLeases, LocalPermits, LocalWakeups};
+use token_broker::infra::coordination::local::LocalPermits;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use tokio_util::task::TaskTracker;
 
+use super::alone;
 use super::clock::ManualClock;
 use super::faulty_store::{Faults, FaultyStore};
 use super::memory_journal::MemoryJournal;
@@ -125,20 +123,11 @@ impl Rig {
             ))]))),
             permits: permits.clone(),
             journal: journal.clone(),
-            wakeups: Arc::new(LocalWakeups::default()),
-            leases: Arc::new(LocalLeases::new(clock.clone())),
+            wakeups: alone::wakeups(),
+            leases: alone::leases(clock.clone()),
             steps: Arc::new(NoSteps),
         };
-        let settings = Settings {
-            public_base_url: "https://broker.example".parse().unwrap(),
-            return_urls: vec!["https://app.example/chat".parse().unwrap()],
-            refresh_ahead: Duration::from_secs(300),
-            flow_lifetime: FLOW_LIFETIME,
-            max_wait: options.max_wait,
-            active_window: Duration::from_hours(24 * 7),
-            provider_concurrency: 32,
-            timings: TimingLimits::default(),
-        };
+        let settings = Settings { max_wait: options.max_wait, ..alone::settings("https://broker.example") };
         let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
         Self {
             broker,

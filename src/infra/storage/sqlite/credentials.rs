@@ -72,7 +72,8 @@ const DUE: &str = "
     ORDER BY next_refresh_at
     LIMIT ?3";
 
-const RESERVE: &str = "UPDATE credentials SET next_refresh_at = ?2 WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+const RESERVE: &str =
+    "UPDATE credentials SET next_refresh_at = ?2 WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
 const RESCHEDULE: &str = "UPDATE credentials SET next_refresh_at = ?2 WHERE id = ?1 AND status = 'active'";
 
