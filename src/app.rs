@@ -142,6 +142,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let listeners = Listeners::bind(&config).await?;
     let tasks = TaskTracker::new();
     let entropy = Arc::clone(&ports.entropy);
+    let permits = Arc::clone(&ports.permits);
     let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
 
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -185,6 +186,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         tokio::spawn(lifecycle::sweep(Arc::clone(&broker), stop.clone())),
         tokio::spawn(lifecycle::refresh_ahead(Arc::clone(&broker), stop.clone())),
         tokio::spawn(lifecycle::replay(broker, former, stop.clone())),
+        tokio::spawn(lifecycle::watch_permits(permits, stop.clone())),
     ];
     let operations = tokio::spawn(operations);
     readiness.set(true).await;

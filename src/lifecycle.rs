@@ -14,10 +14,11 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::application::Broker;
+use crate::domain::coordination::PermitStore;
 use crate::domain::ports::StoreHealth;
 use crate::infra::journal::Former;
 use crate::infra::storage::sqlite::SqliteStore;
-use crate::telemetry::metrics::STORE_UP;
+use crate::telemetry::metrics::{PERMIT_STORE_UP, STORE_UP};
 
 /// How often the database is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(2);
@@ -79,6 +80,29 @@ pub(crate) async fn watch_store(store: Arc<dyn StoreHealth>, readiness: Readines
             tracing::info!("ready again");
         }
         readiness.set(up).await;
+    }
+}
+
+/// Tells by metric and log whether the permit store answers. Without it the broker serves on: the claims keep tokens safe,
+/// at the price of waiting.
+pub(crate) async fn watch_permits(permits: Arc<dyn PermitStore>, stop: CancellationToken) {
+    let mut ticks = interval(PING_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_up = true;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let problem = match timeout(PING_LIMIT, permits.ping()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the permit store does not answer in time".to_owned()),
+        };
+        let up = problem.is_none();
+        metrics::gauge!(PERMIT_STORE_UP).set(if up { 1.0 } else { 0.0 });
+        match problem {
+            Some(problem) if was_up => tracing::warn!(problem, "degraded: refreshes go by claim alone"),
+            None if !was_up => tracing::info!("the permit store is back"),
+            _ => {}
+        }
+        was_up = up;
     }
 }
 

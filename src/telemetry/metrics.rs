@@ -44,6 +44,8 @@ const fn histogram(name: &'static str, help: &'static str) -> Metric {
 
 /// 1 while the database answers, 0 while it does not.
 pub const STORE_UP: &str = "token_broker_store_up";
+/// 1 while the permit store answers, 0 while it does not.
+pub const PERMIT_STORE_UP: &str = "token_broker_permit_store_up";
 /// 1, with the version.
 pub const BUILD_INFO: &str = "token_broker_build_info";
 
@@ -77,6 +79,7 @@ pub const METRICS: &[Metric] = &[
     ),
     histogram("token_broker_refresh_lag_seconds", "How late the background began refreshes."),
     gauge(STORE_UP, "1 while the database answers."),
+    gauge(PERMIT_STORE_UP, "1 while the permit store answers; without it refreshes go by claim alone."),
     gauge(BUILD_INFO, "1, with the version."),
 ];
 
