@@ -20,6 +20,7 @@ mod orphan;
 mod record;
 mod refresh;
 mod refresh_ahead;
+mod replay;
 mod return_url;
 mod revoke;
 mod sealing;

@@ -25,6 +25,7 @@
 //! [`claim_for_settle`]: crate::domain::ports::CredentialStore::claim_for_settle
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -63,6 +64,8 @@ const WRITE_ATTEMPTS: u32 = 5;
 const MAX_RACES: u32 = 8;
 /// How soon a settling that can't look for a successor is tried again.
 const SETTLE_RETRY: Duration = Duration::from_secs(5);
+/// How soon a settling is tried again while a dead process's journal is replayed.
+const REPLAY_RETRY: Duration = Duration::from_secs(1);
 /// How soon to come back when a provider's endpoints are not known or the journal can't be written.
 const GATE_RETRY: Duration = Duration::from_secs(1);
 
@@ -208,6 +211,10 @@ impl Broker {
             | Decision::BackOff { .. }
             | Decision::Reauthorize(_) => return Ok(Next::Nothing),
         };
+        if settles && self.replaying.load(Ordering::SeqCst) {
+            let settle_at = later(self.ports.clock.now(), REPLAY_RETRY);
+            return Err(FlightEnd::OutcomeUnknown { settle_at });
+        }
         let failures = match &row.state {
             CredentialState::Active { back_off, .. } => back_off.map_or(0, |b| b.failures),
             CredentialState::Refreshing { failures, .. } => *failures,
