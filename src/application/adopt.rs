@@ -4,16 +4,15 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::endings::storage_failed;
 use super::metrics;
 use super::orphan::Pair;
-use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE, storage_failed};
+use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE};
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
 use crate::domain::key::{CredentialId, CredentialKey};
-use crate::domain::ports::{
-    CipherError, Field, LineageWrite, Persisted, RevokeWrite, StoreError,
-};
+use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, RevokeWrite, StoreError};
 use crate::domain::step::Step;
 
 /// How many generations a revocation follows to find the newest token of a grant: each is a refresh whose write was lost.
