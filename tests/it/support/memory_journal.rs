@@ -1,7 +1,7 @@
 //! A journal in memory, which fails when it is told to and can outlive its broker.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use token_broker::domain::coordination::{FormerRun, Journal, JournalError};
@@ -9,15 +9,23 @@ use token_broker::domain::credential::{Epoch, Fingerprint};
 use token_broker::domain::key::{ClaimOwner, CredentialId};
 use token_broker::domain::ports::LineageWrite;
 
+use super::life::Life;
+
 #[derive(Default)]
 pub(crate) struct MemoryJournal {
     records: Mutex<Vec<LineageWrite>>,
+    /// It says so before anything is claimed.
+    pub(crate) not_ready: AtomicBool,
+    /// It said that it was ready, and is not.
     pub(crate) fails: AtomicBool,
+    /// Whether its broker goes on at all.
+    pub(crate) life: Arc<Life>,
 }
 
 impl MemoryJournal {
-    fn check(&self) -> Result<(), JournalError> {
-        if self.fails.load(Ordering::SeqCst) { Err(JournalError("the test says so".into())) } else { Ok(()) }
+    async fn check(&self, fault: &AtomicBool) -> Result<(), JournalError> {
+        self.life.goes_on().await;
+        if fault.load(Ordering::SeqCst) { Err(JournalError("the test says so".into())) } else { Ok(()) }
     }
 
     /// What the next process finds.
@@ -29,11 +37,11 @@ impl MemoryJournal {
 #[async_trait]
 impl Journal for MemoryJournal {
     async fn ready(&self) -> Result<(), JournalError> {
-        self.check()
+        self.check(&self.not_ready).await
     }
 
     async fn append(&self, write: &LineageWrite) -> Result<(), JournalError> {
-        self.check()?;
+        self.check(&self.fails).await?;
         self.records.lock().unwrap().push(write.clone());
         Ok(())
     }
@@ -41,6 +49,7 @@ impl Journal for MemoryJournal {
     async fn stored(&self, _: CredentialId, _: Epoch) {}
 
     async fn successor(&self, credential: CredentialId, parent: Fingerprint) -> Option<LineageWrite> {
+        self.life.goes_on().await;
         let records = self.records.lock().unwrap();
         records.iter().rfind(|w| w.id == credential && w.parent_fingerprint == parent).cloned()
     }

@@ -1,26 +1,27 @@
 //! The use cases on the real store and the real vault, with a clock and a provider under the test's control.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 use token_broker::application::types::{
     AccessGrant, AuthorizationRequired, BeginInput, CallbackInput, CallbackOutcome, ConsentInput,
-    GetCredentialInput, ImportInput, RefreshInput, ServiceKey, StartedFlow, TokenAnswer,
+    GetCredentialInput, ImportInput, ServiceKey, StartedFlow, TokenAnswer,
 };
 use token_broker::application::{Broker, Ports, Settings, error::BrokerError};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
-use token_broker::domain::credential::Credential;
+use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
-use token_broker::domain::ports::{Clock as _, CredentialStore as _, ProviderDirectory};
+use token_broker::domain::ports::{
+    Cipher as _, Clock as _, CredentialStore as _, OAuthClient, OutboxStore, ProviderDirectory,
+};
 use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
-use token_broker::domain::step::NoSteps;
 use token_broker::domain::token_set::ProviderAccount;
-use token_broker::infra::coordination::local::LocalPermits;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
@@ -28,22 +29,76 @@ use tokio_util::task::TaskTracker;
 
 use super::alone;
 use super::clock::ManualClock;
+use super::coordination::{Permits, SharedPermits, SharedWakeups, Words};
 use super::faulty_store::{Faults, FaultyStore};
+use super::life::Life;
 use super::memory_journal::MemoryJournal;
+use super::mortal::Mortal;
 use super::provider::provider_at;
+use super::replica::Replica;
 use super::strict_provider::{StrictProvider, scope_set};
 
+/// The world, and the first replica in it.
 pub(crate) struct Rig {
-    pub(crate) broker: Arc<Broker>,
+    first: Replica,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) provider: Arc<StrictProvider>,
     pub(crate) store: SqliteStore,
-    pub(crate) faults: Arc<Faults>,
-    pub(crate) permits: Arc<LocalPermits>,
-    pub(crate) journal: Arc<MemoryJournal>,
-    pub(crate) caller: Caller,
-    pub(crate) tasks: TaskTracker,
+    world: World,
     _dir: tempfile::TempDir,
+}
+
+/// What the replicas share.
+pub(crate) struct World {
+    store: SqliteStore,
+    clock: Arc<ManualClock>,
+    provider: Arc<StrictProvider>,
+    pub(crate) permits: Arc<SharedPermits>,
+    pub(crate) words: Arc<SharedWakeups>,
+    cipher: Arc<Vault>,
+    providers: Arc<Providers>,
+    settings: Settings,
+}
+
+impl World {
+    fn replica(&self, number: u8) -> Replica {
+        let life = Arc::new(Life::default());
+        let faults = Arc::new(Faults { life: life.clone(), ..Faults::default() });
+        let journal = Arc::new(MemoryJournal { life: life.clone(), ..MemoryJournal::default() });
+        let tasks = TaskTracker::new();
+        let owner = ClaimOwner::from_random([number; 16]);
+        let ports = Ports {
+            clock: self.clock.clone(),
+            entropy: Arc::new(SystemEntropy),
+            credentials: Arc::new(FaultyStore {
+                inner: Arc::new(self.store.clone()),
+                faults: faults.clone(),
+            }),
+            flows: Arc::new(self.store.clone()),
+            outbox: Arc::new(Mortal::<dyn OutboxStore> {
+                inner: Arc::new(self.store.clone()),
+                life: life.clone(),
+            }),
+            cipher: self.cipher.clone(),
+            oauth: Arc::new(Mortal::<dyn OAuthClient> { inner: self.provider.clone(), life: life.clone() }),
+            providers: self.providers.clone(),
+            permits: Arc::new(Permits { shared: self.permits.clone(), life: life.clone() }),
+            journal: journal.clone(),
+            wakeups: Arc::new(Words { shared: self.words.clone(), life: life.clone() }),
+            leases: alone::leases(self.clock.clone()),
+            steps: life.clone(),
+        };
+        let broker = Broker::new(ports, self.settings.clone(), owner, tasks.clone());
+        Replica { broker, owner, life, faults, journal, caller: caller("agents"), tasks }
+    }
+}
+
+impl Deref for Rig {
+    type Target = Replica;
+
+    fn deref(&self) -> &Replica {
+        &self.first
+    }
 }
 
 /// What a test changes before the broker is put together.
@@ -51,6 +106,11 @@ pub(crate) struct RigOptions {
     pub(crate) rotation: Rotation,
     pub(crate) revocation: Revocation,
     pub(crate) max_wait: Duration,
+    pub(crate) refresh_ahead: Duration,
+    pub(crate) concurrency: usize,
+    pub(crate) idle_limit: Option<Duration>,
+    /// The provider `bolt` beside `acme`.
+    pub(crate) bolt: bool,
 }
 
 impl Default for RigOptions {
@@ -59,21 +119,25 @@ impl Default for RigOptions {
             rotation: Rotation::Strict,
             revocation: Revocation::Rfc7009 { token: RevokedToken::RefreshElseAccess },
             max_wait: Duration::from_secs(5),
+            refresh_ahead: Duration::from_secs(300),
+            concurrency: 32,
+            idle_limit: None,
+            bolt: false,
         }
     }
 }
 
-struct Providers(Mutex<Vec<Arc<Provider>>>);
+struct Providers(Vec<Arc<Provider>>);
 
 impl ProviderDirectory for Providers {
     fn provider(&self, _: &TenantId, id: &ProviderId) -> Option<Arc<Provider>> {
-        self.0.lock().unwrap().iter().find(|p| p.id == *id).cloned()
+        self.0.iter().find(|p| p.id == *id).cloned()
     }
     fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
         self.all()
     }
     fn all(&self) -> Vec<Arc<Provider>> {
-        self.0.lock().unwrap().clone()
+        self.0.clone()
     }
 }
 
@@ -105,49 +169,57 @@ impl Rig {
         let keyring = Keyring::new(vec![key], "k1").unwrap();
         let entropy = Arc::new(SystemEntropy);
         let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), clock.clone());
-        let tasks = TaskTracker::new();
-        let faults = Arc::new(Faults::default());
-        let permits = Arc::new(LocalPermits::new(clock.clone()));
-        let journal = Arc::new(MemoryJournal::default());
-        let ports = Ports {
-            clock: clock.clone(),
-            entropy,
-            credentials: Arc::new(FaultyStore { inner: Arc::new(store.clone()), faults: faults.clone() }),
-            flows: Arc::new(store.clone()),
-            outbox: Arc::new(store.clone()),
-            cipher: Arc::new(vault),
-            oauth: provider.clone(),
-            providers: Arc::new(Providers(Mutex::new(vec![Arc::new(acme(
-                options.rotation,
-                options.revocation,
-            ))]))),
-            permits: permits.clone(),
-            journal: journal.clone(),
-            wakeups: alone::wakeups(),
-            leases: alone::leases(clock.clone()),
-            steps: Arc::new(NoSteps),
-        };
-        let settings = Settings { max_wait: options.max_wait, ..alone::settings("https://broker.example") };
-        let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
-        Self {
-            broker,
-            clock,
-            provider,
-            store,
-            faults,
-            permits,
-            journal,
-            caller: caller("agents"),
-            tasks,
-            _dir: dir,
+        let mut definitions = vec![Arc::new(acme(&options))];
+        if options.bolt {
+            let mut bolt = acme(&options);
+            bolt.id = ProviderId::new("bolt").unwrap();
+            definitions.push(Arc::new(bolt));
         }
+        let settings = Settings {
+            max_wait: options.max_wait,
+            refresh_ahead: options.refresh_ahead,
+            provider_concurrency: options.concurrency,
+            ..alone::settings("https://broker.example")
+        };
+        let world = World {
+            store: store.clone(),
+            clock: clock.clone(),
+            provider: provider.clone(),
+            permits: Arc::new(SharedPermits::new(clock.clone())),
+            words: Arc::default(),
+            cipher: Arc::new(vault),
+            providers: Arc::new(Providers(definitions)),
+            settings,
+        };
+        Self { first: world.replica(1), world, clock, provider, store, _dir: dir }
     }
 
-    /// Waits for everything that runs in the background.
-    pub(crate) async fn settle(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.tasks.reopen();
+    /// One more replica. Numbers are not used twice: each is a process run.
+    pub(crate) fn replica(&self, number: u8) -> Replica {
+        self.world.replica(number)
+    }
+
+    /// So many replicas, the first one included.
+    pub(crate) fn replicas(&self, count: u8) -> Vec<Replica> {
+        let others = (2..=count).map(|number| self.replica(number));
+        std::iter::once(self.first.clone()).chain(others).collect()
+    }
+
+    /// I5: the row's refresh token is the one that is good at the provider.
+    pub(crate) async fn holds_the_live_token(&self) -> bool {
+        let row = self.row().await;
+        let held = row.tokens().and_then(|tokens| tokens.refresh.as_ref()).map(|refresh| refresh.fingerprint);
+        let live = match self.provider.live_token() {
+            Some(live) => Some(self.world.cipher.fingerprint(&row.key.tenant, &live).await.unwrap()),
+            None => None,
+        };
+        held.is_some() && held == live
+    }
+
+    /// What the row's refresh token is in the permit store.
+    pub(crate) async fn fingerprint(&self) -> Fingerprint {
+        let row = self.row().await;
+        row.tokens().and_then(|tokens| tokens.refresh.as_ref()).unwrap().fingerprint
     }
 
     pub(crate) async fn begin(&self, services: &[&str]) -> Result<StartedFlow, BrokerError> {
@@ -171,29 +243,6 @@ impl Rig {
         let flow = self.begin(services).await.unwrap();
         let outcome = self.come_back(&flow).await;
         assert!(matches!(outcome, CallbackOutcome::Connected { .. }), "{outcome:?}");
-    }
-
-    pub(crate) async fn ask(&self, input: GetCredentialInput) -> Result<TokenAnswer, BrokerError> {
-        self.broker.get_credential(&self.caller, input).await
-    }
-
-    pub(crate) async fn get(&self) -> Result<TokenAnswer, BrokerError> {
-        self.ask(get_input("mail")).await
-    }
-
-    /// The token; anything else fails the test.
-    pub(crate) async fn token(&self) -> Box<AccessGrant> {
-        token(self.get().await)
-    }
-
-    /// The need to consent; anything else fails the test.
-    pub(crate) async fn required(&self) -> AuthorizationRequired {
-        required(self.get().await)
-    }
-
-    pub(crate) async fn refresh(&self, expected_generation: i64) -> Result<TokenAnswer, BrokerError> {
-        let input = RefreshInput { key: service("mail"), expected_generation, time_left: None };
-        self.broker.refresh(&self.caller, input).await
     }
 
     pub(crate) async fn row(&self) -> Credential {
@@ -285,7 +334,7 @@ pub(crate) fn caller(id: &str) -> Caller {
     }
 }
 
-fn acme(rotation: Rotation, revocation: Revocation) -> Provider {
+fn acme(options: &RigOptions) -> Provider {
     let one = |id: &str, grant: &str, scopes: Vec<&'static str>| {
         let service = Service {
             display_name: format!("Acme {id}"),
@@ -299,8 +348,9 @@ fn acme(rotation: Rotation, revocation: Revocation) -> Provider {
     "Acme".clone_into(&mut provider.display_name);
     let denial = ("user_said_no".to_owned(), "access_denied".to_owned());
     provider.response.error_aliases = BTreeMap::from([denial]);
-    provider.refresh.rotation = rotation;
-    provider.revocation = revocation;
+    provider.refresh.rotation = options.rotation;
+    provider.refresh.idle_limit = options.idle_limit;
+    provider.revocation = options.revocation.clone();
     provider.services = BTreeMap::from([
         one("mail", "user", vec!["mail.read"]),
         one("files", "user", vec!["files.read"]),
