@@ -7,6 +7,7 @@ mod credential_list;
 mod credential_model;
 mod credential_store;
 mod data_key_store;
+mod event_store;
 mod flow_store;
 mod lineage;
 mod outbox_store;
@@ -15,6 +16,7 @@ mod revocation;
 use std::any::Any;
 use std::sync::Arc;
 
+use token_broker::domain::event::EventStore;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
 use token_broker::infra::storage::sqlite::SqliteStore;
 
@@ -25,6 +27,7 @@ pub(crate) struct Stores {
     pub(crate) flows: Arc<dyn FlowStore>,
     pub(crate) outbox: Arc<dyn OutboxStore>,
     pub(crate) data_keys: Arc<dyn DataKeyStore>,
+    pub(crate) events: Arc<dyn EventStore>,
     pub(crate) health: Arc<dyn StoreHealth>,
     /// Deletes the database when dropped.
     _home: Arc<dyn Any + Send + Sync>,
@@ -39,6 +42,7 @@ pub(crate) async fn sqlite() -> Stores {
         flows: store.clone(),
         outbox: store.clone(),
         data_keys: store.clone(),
+        events: store.clone(),
         health: store,
         _home: Arc::new(home),
     }

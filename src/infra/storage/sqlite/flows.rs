@@ -2,12 +2,15 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::FromRow as _;
 
 use super::codec::{flow_status, flow_status_texts, json_list, json_scopes, micros, time};
 use super::credentials::with_key;
 use super::error::store_error;
+use super::events::{OF_EXPIRED_FLOWS, OF_INTERRUPTED_FLOWS, record};
 use super::flow_row::{FlowRow, flow_columns};
 use super::{Query, SqliteStore};
+use crate::domain::event::{Change, FlowCause, NewEvent};
 use crate::domain::flow::{Flow, FlowStatus, StateHash};
 use crate::domain::key::{CredentialKey, FlowId, ProviderId, ServiceId, TenantId};
 use crate::domain::ports::{Consumed, FlowStore, StoreError};
@@ -52,9 +55,12 @@ const CONSUME: &str = concat!(
 
 const STATUS: &str = "SELECT status, failure, expires_at FROM flows WHERE state_hash = ?1 AND provider = ?2";
 
-const END: &str = "
-    UPDATE flows SET status = ?2, failure = ?3, ended_at = ?4
-    WHERE id = ?1 AND status = 'exchanging'";
+const END: &str = concat!(
+    "UPDATE flows SET status = ?2, failure = ?3, ended_at = ?4
+    WHERE id = ?1 AND status = 'exchanging'
+    RETURNING ",
+    flow_columns!()
+);
 
 /// A flow past its end has expired already, and says so.
 const CANCEL: &str = concat!(
@@ -108,6 +114,27 @@ fn by_id<'q>(tenant: &'q TenantId, id: &'q FlowId) -> Query<'q> {
     sqlx::query(BY_ID).bind(&id.as_bytes()[..]).bind(tenant.as_str())
 }
 
+impl SqliteStore {
+    /// Runs a statement that ends at most one flow and answers it, with its event.
+    async fn end(
+        &self,
+        query: Query<'_>,
+        was: FlowStatus,
+        now: Timestamp,
+    ) -> Result<Option<Flow>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let Some(row) = query.fetch_optional(&mut *transaction).await.map_err(store_error)? else {
+            return Ok(None);
+        };
+        let flow: Flow = FlowRow::from_row(&row).map_err(store_error)?.try_into()?;
+        let cause = FlowCause { id: flow.id, client_state: flow.options.client_state.clone() };
+        let change = Change::FlowEnded { flow: cause, was, is: flow.status };
+        record(&mut transaction, &NewEvent { key: flow.key.clone(), change, at: now }).await?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(Some(flow))
+    }
+}
+
 #[async_trait]
 impl FlowStore for SqliteStore {
     async fn insert_flow(&self, flow: &Flow, max_pending: u32) -> Result<bool, StoreError> {
@@ -154,7 +181,7 @@ impl FlowStore for SqliteStore {
     async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError> {
         let (status, failure) = flow_status_texts(status);
         let query = sqlx::query(END).bind(&id.as_bytes()[..]).bind(status).bind(failure).bind(micros(now));
-        Ok(self.write(query).await? == 1)
+        Ok(self.end(query, FlowStatus::Exchanging, now).await?.is_some())
     }
 
     async fn cancel_flow(
@@ -164,10 +191,10 @@ impl FlowStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<Flow>, StoreError> {
         let query = sqlx::query(CANCEL).bind(&id.as_bytes()[..]).bind(tenant.as_str()).bind(micros(now));
-        if let Some(row) = self.write_one::<FlowRow>(query).await? {
-            return row.try_into().map(Some);
+        match self.end(query, FlowStatus::Pending, now).await? {
+            Some(flow) => Ok(Some(flow)),
+            None => self.load_flow(tenant, id).await,
         }
-        self.load_flow(tenant, id).await
     }
 
     async fn sweep_flows(
@@ -178,13 +205,17 @@ impl FlowStore for SqliteStore {
     ) -> Result<u64, StoreError> {
         let mut transaction = self.begin().await?;
         let mut changed = 0;
-        for query in [
+        let before = micros(interrupted_before);
+        for (query, counts) in [
             // First, so that what has just been marked is there to be read until the next sweep.
-            sqlx::query(DELETE_ENDED).bind(micros(delete_before)),
-            sqlx::query(EXPIRE).bind(micros(now)),
-            sqlx::query(INTERRUPT).bind(micros(interrupted_before)).bind(micros(now)),
+            (sqlx::query(DELETE_ENDED).bind(micros(delete_before)), true),
+            (sqlx::query(OF_EXPIRED_FLOWS).bind(micros(now)), false),
+            (sqlx::query(EXPIRE).bind(micros(now)), true),
+            (sqlx::query(OF_INTERRUPTED_FLOWS).bind(before).bind(micros(now)), false),
+            (sqlx::query(INTERRUPT).bind(before).bind(micros(now)), true),
         ] {
-            changed += query.execute(&mut *transaction).await.map_err(store_error)?.rows_affected();
+            let done = query.execute(&mut *transaction).await.map_err(store_error)?;
+            changed += if counts { done.rows_affected() } else { 0 };
         }
         transaction.commit().await.map_err(store_error)?;
         Ok(changed)

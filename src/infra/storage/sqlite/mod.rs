@@ -13,6 +13,8 @@ mod credential_row;
 mod credentials;
 mod data_keys;
 mod error;
+mod event_row;
+mod events;
 mod flow_row;
 mod flows;
 mod grants;
@@ -149,7 +151,7 @@ impl StoreHealth for SqliteStore {
 fn frequent_statements() -> Vec<&'static str> {
     [credentials::STATEMENTS, lineage::STATEMENTS, grants::STATEMENTS, listing::STATEMENTS]
         .into_iter()
-        .chain([flows::STATEMENTS, outbox::STATEMENTS, data_keys::STATEMENTS])
+        .chain([flows::STATEMENTS, outbox::STATEMENTS, data_keys::STATEMENTS, events::STATEMENTS])
         .flatten()
         .copied()
         .collect()
