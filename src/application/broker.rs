@@ -7,8 +7,12 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::keyed_lock::KeyedLock;
+use super::lease::LeaseSettings;
 use super::single_flight::Flights;
 use super::sweep::Housekeeping;
+use super::watch::{WatchSettings, Watchers};
+use crate::domain::coordination::{LeaseStore, Wakeups};
+use crate::domain::event::EventStore;
 use crate::domain::key::{ClaimOwner, CredentialKey, ProviderId};
 use crate::domain::ports::{
     Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxStore, ProviderDirectory,
@@ -33,6 +37,12 @@ pub struct Ports {
     pub oauth: Arc<dyn OAuthClient>,
     /// The providers.
     pub providers: Arc<dyn ProviderDirectory>,
+    /// Words between replicas.
+    pub wakeups: Arc<dyn Wakeups>,
+    /// Who is using a token.
+    pub leases: Arc<dyn LeaseStore>,
+    /// What has changed for users.
+    pub events: Arc<dyn EventStore>,
 }
 
 /// What the operator decides.
@@ -48,6 +58,10 @@ pub struct Settings {
     pub flow_lifetime: Duration,
     /// How long a reader waits for somebody else's refresh, at most.
     pub max_wait: Duration,
+    /// How long leases stand.
+    pub leases: LeaseSettings,
+    /// How watches run.
+    pub watches: WatchSettings,
 }
 
 /// The use cases.
@@ -66,6 +80,8 @@ pub struct Broker {
     pub(super) store_turns: KeyedLock<CredentialKey>,
     /// What the sweeper remembers.
     pub(super) housekeeping: Housekeeping,
+    /// How many watches each caller has.
+    pub(super) watchers: Watchers,
 }
 
 impl Broker {
@@ -81,6 +97,7 @@ impl Broker {
             begin_turns: KeyedLock::default(),
             store_turns: KeyedLock::default(),
             housekeeping: Housekeeping::default(),
+            watchers: Watchers::default(),
         })
     }
 

@@ -25,3 +25,8 @@ pub(super) fn revocation(provider: &ProviderId, outcome: &'static str) {
 pub(super) fn token_answer(outcome: &'static str) {
     metrics::counter!("token_broker_token_answers_total", "outcome" => outcome).increment(1);
 }
+
+/// What became of a lease.
+pub(super) fn lease(outcome: &'static str) {
+    metrics::counter!("token_broker_leases_total", "outcome" => outcome).increment(1);
+}

@@ -36,14 +36,22 @@ impl Broker {
         self: &Arc<Self>,
         caller: &Caller,
         key: ServiceKey,
+        force: bool,
     ) -> Result<RevokeAnswer, BrokerError> {
         let target = self.target(caller, Action::Revoke, key)?;
         let supported = target.provider.supports_revocation();
         let outbox = supported.then(|| OutboxId::from_random(self.random()));
         let held = self.ports.credentials.load(&target.key).await?;
+        if let Some(row) = held.as_ref().filter(|_| !force) {
+            self.refuse_if_leased(row).await?;
+        }
         let now = self.ports.clock.now();
         let row = self.ports.credentials.revoke_with_outbox(&target.key, outbox, now).await?;
         // From here on it is gone, whatever becomes of this call.
+        self.tell_watches(&target.key.tenant);
+        if let Some(held) = &held {
+            self.end_leases(held.id).await;
+        }
         let provider = match outbox {
             _ if !row.deleted => None,
             None => Some(ProviderRevocation::NotSupported),
