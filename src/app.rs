@@ -15,13 +15,14 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::{Identity, ServerTlsConfig};
 use url::Url;
 
-use crate::application::{Broker, Ports, Settings};
+use crate::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
 use crate::config::{self, Config};
 use crate::domain::key::ClaimOwner;
 use crate::domain::ports::{
     Clock, CredentialStore, DeadOwners, Entropy, OAuthClient, StoreError, StoreHealth,
 };
 use crate::infra::callers::ConfiguredCallers;
+use crate::infra::coordination::local::{LocalLeases, LocalWakeups};
 use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, Vault, VaultError};
 use crate::infra::oauth::{HttpOAuthClient, HttpSettings, HttpSetupError};
 use crate::infra::providers::{
@@ -135,6 +136,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let entropy = Arc::clone(&ports.entropy);
     let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
 
+    let (stop, stop_operations) = (CancellationToken::new(), CancellationToken::new());
     let (reporter, health) = tonic_health::server::health_reporter();
     let (ready, ready_receiver) = watch::channel(false);
     let readiness = Readiness { reporter, ready };
@@ -144,7 +146,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         Arc::new(callers(&config)),
         entropy.as_ref(),
         health,
-        grpc_options(&config.grpc, &tasks)?,
+        grpc_options(&config.grpc, &tasks, &stop)?,
     )
     .map_err(StartError::Tls)?;
     let health_of_store: Arc<dyn StoreHealth> = Arc::new(store.clone());
@@ -155,7 +157,6 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         metrics: Arc::new(move || metrics.render()),
     });
 
-    let (stop, stop_operations) = (CancellationToken::new(), CancellationToken::new());
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
     let incoming = grpc::incoming(listeners.grpc.0, incoming_limits(&config.grpc));
     let grpc = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -228,6 +229,8 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
 
     let credentials: Arc<dyn CredentialStore> = shared.clone();
     let ports = Ports {
+        leases: Arc::new(LocalLeases::new(Arc::clone(&clock))),
+        wakeups: Arc::new(LocalWakeups::default()),
         clock,
         entropy,
         credentials: match overrides.wrap_credentials {
@@ -235,7 +238,8 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
             None => credentials,
         },
         flows: shared.clone(),
-        outbox: shared,
+        outbox: shared.clone(),
+        events: shared,
         cipher: Arc::new(vault),
         oauth,
         providers: Arc::new(providers),
@@ -349,6 +353,8 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         refresh_ahead: config.oauth.refresh_ahead,
         flow_lifetime: config.oauth.flow_lifetime,
         max_wait: config.oauth.max_wait,
+        leases: LeaseSettings { default_ttl: config.leases.default_ttl, max_ttl: config.leases.max_ttl },
+        watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
     })
 }
 
@@ -360,7 +366,11 @@ fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {
     }
 }
 
-fn grpc_options(grpc: &config::Grpc, tasks: &TaskTracker) -> Result<GrpcOptions, StartError> {
+fn grpc_options(
+    grpc: &config::Grpc,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<GrpcOptions, StartError> {
     Ok(GrpcOptions {
         reflection: grpc.reflection,
         max_deadline: grpc.max_deadline,
@@ -370,6 +380,7 @@ fn grpc_options(grpc: &config::Grpc, tasks: &TaskTracker) -> Result<GrpcOptions,
         keepalive_timeout: grpc.keepalive_timeout,
         tls: tls(grpc)?,
         calls: tasks.clone(),
+        stop: stop.clone(),
         ..GrpcOptions::default()
     })
 }

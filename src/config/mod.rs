@@ -6,6 +6,7 @@
 mod callers;
 mod environment;
 mod grpc;
+mod leases;
 mod log;
 mod oauth;
 mod operations;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
+pub use leases::Leases;
 pub use log::{Log, LogFormat};
 pub use oauth::OAuth;
 pub use operations::Operations;
@@ -63,6 +65,8 @@ pub struct Config {
     pub vault: Vault,
     /// Times.
     pub oauth: OAuth,
+    /// How long leases stand.
+    pub leases: Leases,
     /// Files with definitions beside the built-in ones.
     pub provider_definitions: Vec<PathBuf>,
     /// What users can connect to, sorted by id.
@@ -121,6 +125,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let storage = storage::read(&root.section("storage"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
+    let leases = leases::read(&root.section("leases"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
     let callers = callers::read(&root.section("callers"));
@@ -134,6 +139,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         storage: storage?,
         vault: vault?,
         oauth: oauth?,
+        leases: leases?,
         provider_definitions: definitions?,
         providers: providers?,
         callers: callers?,

@@ -46,7 +46,7 @@ async fn another_tenants_credential_is_as_unknown_as_none() {
     let nobodys = rival.get_credential(ask("nobody")).await.unwrap().into_inner();
     assert!(theirs == nobodys);
     assert!(matches!(theirs.result, Some(GetResult::AuthorizationRequired(_))));
-    let revoke = |user: &str| RevokeRequest { key: Some(files("hostile", user)) };
+    let revoke = |user: &str| RevokeRequest { key: Some(files("hostile", user)), ..Default::default() };
     let theirs = rival.revoke(revoke("alice")).await.unwrap().into_inner();
     let nobodys = rival.revoke(revoke("nobody")).await.unwrap().into_inner();
     assert!(theirs == nobodys && !theirs.deleted);

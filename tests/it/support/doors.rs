@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use token_broker::application::{Broker, Ports, Settings};
+use token_broker::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
 use token_broker::domain::flow::FLOW_LIFETIME;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
@@ -17,6 +17,7 @@ use token_broker::domain::provider::{EndpointSource, Provider};
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
 use token_broker::r#gen::v1::{BeginOAuthRequest, CredentialKey, FlowStatus, GetFlowRequest};
+use token_broker::infra::coordination::local::{LocalLeases, LocalWakeups};
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
 use token_broker::infra::storage::sqlite::SqliteStore;
@@ -109,6 +110,8 @@ impl Doors {
             refresh_ahead: Duration::from_secs(300),
             flow_lifetime: FLOW_LIFETIME,
             max_wait: Duration::from_secs(5),
+            leases: LeaseSettings::default(),
+            watches: WatchSettings::default(),
         };
         let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
         let mut serving = tokio::task::JoinSet::new();
@@ -273,6 +276,7 @@ fn ports(
     faults: &Arc<Faults>,
 ) -> Ports {
     let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
+    let clock_of_leases = Arc::clone(&clock);
     let entropy = Arc::new(SystemEntropy);
     let key = KeyEncryptionKey::new("k1", SecretBytes::new(vec![7; 32])).unwrap();
     let keyring = Keyring::new(vec![key], "k1").unwrap();
@@ -286,6 +290,9 @@ fn ports(
         cipher: Arc::new(vault),
         oauth: Arc::new(HttpOAuthClient::new(HttpSettings::default(), clock).unwrap()),
         providers: Arc::new(Providers(providers(&server.base()))),
+        wakeups: Arc::new(LocalWakeups::default()),
+        leases: Arc::new(LocalLeases::new(clock_of_leases)),
+        events: Arc::new(store.clone()),
     }
 }
 
