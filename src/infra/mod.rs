@@ -3,6 +3,7 @@
 pub mod callers;
 pub mod coordination;
 pub mod crypto;
+pub mod journal;
 pub mod oauth;
 pub mod providers;
 pub mod record;

@@ -14,6 +14,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("infra", &["infra", "domain"]),
     ("infra::coordination", &["infra::coordination", "infra::record", "domain"]),
     ("infra::crypto", &["infra::crypto", "domain"]),
+    ("infra::journal", &["infra::journal", "infra::record", "domain"]),
     ("infra::oauth", &["infra::oauth", "domain"]),
     ("infra::providers", &["infra::providers", "domain"]),
     ("infra::storage", &["infra::storage", "domain"]),

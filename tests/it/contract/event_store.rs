@@ -5,11 +5,11 @@ use std::time::Duration;
 use token_broker::domain::credential::{BackOff, ReauthReason, RefreshFailure};
 use token_broker::domain::event::{Change, Event, EventPosition, EventQuery, FlowCause, NewEvent, Standing};
 use token_broker::domain::flow::{Flow, FlowFailure, FlowStatus};
-use token_broker::domain::ports::{Consumed, GrantCondition, NewGrant, Persisted, StoredGrant};
+use token_broker::domain::ports::{Consumed, GrantCondition, NewGrant, Persisted, Release, StoredGrant};
 
 use super::samples::{
-    at, claim_request, fingerprint, flow, flow_id, key, key_of, lineage, new_grant, outbox_id, provider,
-    state, tenant,
+    at, claim_request, fingerprint, flow, flow_id, key, key_of, lineage, new_grant, outbox_id, owner,
+    provider, revoke_write, state, tenant,
 };
 use super::{Stores, contract};
 
@@ -57,8 +57,9 @@ async fn consume(stores: &Stores, n: u32, now: i64) {
 async fn a_new_grant_is_an_event_and_a_refresh_is_none(stores: Stores) {
     let row = stores.connected(key("alice"), 1).await;
     let epoch = stores.claimed(&row, 1, at(10)).await;
-    let back_off = BackOff { not_before: at(12), failures: 1, last: RefreshFailure::RateLimited };
-    assert!(stores.credentials.release_claim(row.id, epoch, back_off, at(11)).await.unwrap());
+    let back_off = Some(BackOff { not_before: at(12), failures: 1, last: RefreshFailure::RateLimited });
+    let release = Release { id: row.id, epoch, owner: owner(1), back_off, now: at(11) };
+    assert!(stores.credentials.release_claim(release).await.unwrap());
     let row = stores.row(&key("alice")).await;
     let epoch = stores.claimed(&row, 1, at(13)).await;
     let persisted = stores.credentials.persist_lineage(lineage(&row, epoch, 2, at(14))).await.unwrap();
@@ -100,7 +101,8 @@ async fn a_dead_grant_is_an_event_and_so_is_its_return(stores: Stores) {
 
 async fn revoke_is_an_event_of_what_there_was(stores: Stores) {
     let alice = key("alice");
-    let revoke = |n| stores.credentials.revoke_with_outbox(&alice, Some(outbox_id(n)), at(i64::from(n)));
+    let revoke =
+        |n| stores.credentials.revoke_with_outbox(revoke_write(&alice, Some(outbox_id(n)), at(i64::from(n))));
     revoke(1).await.unwrap();
     assert_eq!(told(&stores).await, []);
     let row = stores.connected(key("alice"), 2).await;
@@ -146,7 +148,7 @@ async fn every_end_of_a_flow_is_an_event(stores: Stores) {
     flows.cancel_flow(&tenant("acme"), flow_id(5), at(7)).await.unwrap();
     // 3 has been exchanging since 5; nothing is past its end.
     flows.sweep_flows(at(8), at(4), at(-100)).await.unwrap();
-    stores.credentials.revoke_with_outbox(&key("alice"), None, at(9)).await.unwrap();
+    stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(9))).await.unwrap();
     let mut first: Vec<_> = told(&stores).await;
     let by_revoke = first.split_off(3);
     assert_eq!(
@@ -184,7 +186,7 @@ async fn every_end_of_a_flow_is_an_event(stores: Stores) {
     assert_eq!(last.len(), 4);
     let revoked = flow(key("alice"), 21, 1_000);
     stores.begun(&revoked).await;
-    stores.credentials.revoke_with_outbox(&key("alice"), None, at(1_601)).await.unwrap();
+    stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(1_601))).await.unwrap();
     assert_eq!(told(&stores).await.pop(), Some(ended(21, 1_000, Pending, Expired)));
     assert!(
         !told(&stores).await.iter().any(|change| matches!(change, Change::FlowEnded { is: Completed, .. }))

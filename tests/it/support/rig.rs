@@ -8,11 +8,10 @@ use token_broker::application::types::{
     AccessGrant, AuthorizationRequired, BeginInput, CallbackInput, CallbackOutcome, ConsentInput,
     GetCredentialInput, ImportInput, RefreshInput, ServiceKey, StartedFlow, TokenAnswer,
 };
-use token_broker::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings, error::BrokerError};
+use token_broker::application::{Broker, Ports, Settings, WatchSettings, error::BrokerError};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
 use token_broker::domain::coordination::{Wake, Wakeups};
 use token_broker::domain::credential::Credential;
-use token_broker::domain::flow::FLOW_LIFETIME;
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
@@ -20,15 +19,18 @@ use token_broker::domain::ports::{Clock as _, CredentialStore as _, ProviderDire
 use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
+use token_broker::domain::step::NoSteps;
 use token_broker::domain::token_set::ProviderAccount;
-use token_broker::infra::coordination::local::{LocalLeases, LocalWakeups};
+use token_broker::infra::coordination::local::{LocalLeases, LocalPermits};
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use tokio_util::task::TaskTracker;
 
+use super::alone;
 use super::clock::ManualClock;
 use super::faulty_store::{Faults, FaultyStore};
+use super::memory_journal::MemoryJournal;
 use super::provider::provider_at;
 use super::strict_provider::{StrictProvider, scope_set};
 use super::switched_leases::SwitchedLeases;
@@ -39,6 +41,8 @@ pub(crate) struct Rig {
     pub(crate) provider: Arc<StrictProvider>,
     pub(crate) store: SqliteStore,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) permits: Arc<LocalPermits>,
+    pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) caller: Caller,
     pub(crate) tasks: TaskTracker,
     pub(crate) leases: Arc<SwitchedLeases>,
@@ -78,6 +82,9 @@ impl ProviderDirectory for Providers {
         self.0.lock().unwrap().iter().find(|p| p.id == *id).cloned()
     }
     fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
+        self.all()
+    }
+    fn all(&self) -> Vec<Arc<Provider>> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -128,6 +135,8 @@ impl Rig {
         let mut acme = acme(options.rotation, options.revocation);
         acme.refresh.kills_access = options.kills_access;
         let providers: Arc<dyn ProviderDirectory> = Arc::new(Providers(Mutex::new(vec![Arc::new(acme)])));
+        let permits = Arc::new(LocalPermits::new(clock.clone()));
+        let journal = Arc::new(MemoryJournal::default());
         let ports = Ports {
             clock: clock.clone(),
             entropy,
@@ -137,18 +146,17 @@ impl Rig {
             cipher: Arc::new(vault),
             oauth: provider.clone(),
             providers: providers.clone(),
-            wakeups: if options.deaf { Arc::new(Deaf) } else { Arc::new(LocalWakeups::default()) },
+            permits: permits.clone(),
+            journal: journal.clone(),
+            wakeups: if options.deaf { Arc::new(Deaf) } else { alone::wakeups() },
             leases: leases.clone(),
             events: Arc::new(store.clone()),
+            steps: Arc::new(NoSteps),
         };
         let settings = Settings {
-            public_base_url: "https://broker.example".parse().unwrap(),
-            return_urls: vec!["https://app.example/chat".parse().unwrap()],
-            refresh_ahead: Duration::from_secs(300),
-            flow_lifetime: FLOW_LIFETIME,
             max_wait: options.max_wait,
-            leases: LeaseSettings::default(),
             watches: options.watches,
+            ..alone::settings("https://broker.example")
         };
         let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
         Self {
@@ -157,6 +165,8 @@ impl Rig {
             provider,
             store,
             faults,
+            permits,
+            journal,
             caller: caller("agents"),
             tasks,
             leases,

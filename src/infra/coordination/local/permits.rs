@@ -63,9 +63,7 @@ impl State {
             {
                 return Permit::Successor(write.clone());
             }
-            Some(Entry::Permit { owner, since })
-                if *owner != request.owner && !may_replace(request.takeover, *owner) =>
-            {
+            Some(Entry::Permit { owner, since }) if !may_replace(request.takeover, *owner) => {
                 return Permit::Held { owner: *owner, age: now.saturating_sub(*since) };
             }
             _ => {}
