@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::endings::storage_failed;
 use super::metrics;
 use super::orphan::Pair;
-use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE, storage_failed};
+use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE};
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, Epoch, Fingerprint};

@@ -11,8 +11,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::endings::later;
 use super::error::{BrokerError, LostLease, Precondition};
-use super::refresh::later;
 use super::target::Target;
 use super::token_answer::Reading;
 use super::types::{

@@ -8,6 +8,7 @@ mod begin_oauth;
 mod broker;
 mod complete_oauth;
 mod elsewhere;
+mod endings;
 mod flow_status;
 mod gates;
 mod get_credential;

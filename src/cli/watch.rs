@@ -41,13 +41,21 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
     let mut client = args.client.connect().await?;
     let mut request = WatchCredentialsRequest { user_id: args.user, cursor: args.cursor };
-    let mut watched = false;
+    let (mut watched, mut reported) = (false, false);
     loop {
-        match follow(&mut client, &mut request, &mut watched, output).await? {
+        let mut opened = false;
+        let ended = follow(&mut client, &mut request, &mut opened, output).await?;
+        watched |= opened;
+        reported &= !opened;
+        match ended {
             // The broker's way to say that it stops or that the connection is old: the next one leads elsewhere.
             Ended::InOrder => {}
             Ended::Away(error) if watched => {
-                output.error(&error);
+                // Once for each time that it is away.
+                if !reported {
+                    output.error(&error);
+                    reported = true;
+                }
                 tokio::time::sleep(RETRY).await;
             }
             Ended::Away(error) => return Err(error),
@@ -65,7 +73,7 @@ enum Ended {
 async fn follow(
     client: &mut Client,
     request: &mut WatchCredentialsRequest,
-    watched: &mut bool,
+    opened: &mut bool,
     output: Output,
 ) -> Result<Ended, CliError> {
     let away = |code| matches!(code, Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal);
@@ -77,7 +85,7 @@ async fn follow(
     loop {
         match stream.message().await {
             Ok(Some(message)) => {
-                *watched = true;
+                *opened = true;
                 if let Some(event) = message.event {
                     print(&event, &message.cursor, output)?;
                 }
