@@ -1,6 +1,6 @@
 //! The servers that tests start for themselves end with the tests, and leave nothing behind.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -37,7 +37,7 @@ async fn a_server_is_stopped_and_started_again_in_its_place() {
 fn a_server_ends_with_a_test_process_that_is_killed() {
     if std::env::var_os(AS_A_CHILD).is_some() {
         let server = Postgres::start(Options::default());
-        println!("\nholds {} {}", server.pid(), server.home().display());
+        writeln!(std::io::stdout(), "\nholds {} {}", server.pid(), server.home().display()).unwrap();
         std::thread::sleep(Duration::from_secs(600));
         return;
     }

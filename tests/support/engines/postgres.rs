@@ -3,11 +3,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
+use token_broker::infra::storage::postgres::{DatabaseClock, PgSettings, PgStore, RowClock};
+use token_broker::infra::system::SystemClock;
+use tokio::sync::OnceCell;
 
 use super::{Watchdog, free_port, program};
 
@@ -49,6 +53,7 @@ pub(crate) struct Postgres {
     port: u16,
     options: Options,
     databases: AtomicU32,
+    migrated: OnceCell<String>,
     _watchdog: Watchdog,
 }
 
@@ -70,6 +75,7 @@ impl Postgres {
             port: free_port(),
             options,
             databases: AtomicU32::new(0),
+            migrated: OnceCell::new(),
             _watchdog: watchdog,
         };
         let data = server.home.join("data");
@@ -153,6 +159,16 @@ impl Postgres {
         name
     }
 
+    /// A new database with the broker's tables, by copying one that was migrated once; answers its name.
+    pub(crate) async fn migrated_database(&self) -> String {
+        let template = self.migrated.get_or_init(async || {
+            let name = self.create_database("template1").await;
+            open(&settings(&self.url(&name)), RowClock::Database).await.close().await;
+            name
+        });
+        self.create_database(template.await).await
+    }
+
     fn run(&self, name: &str, arguments: &[&str]) -> Output {
         let mut words = prefix(self.user);
         let program = self.programs.join(name);
@@ -176,6 +192,23 @@ impl Postgres {
 pub(crate) fn shared() -> &'static Postgres {
     static SHARED: OnceLock<Postgres> = OnceLock::new();
     SHARED.get_or_init(|| Postgres::start(Options::default()))
+}
+
+/// How a test's store uses a database.
+pub(crate) fn settings(url: &str) -> PgSettings {
+    PgSettings {
+        url: url.parse().expect("a URL"),
+        password: None,
+        max_connections: 8,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(10),
+    }
+}
+
+/// A store.
+pub(crate) async fn open(settings: &PgSettings, row_clock: RowClock) -> PgStore {
+    let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock::default())));
+    PgStore::open(settings, row_clock, clock).await.expect("the database opens")
 }
 
 /// A connection.

@@ -3,8 +3,6 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::codec::{array, json_list, micros, reauth_reason_text, refresh_failure_text, time};
-use super::credential_row::{CredentialRow, credential_columns};
 use super::{Query, SqliteStore};
 use crate::domain::credential::{BackOff, Credential, Epoch, Fingerprint, ReauthReason};
 use crate::domain::key::{CredentialId, CredentialKey, OutboxId};
@@ -12,6 +10,10 @@ use crate::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
     Persisted, RevokedRow, StoreError, StoredGrant,
 };
+use crate::infra::storage::codec::{
+    array, json_list, micros, reauth_reason_text, refresh_failure_text, time,
+};
+use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
 
 const BY_KEY: &str = concat!(
     "SELECT ",

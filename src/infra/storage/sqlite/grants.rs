@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use sqlx::{FromRow as _, Sqlite, Transaction};
 
 use super::SqliteStore;
-use super::codec::micros;
-use super::credential_row::{CredentialRow, bind_tokens, credential_columns};
 use super::credentials::with_key;
 use super::error::store_error;
 use crate::domain::key::{CredentialKey, OutboxId};
 use crate::domain::ports::{GrantCondition, NewGrant, RevokedRow, StoreError, StoredGrant};
+use crate::infra::storage::codec::micros;
+use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
 
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = ?2
@@ -88,7 +88,7 @@ impl SqliteStore {
             .bind(&grant.id_if_new.as_bytes()[..])
             .bind(micros(grant.now))
             .bind(&grant.grant_id.as_bytes()[..]);
-        let row = bind_tokens(identity, tokens)
+        let row = bind_tokens!(identity, tokens)
             .bind(refresh.and_then(|refresh| refresh.parent_fingerprint.as_ref()).map(|parent| &parent.0[..]))
             .bind(refresh.map(|refresh| refresh.epoch))
             .fetch_one(&mut *transaction)

@@ -1,10 +1,10 @@
 //! Step 8 of a refresh: the write that only a descendant of the row's refresh token passes.
 
 use super::SqliteStore;
-use super::codec::micros;
-use super::credential_row::{CredentialRow, bind_tokens, credential_columns};
 use crate::domain::credential::CredentialState;
 use crate::domain::ports::{CredentialStore as _, LineageWrite, Persisted, StoreError};
+use crate::infra::storage::codec::micros;
+use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
 
 /// Not guarded by status (beyond "not revoked") nor by the row's epoch: an answer that descends from the row's token is
 /// never thrown away because somebody else has claimed the row, or given it up, meanwhile (I7).
@@ -36,7 +36,7 @@ impl SqliteStore {
             .bind(&write.grant_id.as_bytes()[..])
             .bind(write.epoch)
             .bind(&write.parent_fingerprint.0[..]);
-        let query = bind_tokens(identity, tokens).bind(micros(write.now));
+        let query = bind_tokens!(identity, tokens).bind(micros(write.now));
         if let Some(row) = self.write_one::<CredentialRow>(query).await? {
             return Ok(Persisted::Stored(Box::new(row.try_into()?)));
         }

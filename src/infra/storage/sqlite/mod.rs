@@ -8,12 +8,9 @@
 //!
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
-mod codec;
-mod credential_row;
 mod credentials;
 mod data_keys;
 mod error;
-mod flow_row;
 mod flows;
 mod grants;
 mod lineage;
@@ -33,9 +30,9 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{FromRow, Sqlite, Transaction};
 
 pub use error::OpenError;
-pub use schema::MigrationState;
 
 use crate::domain::ports::{StoreError, StoreHealth};
+use crate::infra::storage::migrations::MigrationState;
 use error::store_error;
 
 /// The store. Clones share it.

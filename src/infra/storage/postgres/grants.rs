@@ -1,0 +1,151 @@
+//! The beginning and the end of a grant: each is one transaction over the row, its flows and the outbox.
+//!
+//! Both take the lock of the key first, so that of one key they run one after the other on whatever replica, also while
+//! there is no row yet that could be locked. Refreshes do not take it: they and these meet in the row.
+
+use jiff::Timestamp;
+use sqlx::FromRow as _;
+
+use super::credentials::with_key;
+use super::error::store_error;
+use super::session::{Session, lock_of};
+use super::{PgStore, now_or};
+use crate::domain::key::{CredentialKey, OutboxId};
+use crate::domain::ports::{GrantCondition, NewGrant, RevokedRow, StoreError, StoredGrant};
+use crate::infra::storage::codec::micros;
+use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
+
+const COMPLETE_FLOW: &str = "
+    UPDATE flows SET status = 'completed', ended_at = $2
+    WHERE id = $1 AND status = 'exchanging'";
+
+const CONNECTED: &str = "
+    SELECT EXISTS (
+        SELECT 1 FROM credentials
+        WHERE tenant = $1 AND provider = $2 AND user_id = $3 AND grant_name = $4 AND account = $5
+            AND status IN ('active', 'refreshing')
+            AND NOT (rt_sealed IS NULL AND access_expires_at IS NOT NULL AND access_expires_at <= $6)
+    )";
+
+const STORE: &str = concat!(
+    "INSERT INTO credentials (
+        tenant, provider, user_id, grant_name, account, id, created_at, updated_at, grant_id, generation, epoch, status,
+        access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes, scopes_assumed,
+        rt_sealed, rt_fingerprint, next_refresh_at, rt_parent_fingerprint, rt_epoch, used_at
+    )
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, 1, 1, 'active', $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $7)
+    ON CONFLICT (tenant, provider, user_id, grant_name, account) DO UPDATE SET
+        updated_at = excluded.updated_at, grant_id = excluded.grant_id,
+        generation = credentials.generation + 1, epoch = credentials.epoch + 1, status = excluded.status,
+        access_sealed = excluded.access_sealed, access_obtained_at = excluded.access_obtained_at,
+        access_expires_at = excluded.access_expires_at, token_type = excluded.token_type,
+        profile_sealed = excluded.profile_sealed, scopes = excluded.scopes, scopes_assumed = excluded.scopes_assumed,
+        rt_sealed = excluded.rt_sealed, rt_fingerprint = excluded.rt_fingerprint,
+        rt_parent_fingerprint = excluded.rt_parent_fingerprint, rt_epoch = excluded.rt_epoch,
+        next_refresh_at = excluded.next_refresh_at, used_at = excluded.used_at,
+        claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
+        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL
+    RETURNING ",
+    credential_columns!()
+);
+
+/// Takes the row's lock with the row as it is when the lock is had: a refresh that is stored just now is moved, or is
+/// refused by the row being revoked. Nothing is in between.
+const MOVE_TO_OUTBOX: &str = "
+    INSERT INTO revocations (
+        id, tenant, provider, user_id, grant_name, account, grant_id,
+        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at
+    )
+    SELECT $6, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, rt_sealed, 0, $7, $7
+    FROM credentials
+    WHERE tenant = $1 AND provider = $2 AND user_id = $3 AND grant_name = $4 AND account = $5
+        AND status <> 'revoked'
+    FOR UPDATE";
+
+const REVOKE: &str = concat!(
+    "UPDATE credentials SET
+        status = 'revoked', epoch = epoch + 1,
+        access_sealed = NULL, access_obtained_at = NULL, access_expires_at = NULL, token_type = NULL,
+        profile_sealed = NULL, scopes = NULL, scopes_assumed = NULL,
+        rt_sealed = NULL, rt_fingerprint = NULL, rt_parent_fingerprint = NULL, rt_epoch = NULL,
+        claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
+        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL,
+        next_refresh_at = NULL, updated_at = ",
+    now_or!("$6"),
+    " WHERE tenant = $1 AND provider = $2 AND user_id = $3 AND grant_name = $4 AND account = $5
+        AND status <> 'revoked'"
+);
+
+/// A pending flow past its end has expired; marking it so keeps it from coming back should the clock be set back.
+const CANCEL_FLOWS: &str = "
+    UPDATE flows SET
+        status = CASE WHEN status = 'pending' AND expires_at <= $6 THEN 'expired' ELSE 'cancelled' END,
+        ended_at = CASE WHEN status = 'pending' AND expires_at <= $6 THEN expires_at ELSE $6 END
+    WHERE tenant = $1 AND provider = $2 AND user_id = $3 AND grant_name = $4 AND account = $5
+        AND status IN ('pending', 'exchanging')
+    RETURNING status";
+
+fn lock(key: &CredentialKey) -> i64 {
+    let CredentialKey { tenant, provider, user, grant, account } = key;
+    let parts = [tenant.as_str(), provider.as_str(), user.as_str(), grant.as_str(), account.as_str()];
+    lock_of("credential", &parts)
+}
+
+impl PgStore {
+    pub(super) async fn store_new_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
+        let mut transaction = self.begin(lock(&grant.key)).await?;
+        if !holds(&mut transaction, &grant).await? {
+            transaction.roll_back().await?;
+            return Ok(StoredGrant::ConditionFailed);
+        }
+        let tokens = &grant.tokens;
+        let refresh = tokens.refresh.as_ref();
+        let identity = with_key(STORE, &grant.key)
+            .bind(&grant.id_if_new.as_bytes()[..])
+            .bind(micros(grant.now))
+            .bind(&grant.grant_id.as_bytes()[..]);
+        let query = bind_tokens!(identity, tokens)
+            .bind(refresh.and_then(|refresh| refresh.parent_fingerprint.as_ref()).map(|parent| &parent.0[..]))
+            .bind(refresh.map(|refresh| refresh.epoch));
+        let row = transaction.one::<CredentialRow>(query).await?;
+        transaction.commit().await?;
+        let row = row.ok_or(StoreError::Corrupt("no answer"))?;
+        Ok(StoredGrant::Stored(Box::new(row.try_into()?)))
+    }
+
+    pub(super) async fn revoke(
+        &self,
+        key: &CredentialKey,
+        outbox: Option<OutboxId>,
+        now: Timestamp,
+    ) -> Result<RevokedRow, StoreError> {
+        let mut transaction = self.begin(lock(key)).await?;
+        if let Some(id) = outbox {
+            let moved = with_key(MOVE_TO_OUTBOX, key).bind(&id.as_bytes()[..]).bind(micros(now));
+            transaction.execute(moved).await?;
+        }
+        let revoked = transaction.execute(with_key(REVOKE, key).bind(self.now(now))).await?;
+        let flows = transaction.rows(with_key(CANCEL_FLOWS, key).bind(micros(now))).await;
+        let flows = flows.map_err(store_error)?;
+        transaction.commit().await?;
+        let statuses: Vec<(String,)> =
+            flows.iter().map(<_>::from_row).collect::<Result<_, _>>().map_err(store_error)?;
+        let cancelled = statuses.iter().filter(|(status,)| status == "cancelled").count();
+        Ok(RevokedRow { deleted: revoked > 0, cancelled_flows: u32::try_from(cancelled).unwrap_or(u32::MAX) })
+    }
+}
+
+async fn holds(transaction: &mut Session<'_>, grant: &NewGrant) -> Result<bool, StoreError> {
+    match grant.condition {
+        GrantCondition::Flow(id) => {
+            let query = sqlx::query(COMPLETE_FLOW).bind(&id.as_bytes()[..]).bind(micros(grant.now));
+            Ok(transaction.execute(query).await? == 1)
+        }
+        GrantCondition::NotConnected => {
+            let query = with_key(CONNECTED, &grant.key).bind(micros(grant.now));
+            let found = transaction.one::<(bool,)>(query).await?;
+            Ok(!found.is_some_and(|(connected,)| connected))
+        }
+        GrantCondition::Overwrite => Ok(true),
+    }
+}
