@@ -90,7 +90,7 @@ pub struct Watch {
     caller: Arc<Caller>,
     user: Option<UserId>,
     position: EventPosition,
-    /// Everything before this was at the position or before it.
+    /// What comes behind the position is not much older than this.
     as_of: Timestamp,
     /// Read and not told yet.
     ready: VecDeque<WatchMessage>,
@@ -128,11 +128,14 @@ impl Broker {
             .enter(caller, limit)
             .ok_or(BrokerError::ResourceExhausted { limit: Limit::Watches, retry_after: RETRY })?;
         let now = self.ports.clock.now();
-        let newest = self.ports.events.newest_position().await?;
         let (position, as_of) = match cursor {
-            None => (newest, now),
-            Some(cursor) if cursor.works(newest, now) => (cursor.position, cursor.as_of),
-            Some(_) => return Err(BrokerError::FailedPrecondition(Precondition::CursorExpired)),
+            None => (self.ports.events.newest_position().await?, now),
+            Some(cursor) => {
+                if cursor.is_old(now) || !self.ports.events.may_follow(cursor.position).await? {
+                    return Err(BrokerError::FailedPrecondition(Precondition::CursorExpired));
+                }
+                (cursor.position, cursor.as_of)
+            }
         };
         // A caller with one user alone need not read past the others' events.
         let user = input.user.or_else(|| match &caller.users[..] {
@@ -277,10 +280,10 @@ impl Cursor {
         valid.then_some(Self { position, as_of })
     }
 
-    /// Whether all that came behind it is still there.
-    fn works(&self, newest: EventPosition, now: Timestamp) -> bool {
+    /// Whether something that came behind it may have been deleted.
+    fn is_old(&self, now: Timestamp) -> bool {
         let lifetime = SignedDuration::try_from(CURSOR_LIFETIME).unwrap_or(SignedDuration::MAX);
-        self.position <= newest && now.duration_since(self.as_of) <= lifetime
+        now.duration_since(self.as_of) > lifetime
     }
 }
 
@@ -309,12 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn cursors_work_for_seven_days_in_their_own_database() {
-        let position = |sequence| EventPosition { transaction: 0, sequence };
-        let cursor = Cursor { position: position(5), as_of: at(1_000) };
+    fn cursors_work_for_seven_days() {
+        let cursor = Cursor { position: EventPosition::default(), as_of: at(1_000) };
         let week = 7 * 24 * 3600;
-        assert!(cursor.works(position(5), at(1_000 + week)));
-        assert!(!cursor.works(position(5), at(1_001 + week)));
-        assert!(!cursor.works(position(4), at(1_000)));
+        assert!(!cursor.is_old(at(1_000 + week)));
+        assert!(cursor.is_old(at(1_001 + week)));
     }
 }

@@ -149,9 +149,11 @@ pub trait EventStore: Send + Sync {
     /// [`EventPage::reached`] misses none. Those of one credential come in the order in which they happened.
     async fn events_after(&self, query: EventQuery) -> Result<EventPage, StoreError>;
 
-    /// Where to read on from if only what is still to come is of interest. A position that is greater is of another
-    /// database, or of this one before it was set back.
+    /// Where to read on from if only what is still to come is of interest.
     async fn newest_position(&self) -> Result<EventPosition, StoreError>;
+
+    /// Whether this can be a position of this database. False: it is another one's, or of this one before it was set back.
+    async fn may_follow(&self, position: EventPosition) -> Result<bool, StoreError>;
 
     /// Deletes some that are older, at most `limit`. Answers how many.
     async fn delete_events_before(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError>;

@@ -18,7 +18,10 @@ use std::sync::Arc;
 
 use token_broker::domain::event::EventStore;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
+use token_broker::infra::storage::postgres::RowClock;
 use token_broker::infra::storage::sqlite::SqliteStore;
+
+use crate::engines;
 
 /// The ports of one empty database.
 #[derive(Clone)]
@@ -48,9 +51,26 @@ pub(crate) async fn sqlite() -> Stores {
     }
 }
 
+/// An empty `PostgreSQL` database.
+pub(crate) async fn postgres() -> Stores {
+    let server = engines::postgres::shared();
+    let settings = engines::postgres::settings(&server.url(&server.migrated_database().await));
+    let store = Arc::new(engines::postgres::open(&settings, RowClock::Caller).await);
+    Stores {
+        credentials: store.clone(),
+        flows: store.clone(),
+        outbox: store.clone(),
+        data_keys: store.clone(),
+        events: store.clone(),
+        health: store,
+        _home: Arc::new(()),
+    }
+}
+
 macro_rules! contract {
     ($($case:ident),+ $(,)?) => {
         $crate::contract::contract!(@on sqlite: $($case),+);
+        $crate::contract::contract!(@on postgres: $($case),+);
     };
     (@on $database:ident: $($case:ident),+) => {
         mod $database {

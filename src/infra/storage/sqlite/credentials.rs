@@ -4,8 +4,6 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::FromRow as _;
 
-use super::codec::{KeyColumns, array, json_list, micros, reauth_reason_text, refresh_failure_text, time};
-use super::credential_row::{CredentialRow, credential_columns};
 use super::error::store_error;
 use super::events::record;
 use super::{Query, SqliteStore};
@@ -16,6 +14,10 @@ use crate::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
     Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
+use crate::infra::storage::codec::{
+    KeyColumns, array, json_list, micros, reauth_reason_text, refresh_failure_text, time,
+};
+use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
 
 const BY_KEY: &str = concat!(
     "SELECT ",

@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use sqlx::{FromRow as _, Sqlite, Transaction};
 
 use super::SqliteStore;
-use super::codec::micros;
 use super::error::store_error;
-use super::event_row::{EventRow, bind_event, event_columns};
 use crate::domain::event::{Event, EventPage, EventPosition, EventQuery, EventStore, NewEvent};
 use crate::domain::ports::StoreError;
+use crate::infra::storage::codec::micros;
+use crate::infra::storage::event_row::{EventRow, bind_event, event_columns};
 
 const INSERT: &str = "
     INSERT INTO events (
@@ -42,13 +42,13 @@ pub(super) const OF_INTERRUPTED_FLOWS: &str = "
 const NEWEST: &str = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)";
 
 const AFTER: &str = concat!(
-    "SELECT ",
+    "SELECT 0 AS xact, sequence, ",
     event_columns!(),
     " FROM events WHERE tenant = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3"
 );
 
 const OF_USER_AFTER: &str = concat!(
-    "SELECT ",
+    "SELECT 0 AS xact, sequence, ",
     event_columns!(),
     " FROM events WHERE tenant = ?1 AND user_id = ?4 AND sequence > ?2 ORDER BY sequence LIMIT ?3"
 );
@@ -62,7 +62,7 @@ pub(super) async fn record(
     transaction: &mut Transaction<'static, Sqlite>,
     event: &NewEvent,
 ) -> Result<(), StoreError> {
-    let query = bind_event(sqlx::query(INSERT), event);
+    let query = bind_event!(sqlx::query(INSERT), event);
     query.execute(&mut **transaction).await.map(|_| ()).map_err(store_error)
 }
 
@@ -99,6 +99,10 @@ impl EventStore for SqliteStore {
     async fn newest_position(&self) -> Result<EventPosition, StoreError> {
         let newest: Option<(i64,)> = self.read_one(sqlx::query(NEWEST)).await?;
         Ok(EventPosition { transaction: 0, sequence: newest.map_or(0, |(sequence,)| sequence) })
+    }
+
+    async fn may_follow(&self, position: EventPosition) -> Result<bool, StoreError> {
+        Ok(position <= self.newest_position().await?)
     }
 
     async fn delete_events_before(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {

@@ -4,16 +4,16 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::FromRow as _;
 
-use super::codec::{flow_status, flow_status_texts, json_list, json_scopes, micros, time};
 use super::credentials::with_key;
 use super::error::store_error;
 use super::events::{OF_EXPIRED_FLOWS, OF_INTERRUPTED_FLOWS, record};
-use super::flow_row::{FlowRow, flow_columns};
 use super::{Query, SqliteStore};
 use crate::domain::event::{Change, FlowCause, NewEvent};
 use crate::domain::flow::{Flow, FlowStatus, StateHash};
-use crate::domain::key::{CredentialKey, FlowId, ProviderId, ServiceId, TenantId};
+use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId};
 use crate::domain::ports::{Consumed, FlowStore, StoreError};
+use crate::infra::storage::codec::{flow_status, flow_status_texts, micros, time};
+use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints};
 
 const INSERT: &str = concat!(
     "INSERT INTO flows (",
@@ -80,36 +80,6 @@ const INTERRUPT: &str = "
     UPDATE flows SET status = 'failed', failure = 'interrupted', ended_at = ?2
     WHERE status = 'exchanging' AND exchange_began_at < ?1";
 
-fn insert(flow: &Flow, max_pending: u32) -> Result<Query<'_>, StoreError> {
-    let (status, failure) = flow_status_texts(flow.status);
-    let endpoints =
-        serde_json::to_string(&flow.endpoints).map_err(|e| StoreError::Unavailable(Box::new(e)))?;
-    Ok(sqlx::query(INSERT)
-        .bind(&flow.id.as_bytes()[..])
-        .bind(flow.key.tenant.as_str())
-        .bind(flow.key.provider.as_str())
-        .bind(flow.key.user.as_str())
-        .bind(flow.key.grant.as_str())
-        .bind(flow.key.account.as_str())
-        .bind(flow.caller.as_str())
-        .bind(json_list(flow.services.iter().map(ServiceId::as_str)))
-        .bind(json_scopes(&flow.scopes))
-        .bind(&flow.grant_id.as_bytes()[..])
-        .bind(&flow.state_hash.0[..])
-        .bind(&flow.secrets_sealed.0)
-        .bind(endpoints)
-        .bind(flow.redirect_uri.as_str())
-        .bind(flow.options.return_url.as_ref().map(url::Url::as_str))
-        .bind(flow.options.client_state.as_deref())
-        .bind(flow.options.login_hint.as_deref())
-        .bind(status)
-        .bind(failure)
-        .bind(micros(flow.created_at))
-        .bind(micros(flow.expires_at))
-        .bind(flow.ended_at.map(micros))
-        .bind(max_pending))
-}
-
 fn by_id<'q>(tenant: &'q TenantId, id: &'q FlowId) -> Query<'q> {
     sqlx::query(BY_ID).bind(&id.as_bytes()[..]).bind(tenant.as_str())
 }
@@ -138,7 +108,9 @@ impl SqliteStore {
 #[async_trait]
 impl FlowStore for SqliteStore {
     async fn insert_flow(&self, flow: &Flow, max_pending: u32) -> Result<bool, StoreError> {
-        Ok(self.write(insert(flow, max_pending)?).await? == 1)
+        let endpoints = json_endpoints(flow)?;
+        let query = bind_flow!(sqlx::query(INSERT), flow, endpoints).bind(max_pending);
+        Ok(self.write(query).await? == 1)
     }
 
     async fn load_flow(&self, tenant: &TenantId, id: FlowId) -> Result<Option<Flow>, StoreError> {

@@ -3,8 +3,6 @@
 use sqlx::{FromRow as _, Sqlite, Transaction};
 
 use super::SqliteStore;
-use super::codec::{array, flow_status, micros, status_standing};
-use super::credential_row::{CredentialRow, bind_tokens, credential_columns};
 use super::credentials::with_key;
 use super::error::store_error;
 use super::events::record;
@@ -13,6 +11,8 @@ use crate::domain::event::{Change, FlowCause, NewEvent, Standing};
 use crate::domain::flow::FlowStatus;
 use crate::domain::key::{CredentialKey, FlowId};
 use crate::domain::ports::{GrantCondition, NewGrant, RevokeWrite, RevokedRow, StoreError, StoredGrant};
+use crate::infra::storage::codec::{array, flow_status, micros, status_standing};
+use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
 
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = ?2
@@ -108,7 +108,7 @@ impl SqliteStore {
             .bind(&grant.id_if_new.as_bytes()[..])
             .bind(micros(grant.now))
             .bind(&grant.grant_id.as_bytes()[..]);
-        let row = bind_tokens(identity, tokens)
+        let row = bind_tokens!(identity, tokens)
             .bind(refresh.and_then(|refresh| refresh.parent_fingerprint.as_ref()).map(|parent| &parent.0[..]))
             .bind(refresh.map(|refresh| refresh.epoch))
             .fetch_one(&mut *transaction)

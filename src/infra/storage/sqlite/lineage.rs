@@ -2,14 +2,14 @@
 
 use sqlx::FromRow as _;
 
-use super::codec::{micros, status_standing};
-use super::credential_row::{CredentialRow, bind_tokens, credential_columns};
 use super::error::store_error;
 use super::events::record;
 use super::{Query, SqliteStore};
 use crate::domain::credential::{Credential, CredentialState};
 use crate::domain::event::{Change, NewEvent, Standing};
 use crate::domain::ports::{CredentialStore as _, LineageWrite, Persisted, StoreError};
+use crate::infra::storage::codec::{micros, status_standing};
+use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
 
 /// Not guarded by status (beyond "not revoked") nor by the row's epoch: an answer that descends from the row's token is
 /// never thrown away because somebody else has claimed the row, or given it up, meanwhile (I7). A row that was given up
@@ -42,7 +42,7 @@ fn statement(write: &LineageWrite, given_up: bool) -> Query<'_> {
         .bind(&write.grant_id.as_bytes()[..])
         .bind(write.epoch)
         .bind(&write.parent_fingerprint.0[..]);
-    bind_tokens(identity, &write.tokens).bind(micros(write.now)).bind(given_up)
+    bind_tokens!(identity, &write.tokens).bind(micros(write.now)).bind(given_up)
 }
 
 impl SqliteStore {

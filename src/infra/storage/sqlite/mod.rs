@@ -8,14 +8,10 @@
 //!
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
-mod codec;
-mod credential_row;
 mod credentials;
 mod data_keys;
 mod error;
-mod event_row;
 mod events;
-mod flow_row;
 mod flows;
 mod grants;
 mod lineage;
@@ -35,9 +31,9 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{FromRow, Sqlite, Transaction};
 
 pub use error::OpenError;
-pub use schema::MigrationState;
 
 use crate::domain::ports::{StoreError, StoreHealth};
+use crate::infra::storage::migrations::MigrationState;
 use error::store_error;
 
 /// The store. Clones share it.

@@ -6,31 +6,32 @@ use crate::domain::flow::FlowStatus;
 use crate::domain::key::FlowId;
 use crate::domain::ports::StoreError;
 
-use super::Query;
-use super::codec::{KeyColumns, array, flow_status, flow_status_texts, micros, reauth_reason, time};
-use super::codec::{reauth_reason_text, standing, standing_text};
+use super::codec::{
+    KeyColumns, array, flow_status, flow_status_texts, reauth_reason, reauth_reason_text, standing,
+    standing_text, time,
+};
 
-/// The columns of [`EventRow`].
+/// The columns of [`EventRow`] behind the position.
 macro_rules! event_columns {
     () => {
-        "sequence, tenant, provider, user_id, grant_name, account, subject, old_status, new_status, reason, generation, \
-         flow_id, client_state, created_at"
+        "tenant, provider, user_id, grant_name, account, subject, old_status, new_status, reason, generation, flow_id, \
+         client_state, created_at"
     };
 }
 pub(super) use event_columns;
 
 /// What the columns from `subject` to `client_state` say.
-struct Columns<'e> {
-    subject: &'static str,
-    old_status: &'static str,
-    new_status: &'static str,
-    reason: Option<&'static str>,
-    generation: Option<Generation>,
-    flow: Option<&'e FlowCause>,
+pub(super) struct Columns<'e> {
+    pub(super) subject: &'static str,
+    pub(super) old_status: &'static str,
+    pub(super) new_status: &'static str,
+    pub(super) reason: Option<&'static str>,
+    pub(super) generation: Option<Generation>,
+    pub(super) flow: Option<&'e FlowCause>,
 }
 
 impl<'e> Columns<'e> {
-    fn of(change: &'e Change) -> Self {
+    pub(super) fn of(change: &'e Change) -> Self {
         let credential = |was, is, generation| Self {
             subject: "credential",
             old_status: standing_text(was),
@@ -63,29 +64,34 @@ impl<'e> Columns<'e> {
     }
 }
 
-/// Binds the columns from `tenant` on, in order.
-pub(super) fn bind_event<'q>(query: Query<'q>, event: &'q NewEvent) -> Query<'q> {
-    let NewEvent { key, change, at } = event;
-    let columns = Columns::of(change);
-    query
-        .bind(key.tenant.as_str())
-        .bind(key.provider.as_str())
-        .bind(key.user.as_str())
-        .bind(key.grant.as_str())
-        .bind(key.account.as_str())
-        .bind(columns.subject)
-        .bind(columns.old_status)
-        .bind(columns.new_status)
-        .bind(columns.reason)
-        .bind(columns.generation)
-        .bind(columns.flow.map(|flow| &flow.id.as_bytes()[..]))
-        .bind(columns.flow.and_then(|flow| flow.client_state.as_deref()))
-        .bind(micros(*at))
+/// Binds the columns from `tenant` on, in order. A macro, since the two databases' queries are of two types.
+macro_rules! bind_event {
+    ($query:expr, $event:expr) => {{
+        use $crate::infra::storage::codec::micros;
+        let $crate::domain::event::NewEvent { key, change, at } = $event;
+        let columns = $crate::infra::storage::event_row::Columns::of(change);
+        $query
+            .bind(key.tenant.as_str())
+            .bind(key.provider.as_str())
+            .bind(key.user.as_str())
+            .bind(key.grant.as_str())
+            .bind(key.account.as_str())
+            .bind(columns.subject)
+            .bind(columns.old_status)
+            .bind(columns.new_status)
+            .bind(columns.reason)
+            .bind(columns.generation)
+            .bind(columns.flow.map(|flow| &flow.id.as_bytes()[..]))
+            .bind(columns.flow.and_then(|flow| flow.client_state.as_deref()))
+            .bind(micros(*at))
+    }};
 }
+pub(super) use bind_event;
 
 /// As stored.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct EventRow {
+    xact: i64,
     sequence: i64,
     #[sqlx(flatten)]
     key: KeyColumns,
@@ -129,7 +135,7 @@ impl TryFrom<EventRow> for Event {
             _ => return Err(DAMAGED),
         };
         Ok(Self {
-            position: EventPosition { transaction: 0, sequence: row.sequence },
+            position: EventPosition { transaction: row.xact, sequence: row.sequence },
             told: NewEvent { key: row.key.try_into()?, change, at: time(row.created_at)? },
         })
     }
