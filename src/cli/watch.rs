@@ -131,9 +131,9 @@ fn print(event: &CredentialEvent, cursor: &str, output: Output) -> Result<(), Cl
             );
             output.answer(&line, &())
         }
-        Format::Json => {
-            super::output::print(&document(event, cursor, what, (old, new), why, generation).to_string())
-        }
+        Format::Json => super::output::print(
+            &document(event, cursor, what, (old, new), why.as_deref(), generation).to_string(),
+        ),
     }
 }
 
@@ -143,7 +143,7 @@ fn document(
     cursor: &str,
     what: &str,
     (old, new): (String, String),
-    why: Option<String>,
+    why: Option<&str>,
     generation: Option<i64>,
 ) -> Value {
     let given = |text: &String| if text.is_empty() { Value::Null } else { Value::String(text.clone()) };

@@ -68,7 +68,7 @@ pub(crate) struct Doors {
     database: PathBuf,
     store: SqliteStore,
     _serving: tokio::task::JoinSet<()>,
-    _home: Arc<tempfile::TempDir>,
+    home: Arc<tempfile::TempDir>,
 }
 
 struct Callers(HashMap<String, Arc<Caller>>);
@@ -114,7 +114,7 @@ impl Doors {
     pub(crate) async fn beside(&self) -> Self {
         let mut settings = alone::settings("https://broker.example");
         settings.watches.poll = Duration::from_millis(50);
-        let (home, store) = (Arc::clone(&self._home), self.store.clone());
+        let (home, store) = (Arc::clone(&self.home), self.store.clone());
         let (server, clock) = (Arc::clone(&self.provider), Arc::clone(&self.clock));
         Self::over(home, store, server, clock, settings, Duration::from_secs(60), 2).await
     }
@@ -153,7 +153,7 @@ impl Doors {
             database,
             store,
             _serving: serving,
-            _home: home,
+            home,
         }
     }
 

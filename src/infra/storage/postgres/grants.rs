@@ -150,8 +150,8 @@ impl PgStore {
         let before = standing(&mut transaction, key).await?;
         let moves = outbox.map(|ids| [(MOVE_TO_OUTBOX, ids.first), (MOVE_AGAIN, ids.after_refresh)]);
         for (sql, id) in moves.into_iter().flatten() {
-            let moved = with_key(sql, key).bind(&id.as_bytes()[..]).bind(micros(now)).bind(grant);
-            transaction.execute(moved).await?;
+            let query = with_key(sql, key).bind(&id.as_bytes()[..]).bind(micros(now)).bind(grant);
+            transaction.execute(query).await?;
         }
         let revoked = transaction.execute(with_key(REVOKE, key).bind(self.now(now)).bind(grant)).await?;
         let mut told = Vec::new();
