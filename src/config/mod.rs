@@ -14,6 +14,7 @@ mod provider_definitions;
 mod providers;
 mod public;
 mod reader;
+mod redis;
 mod show;
 mod shutdown;
 mod storage;
@@ -35,6 +36,7 @@ pub use operations::Operations;
 pub use problem::{ConfigErrors, Problem};
 pub use providers::ProviderEntry;
 pub use public::Public;
+pub use redis::{Redis, RedisLogin};
 pub use show::Setting;
 pub use shutdown::Shutdown;
 pub use storage::Storage;
@@ -59,6 +61,8 @@ pub struct Config {
     pub operations: Operations,
     /// The database.
     pub storage: Storage,
+    /// What replicas share; `None`: the broker is alone.
+    pub redis: Option<Redis>,
     /// The key-encryption keys.
     pub vault: Vault,
     /// Times.
@@ -119,6 +123,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let public = public::read(&root.section("public"));
     let operations = operations::read(&root.section("operations"));
     let storage = storage::read(&root.section("storage"));
+    let redis = redis::read(&root.section("redis"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
@@ -132,6 +137,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         public: public?,
         operations: operations?,
         storage: storage?,
+        redis: redis?,
         vault: vault?,
         oauth: oauth?,
         provider_definitions: definitions?,

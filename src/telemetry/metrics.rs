@@ -48,7 +48,7 @@ pub const STORE_UP: &str = "token_broker_store_up";
 pub const BUILD_INFO: &str = "token_broker_build_info";
 
 /// All of them.
-pub const METRICS: [Metric; 9] = [
+pub const METRICS: [Metric; 11] = [
     counter("token_broker_grpc_requests_total", "gRPC calls, by method and status code."),
     histogram("token_broker_grpc_request_duration_seconds", "How long gRPC calls took, by method."),
     counter("token_broker_pages_total", "Pages shown to browsers, by page."),
@@ -57,6 +57,8 @@ pub const METRICS: [Metric; 9] = [
     counter("token_broker_consents_total", "Consents that ended, by provider and outcome."),
     counter("token_broker_revocations_total", "Revocations at providers, by provider and outcome."),
     gauge(STORE_UP, "1 while the database answers."),
+    gauge("token_broker_redis_up", "1 while Redis is connected; of a cluster, while all of it answers."),
+    counter("token_broker_redis_errors_total", "Calls to Redis without a usable answer, by operation."),
     gauge(BUILD_INFO, "1, with the version."),
 ];
 

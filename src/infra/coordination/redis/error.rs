@@ -1,6 +1,7 @@
 //! What can go wrong with Redis: in the settings, and later.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -32,8 +33,9 @@ pub enum RedisSetupError {
 /// Why a call had no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    #[error("Redis is not connected")]
-    NotConnected,
+    /// With the outcome of the last attempt, if one has ended.
+    #[error("Redis is not connected{}", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+    NotConnected(Option<Arc<ConnectError>>),
     #[error("Redis did not answer in time")]
     TimedOut,
     #[error("Redis answered with an error: {0}")]
@@ -54,7 +56,7 @@ impl CallError {
     /// takes writes.
     pub(super) fn is_of_the_connection(&self) -> bool {
         match self {
-            Self::NotConnected => false,
+            Self::NotConnected(_) => false,
             Self::TimedOut => true,
             Self::Refused(error) => match error.kind() {
                 ErrorKind::AuthenticationFailed

@@ -3,6 +3,7 @@
 //! A call never connects. It uses the connection that is there, waits a moment while the first attempt after a loss is under
 //! way, and fails at once while Redis is known to be down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
@@ -11,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::connector::{Connector, Wire};
-use super::error::CallError;
+use super::error::{CallError, ConnectError};
 use super::script::ScriptCall;
 use crate::domain::coordination::CoordinationError;
 
@@ -41,8 +42,8 @@ enum State {
         wire: Wire,
         number: u64,
     },
-    /// Attempts go on.
-    Down,
+    /// The last attempt failed, or a connection did not last. Attempts go on.
+    Down(Option<Arc<ConnectError>>),
 }
 
 impl Link {
@@ -131,7 +132,8 @@ impl Link {
         let known = state.wait_for(|state| !matches!(state, State::Connecting)).await;
         match known.as_deref() {
             Ok(State::Up { wire, number }) => Ok((wire.clone(), *number)),
-            _ => Err(CallError::NotConnected),
+            Ok(State::Down(why)) => Err(CallError::NotConnected(why.clone())),
+            _ => Err(CallError::NotConnected(None)),
         }
     }
 }
@@ -157,7 +159,7 @@ impl Keeper {
         let mut pauses = Pauses::default();
         let mut number = 0;
         loop {
-            match self.connector.connect().await {
+            let why = match self.connector.connect().await {
                 Ok(wire) => {
                     number += 1;
                     let began = Instant::now();
@@ -170,14 +172,16 @@ impl Keeper {
                         self.tell(State::Connecting);
                         continue;
                     }
+                    None
                 }
                 Err(error) => {
                     if pauses.is_first() {
                         tracing::warn!(%error, "Redis is not available");
                     }
+                    Some(Arc::new(error))
                 }
-            }
-            self.tell(State::Down);
+            };
+            self.tell(State::Down(why));
             tokio::time::sleep(pauses.next()).await;
         }
     }

@@ -101,10 +101,12 @@ impl Subscriber {
         loop {
             let began = Instant::now();
             let subscribed = self.connector.subscribe(&self.channel).await;
-            self.attempted.send_replace(true);
-            if let Ok(messages) = subscribed {
+            if subscribed.is_ok() {
                 // Nobody knows what was told meanwhile.
                 self.waiters.wake_all();
+            }
+            self.attempted.send_replace(true);
+            if let Ok(messages) = subscribed {
                 self.hear(messages).await;
                 if began.elapsed() >= GOOD_LIFE {
                     pauses = Pauses::default();
