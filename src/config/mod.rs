@@ -16,6 +16,7 @@ mod provider_definitions;
 mod providers;
 mod public;
 mod reader;
+mod redis;
 mod show;
 mod shutdown;
 mod storage;
@@ -39,6 +40,7 @@ pub use operations::Operations;
 pub use problem::{ConfigErrors, Problem};
 pub use providers::ProviderEntry;
 pub use public::Public;
+pub use redis::{Redis, RedisLogin};
 pub use show::Setting;
 pub use shutdown::Shutdown;
 pub use storage::Storage;
@@ -65,6 +67,8 @@ pub struct Config {
     pub storage: Storage,
     /// The local copy of new tokens.
     pub journal: Journal,
+    /// What replicas share; `None`: the broker is alone.
+    pub redis: Option<Redis>,
     /// The key-encryption keys.
     pub vault: Vault,
     /// Times.
@@ -128,6 +132,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let operations = operations::read(&root.section("operations"));
     let storage = storage::read(&root.section("storage"));
     let journal = journal::read(&root.section("journal"));
+    let redis = redis::read(&root.section("redis"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
     let leases = leases::read(&root.section("leases"));
@@ -143,6 +148,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         operations: operations?,
         storage: storage?,
         journal: journal?,
+        redis: redis?,
         vault: vault?,
         oauth: oauth?,
         leases: leases?,

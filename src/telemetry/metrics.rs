@@ -83,6 +83,8 @@ pub const METRICS: &[Metric] = &[
     counter("token_broker_watch_events_total", "Events told by WatchCredentials."),
     gauge(STORE_UP, "1 while the database answers."),
     gauge(PERMIT_STORE_UP, "1 while the permit store answers; without it refreshes go by claim alone."),
+    gauge("token_broker_redis_up", "1 while Redis is connected; of a cluster, while all of it answers."),
+    counter("token_broker_redis_errors_total", "Calls to Redis without a usable answer, by operation."),
     gauge(BUILD_INFO, "1, with the version."),
 ];
 

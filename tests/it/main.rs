@@ -35,6 +35,7 @@ mod proofs;
 mod proto_sync;
 mod provider_conformance;
 mod provider_loader;
+mod redis_faults;
 mod storage_damage;
 mod storage_faults;
 mod support;

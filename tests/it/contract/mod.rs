@@ -1,6 +1,7 @@
 //! What every store must do, written against the ports. A case is an `async fn(Stores)`; [`contract!`] runs it on every
 //! database: another one is one more line in the macro and one more function that opens it empty.
 
+pub(crate) mod coordination;
 pub(crate) mod samples;
 
 mod credential_list;
@@ -9,9 +10,12 @@ mod credential_store;
 mod data_key_store;
 mod event_store;
 mod flow_store;
+mod leases;
 mod lineage;
 mod outbox_store;
+mod permit_store;
 mod revocation;
+mod wakeups;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 pub(crate) mod postgres;
+pub(crate) mod redis;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
