@@ -124,6 +124,10 @@ pub(crate) async fn run(plan: Plan) -> bool {
         }
     }
     let history = history(&site, &backing, &provider.book, &record, &fleet).await;
+    if plan.keep {
+        // For a look at what happened to one credential: `grep 'credential: 12,'`.
+        std::fs::write(site.folder().join("history"), history.lines()).unwrap();
+    }
     let report = Report::of(&plan, lasted, &history, &record);
     if interrupted {
         println!("chaos: interrupted");

@@ -325,6 +325,20 @@ pub(crate) struct History {
     pub(crate) rows: Vec<Row>,
 }
 
+impl History {
+    /// Everything, a line each.
+    pub(crate) fn lines(&self) -> String {
+        let mut lines: Vec<String> = self.grants.iter().map(|(number, grant)| format!("{number} {grant:?}")).collect();
+        lines.extend(self.presentations.iter().map(|one| format!("{one:?}")));
+        lines.extend(self.calls.iter().map(|one| format!("{one:?}")));
+        lines.extend(self.changes.iter().map(|one| format!("{one:?}")));
+        lines.extend(self.reached.iter().map(|one| format!("{one:?}")));
+        lines.extend(self.windows.iter().map(|one| format!("{one:?}")));
+        lines.extend(self.rows.iter().map(|one| format!("{one:?}")));
+        lines.join("\n")
+    }
+}
+
 /// The checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Check {

@@ -60,17 +60,13 @@ fn orphan(history: &History, revoked: &BTreeMap<GrantNo, Micros>, number: GrantN
         return None;
     }
     let credential = grant.credential;
-    if let Some(ack) = revoked.get(&number) {
+    let superseded = superseded(history, number);
+    if let Some(ack) = revoked.get(&number).filter(|_| !superseded) {
         return Some(format!("credential {credential} was revoked at {}, grant {number} is alive", ms(*ack)));
     }
     let stored = history.changes.iter().find(|c| c.deed == Deed::Stored(number) && c.done);
     let excused = match (stored, grant.origin) {
-        // A later consent took its place; a provider usually gives the same grant again.
-        (Some(stored), _) => history.changes.iter().any(|c| {
-            c.credential == credential
-                && matches!(c.deed, Deed::Stored(other) if other != number)
-                && c.invoked >= stored.returned
-        }),
+        (Some(_), _) => superseded,
         // The broker never said that it had it.
         (None, Origin::Import) => true,
         // The code was exchanged by a process that died before it could store what it got: there is no earlier token, so
@@ -78,6 +74,17 @@ fn orphan(history: &History, revoked: &BTreeMap<GrantNo, Micros>, number: GrantN
         (None, Origin::Consent) => consent_was_killed(history, number),
     };
     (!excused).then(|| format!("grant {number} of credential {credential} is alive and in no row"))
+}
+
+/// Whether a later consent or import has taken the grant's place, before any Revoke: a provider usually gives the same grant
+/// again, so that ending the old one would end the new one too.
+fn superseded(history: &History, number: GrantNo) -> bool {
+    let of = |c: &&Change| c.credential == history.grants[&number].credential;
+    let stored = history.changes.iter().find(|c| c.deed == Deed::Stored(number));
+    let next = |after: Micros| history.changes.iter().filter(of).filter(move |c| c.invoked >= after);
+    stored
+        .and_then(|stored| next(stored.returned).min_by_key(|c| c.invoked))
+        .is_some_and(|next| matches!(next.deed, Deed::Stored(_)))
 }
 
 /// Whether the replica that exchanged the code was killed when it had, and had not stored the grant yet.
