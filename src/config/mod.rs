@@ -6,6 +6,7 @@
 mod callers;
 mod environment;
 mod grpc;
+mod journal;
 mod log;
 mod oauth;
 mod operations;
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
+pub use journal::Journal;
 pub use log::{Log, LogFormat};
 pub use oauth::OAuth;
 pub use operations::Operations;
@@ -59,6 +61,8 @@ pub struct Config {
     pub operations: Operations,
     /// The database.
     pub storage: Storage,
+    /// The local copy of new tokens.
+    pub journal: Journal,
     /// The key-encryption keys.
     pub vault: Vault,
     /// Times.
@@ -119,6 +123,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let public = public::read(&root.section("public"));
     let operations = operations::read(&root.section("operations"));
     let storage = storage::read(&root.section("storage"));
+    let journal = journal::read(&root.section("journal"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
@@ -132,6 +137,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         public: public?,
         operations: operations?,
         storage: storage?,
+        journal: journal?,
         vault: vault?,
         oauth: oauth?,
         provider_definitions: definitions?,

@@ -59,6 +59,7 @@ fn the_environment_lies_over_the_file_and_the_file_over_the_defaults() {
         ("TOKEN_BROKER_PROVIDERS__GOOGLE__CLIENT_ID", "new"),
         ("TOKEN_BROKER_PROVIDERS__GOOGLE__VARIABLES__HOST", "example.com"),
         ("TOKEN_BROKER_STORAGE__PATH", "below/broker.db"),
+        ("TOKEN_BROKER_JOURNAL__DIRECTORY", "below/journal"),
         // Not settings: names without a section, such as Kubernetes sets for a service of this name.
         ("TOKEN_BROKER_SERVICE_HOST", "10.0.0.1"),
         ("TOKEN_BROKER_PORT", "tcp://10.0.0.1:50051"),
@@ -72,6 +73,7 @@ fn the_environment_lies_over_the_file_and_the_file_over_the_defaults() {
     assert!(!config.grpc.reflection);
     assert_eq!(config.public.return_urls.len(), 2);
     assert_eq!(config.storage.path, folder.path().join("below/broker.db"));
+    assert_eq!(config.journal.directory, folder.path().join("below/journal"));
     let clients: Vec<_> = config
         .providers
         .iter()
@@ -109,6 +111,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[public]\nreturn_urls = [\"https://u:p@a.example.com\"]", "public.return_urls[0]", "password"),
     ("[public]\nreturn_urls = \"https://a.example.com\"", "public.return_urls", "must be a list"),
     ("[oauth]\nrequest_timeout = \"31s\"", "oauth.request_timeout", "from 1s to 30s"),
+    ("[journal]\ndirectory = \"\"", "journal.directory", "must not be empty"),
+    ("[journal]\npath = \"j\"", "journal.path", "is unknown; the keys here are: directory"),
     ("[shutdown]\ndrain = \"30s\"", "shutdown.drain", "longer than oauth.request_timeout (30s)"),
     ("[log]\nformat = \"xml\"", "log.format", "\"json\" or \"pretty\""),
     ("[log]\nlevel = \"token_broker=loud\"", "log.level", "must be a level"),

@@ -22,6 +22,7 @@ mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;
 mod http_pages;
+mod journal;
 mod lifecycle;
 mod main_job;
 mod oauth_client;
