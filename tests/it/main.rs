@@ -18,6 +18,8 @@ mod contract;
 mod crypto_format;
 mod demo;
 mod dependencies;
+#[path = "../support/engines/mod.rs"]
+mod engines;
 mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;
@@ -27,6 +29,7 @@ mod lifecycle;
 mod main_job;
 mod oauth_client;
 mod oidc_provider;
+mod private_engines;
 mod proofs;
 mod proto_sync;
 mod provider_conformance;
