@@ -15,6 +15,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::application::Broker;
 use crate::domain::ports::StoreHealth;
+use crate::infra::journal::Former;
 use crate::infra::storage::sqlite::SqliteStore;
 use crate::telemetry::metrics::STORE_UP;
 
@@ -87,6 +88,38 @@ pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         broker.sweep().await;
+    }
+}
+
+/// Refreshes ahead of expiry until it is cancelled. A round that left something behind is followed by another as soon as
+/// there is room.
+pub(crate) async fn refresh_ahead(broker: Arc<Broker>, stop: CancellationToken) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut more = false;
+    loop {
+        let next = async {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = broker.background_refresh_ended(), if more => {}
+            }
+        };
+        if stop.run_until_cancelled(next).await.is_none() {
+            return;
+        }
+        more = broker.refresh_due().await;
+    }
+}
+
+/// Replays what dead processes left in the journal; what is not replayed at the end is found again at the next start.
+pub(crate) async fn replay(broker: Arc<Broker>, former: Vec<Former>, stop: CancellationToken) {
+    for run in former {
+        if stop.run_until_cancelled(broker.replay(run.run())).await.is_none() {
+            return;
+        }
+        if let Err(error) = run.forget().await {
+            tracing::error!(%error, "a replayed journal could not be deleted; it will be replayed again");
+        }
     }
 }
 
