@@ -111,8 +111,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-fn overrides(_steps: Arc<dyn Steps>, naive: bool) -> Overrides {
-    let mut overrides = Overrides::default();
+fn overrides(steps: Arc<dyn Steps>, naive: bool) -> Overrides {
+    let mut overrides = Overrides { steps: Some(steps), ..Overrides::default() };
     if naive {
         overrides.wrap_credentials = Some(Box::new(naive::credentials));
     }

@@ -72,7 +72,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let asked = |argument: String| ["--duration", "--broker", "--help"].iter().any(|a| argument.starts_with(a));
+    let asked =
+        |argument: String| ["--duration", "--broker", "--help"].iter().any(|a| argument.starts_with(a));
     if !std::env::args().any(asked) {
         println!("chaos: `make chaos` runs this");
         return ExitCode::SUCCESS;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use token_broker::domain::credential::{BackOff, Claim, Credential, Epoch, Fingerprint, ReauthReason};
-use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId};
+use token_broker::domain::credential::{Claim, Credential, Epoch, Fingerprint, ReauthReason};
+use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey};
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
-    Persisted, RevokedRow, StoreError, StoredGrant,
+    Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
 
 /// Around the real store.
@@ -23,7 +23,11 @@ struct Naive {
 
 impl Naive {
     /// Takes the row as it is right now: whatever the caller had read does not matter.
-    async fn take(&self, id: CredentialId, now: Timestamp) -> Result<Option<(Credential, Epoch)>, StoreError> {
+    async fn take(
+        &self,
+        id: CredentialId,
+        now: Timestamp,
+    ) -> Result<Option<(Credential, Epoch)>, StoreError> {
         loop {
             let Some(row) = self.inner.load_by_id(id).await? else { return Ok(None) };
             let Some(fingerprint) = refresh_of(&row) else { return Ok(None) };
@@ -67,7 +71,9 @@ impl CredentialStore for Naive {
 
     /// The last writer wins: what it has replaces what is there, whatever that is.
     async fn persist_lineage(&self, mut write: LineageWrite) -> Result<Persisted, StoreError> {
-        let Some((row, epoch)) = self.take(write.id, write.now).await? else { return Ok(Persisted::Superseded) };
+        let Some((row, epoch)) = self.take(write.id, write.now).await? else {
+            return Ok(Persisted::Superseded);
+        };
         if row.grant_id != write.grant_id {
             return Ok(Persisted::Superseded);
         }
@@ -81,13 +87,8 @@ impl CredentialStore for Naive {
         self.inner.persist_lineage(write).await
     }
 
-    async fn release_claim(
-        &self,
-        id: CredentialId,
-        epoch: Epoch,
-        back_off: BackOff,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    /// There is nothing to take back.
+    async fn release_claim(&self, _: Release) -> Result<bool, StoreError> {
         Ok(true)
     }
 
@@ -108,13 +109,8 @@ impl CredentialStore for Naive {
         self.inner.store_grant(grant).await
     }
 
-    async fn revoke_with_outbox(
-        &self,
-        key: &CredentialKey,
-        outbox: Option<OutboxId>,
-        now: Timestamp,
-    ) -> Result<RevokedRow, StoreError> {
-        self.inner.revoke_with_outbox(key, outbox, now).await
+    async fn revoke_with_outbox(&self, revoke: RevokeWrite) -> Result<RevokedRow, StoreError> {
+        self.inner.revoke_with_outbox(revoke).await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError> {

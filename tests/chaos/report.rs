@@ -141,7 +141,10 @@ impl Report {
             ("kills", kills.iter().map(|(at, n)| (at.clone(), *n as usize)).collect()),
             ("steps reached", steps),
             ("deeds acknowledged", count(history.changes.iter().filter(|c| c.done).map(|c| deed(c.deed)))),
-            ("deeds not acknowledged", count(history.changes.iter().filter(|c| !c.done).map(|c| deed(c.deed)))),
+            (
+                "deeds not acknowledged",
+                count(history.changes.iter().filter(|c| !c.done).map(|c| deed(c.deed))),
+            ),
             ("answers to clients", count(history.calls.iter().map(answer))),
             ("rows at rest", count(history.rows.iter().map(|row| format!("{:?}", row.state)))),
             ("latency of all reads in microseconds", quantiles(all_reads.map(took))),

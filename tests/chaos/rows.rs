@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use token_broker::domain::credential::{Credential, CredentialState};
 use token_broker::domain::key::TenantId;
-use token_broker::domain::ports::{
-    Binding, Cipher as _, CredentialStore, DataKeyStore, Field, ListQuery,
-};
+use token_broker::domain::ports::{Binding, Cipher as _, CredentialStore, DataKeyStore, Field, ListQuery};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::SecretBytes;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
@@ -17,11 +15,13 @@ use crate::provider::token_names;
 use crate::site::{Site, TENANT};
 
 /// All rows but those that are revoked: they have no tokens.
-pub(crate) async fn read<S: CredentialStore + DataKeyStore + 'static>(store: Arc<S>, site: &Site) -> Vec<Row> {
+pub(crate) async fn read<S: CredentialStore + DataKeyStore + 'static>(
+    store: Arc<S>,
+    site: &Site,
+) -> Vec<Row> {
     let key = KeyEncryptionKey::new("chaos", SecretBytes::new(site.vault_key.clone())).unwrap();
     let keyring = Keyring::new(vec![key], "chaos").unwrap();
-    let vault =
-        Vault::new(keyring, store.clone(), Arc::new(SystemEntropy), Arc::new(SystemClock::default()));
+    let vault = Vault::new(keyring, store.clone(), Arc::new(SystemEntropy), Arc::new(SystemClock::default()));
     let mut query = ListQuery {
         tenant: TenantId::new(TENANT).unwrap(),
         user: None,

@@ -37,8 +37,7 @@ pub(crate) struct Plan {
 
 /// Short, so that a run of a minute sees unknown outcomes settled. Dispatch (2 s), deadline and a pause fit into the settling
 /// time.
-const TIMES: Times =
-    Times { http_deadline: Duration::from_secs(2), strict_settle: Duration::from_secs(9) };
+const TIMES: Times = Times { http_deadline: Duration::from_secs(2), strict_settle: Duration::from_secs(9) };
 /// Beyond a claim's deadline of 4 s; with dispatch and deadline below the settling time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(3000), Duration::from_millis(4500));
 const CLIENTS: u32 = 8;

@@ -81,6 +81,8 @@ active_key = "chaos"
 [vault.keys.chaos]
 file = "vault.key"
 {backing}
+[journal]
+directory = "journal-{number}"
 [oauth]
 {times}
 [provider_definitions]
@@ -120,7 +122,11 @@ announce = "0s"
 }
 
 fn oauth_settings(times: Times) -> String {
-    format!("request_timeout = \"{}s\"", times.http_deadline.as_secs())
+    format!(
+        "request_timeout = \"{}s\"\nstrict_settle = \"{}s\"",
+        times.http_deadline.as_secs(),
+        times.strict_settle.as_secs()
+    )
 }
 
 fn random() -> Vec<u8> {

@@ -37,11 +37,18 @@ pub(crate) fn known_valid(history: &History) -> Vec<&Call> {
     reads
         .filter(|call| {
             let changes = changed.get(&call.credential).map_or(&[][..], Vec::as_slice);
-            let untouched_since = |since: Micros| changes.iter().all(|(from, to)| *to < since || *from > call.returned);
+            let untouched_since =
+                |since: Micros| changes.iter().all(|(from, to)| *to < since || *from > call.returned);
             let known = known.get(&call.credential).map_or(&[][..], Vec::as_slice);
-            known.iter().any(|k| k.since <= call.invoked && k.until >= call.invoked + history.limits.read && untouched_since(k.since))
+            known.iter().any(|k| {
+                k.since <= call.invoked
+                    && k.until >= call.invoked + history.limits.read
+                    && untouched_since(k.since)
+            })
         })
-        .filter(|call| !history.windows.iter().any(|window| hinders(window.what, call) && overlaps(window, call)))
+        .filter(|call| {
+            !history.windows.iter().any(|window| hinders(window.what, call) && overlaps(window, call))
+        })
         .collect()
 }
 

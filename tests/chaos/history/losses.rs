@@ -1,8 +1,8 @@
 //! H5: a grant that was ended because a spent refresh token came back is a loss. Each must have its own fault inside its
 //! own window: between the provider's rotation and the first durable copy of the new pair.
 
-use super::{End, Grant, GrantNo, History, Issue, Micros, Outcome, Presentation, ProviderFault, Run};
 use super::{Disturbance, Reached, ms};
+use super::{End, Grant, GrantNo, History, Issue, Micros, Outcome, Presentation, ProviderFault, Run};
 
 /// What kept the new pair from being kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

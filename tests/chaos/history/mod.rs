@@ -14,8 +14,10 @@ mod revocation;
 use std::collections::BTreeMap;
 use std::fmt;
 
+#[allow(unused_imports, reason = "for the report, which the tests do not make")]
 pub(crate) use latency::known_valid;
 pub(crate) use losses::losses;
+#[allow(unused_imports, reason = "as above")]
 pub(crate) use presentations::per_token;
 
 /// Microseconds.
@@ -186,11 +188,7 @@ pub(crate) enum Question {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// A token.
-    Token {
-        grant: GrantNo,
-        issue: Issue,
-        generation: i64,
-    },
+    Token { grant: GrantNo, issue: Issue, generation: i64 },
     /// The user has to consent.
     Reauthorize,
     /// A status, by its name or the reason in its details.
@@ -328,7 +326,8 @@ pub(crate) struct History {
 impl History {
     /// Everything, a line each.
     pub(crate) fn lines(&self) -> String {
-        let mut lines: Vec<String> = self.grants.iter().map(|(number, grant)| format!("{number} {grant:?}")).collect();
+        let mut lines: Vec<String> =
+            self.grants.iter().map(|(number, grant)| format!("{number} {grant:?}")).collect();
         lines.extend(self.presentations.iter().map(|one| format!("{one:?}")));
         lines.extend(self.calls.iter().map(|one| format!("{one:?}")));
         lines.extend(self.changes.iter().map(|one| format!("{one:?}")));

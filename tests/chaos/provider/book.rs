@@ -107,13 +107,7 @@ impl Book {
         self.lock().grants.iter().filter(|(_, grant)| of(grant)).map(|(number, _)| *number).collect()
     }
 
-    fn found(
-        &self,
-        state: &mut State,
-        provider: &str,
-        credential: CredentialNo,
-        origin: Origin,
-    ) -> GrantNo {
+    fn found(&self, state: &mut State, provider: &str, credential: CredentialNo, origin: Origin) -> GrantNo {
         let rules = match provider {
             "strict" => Rules::Strict,
             "grace" => Rules::Grace(micros(self.settings.grace)),

@@ -154,7 +154,8 @@ async fn refresh(book: &Book, provider: &str, token: &str) -> Reply {
 
 fn exchanged(pair: Option<Pair>) -> Reply {
     let Some(Pair { access, refresh, expires_in }) = pair else { return invalid_grant() };
-    let mut body = json!({"access_token": access, "token_type": "Bearer", "expires_in": expires_in.as_secs()});
+    let mut body =
+        json!({"access_token": access, "token_type": "Bearer", "expires_in": expires_in.as_secs()});
     if let Some(refresh) = refresh {
         body["refresh_token"] = refresh.into();
     }
