@@ -138,13 +138,15 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let metrics = metrics::install()?;
     warn_of_risks(&config);
 
-    let Outside { store, ports, owner, former } = outside(&config, overrides).await?;
+    let Outside { store, ports, owner, former, dead } = outside(&config, overrides).await?;
     let listeners = Listeners::bind(&config).await?;
     let tasks = TaskTracker::new();
     let entropy = Arc::clone(&ports.entropy);
     let permits = Arc::clone(&ports.permits);
     let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
 
+    // Before anybody can ask for a token.
+    broker.begin_replay();
     let (reporter, health) = tonic_health::server::health_reporter();
     let (ready, ready_receiver) = watch::channel(false);
     let readiness = Readiness { reporter, ready };
@@ -185,7 +187,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         tokio::spawn(public),
         tokio::spawn(lifecycle::sweep(Arc::clone(&broker), stop.clone())),
         tokio::spawn(lifecycle::refresh_ahead(Arc::clone(&broker), stop.clone())),
-        tokio::spawn(lifecycle::replay(broker, former, stop.clone())),
+        tokio::spawn(lifecycle::replay(broker, former, dead, stop.clone())),
         tokio::spawn(lifecycle::watch_permits(permits, stop.clone())),
     ];
     let operations = tokio::spawn(operations);
@@ -216,6 +218,8 @@ struct Outside {
     ports: Ports,
     owner: ClaimOwner,
     former: Vec<Former>,
+    /// Who else is provably dead.
+    dead: Option<DeadOwners>,
 }
 
 async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, StartError> {
@@ -237,9 +241,7 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
     entropy.fill(&mut owner);
     let owner = ClaimOwner::from_random(owner);
     let (journal, former) = FileJournal::open(&config.journal.directory, owner, Arc::clone(&clock))?;
-    // The lock on the database file shows that every other owner is dead.
-    let unsettled = shared.settle_early(DeadOwners::AllBut(owner)).await?;
-    tracing::info!(path = %config.storage.path.display(), unsettled_refreshes = unsettled, "database open");
+    tracing::info!(path = %config.storage.path.display(), "database open");
 
     let credentials: Arc<dyn CredentialStore> = shared.clone();
     let ports = Ports {
@@ -260,7 +262,9 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
         steps: overrides.steps.unwrap_or_else(|| Arc::new(NoSteps)),
         clock,
     };
-    Ok(Outside { store, ports, owner, former })
+    // The lock on the database file shows that every other owner is dead.
+    let dead = Some(DeadOwners::AllBut(owner));
+    Ok(Outside { store, ports, owner, former, dead })
 }
 
 /// Sockets with the addresses they got.

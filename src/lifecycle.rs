@@ -15,7 +15,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::application::Broker;
 use crate::domain::coordination::PermitStore;
-use crate::domain::ports::StoreHealth;
+use crate::domain::ports::{DeadOwners, StoreHealth};
 use crate::infra::journal::Former;
 use crate::infra::storage::sqlite::SqliteStore;
 use crate::telemetry::metrics::{PERMIT_STORE_UP, STORE_UP};
@@ -136,7 +136,13 @@ pub(crate) async fn refresh_ahead(broker: Arc<Broker>, stop: CancellationToken) 
 }
 
 /// Replays what dead processes left in the journal; what is not replayed at the end is found again at the next start.
-pub(crate) async fn replay(broker: Arc<Broker>, former: Vec<Former>, stop: CancellationToken) {
+/// `others`: whose claims may be settled early after that, beside those of the replayed runs.
+pub(crate) async fn replay(
+    broker: Arc<Broker>,
+    former: Vec<Former>,
+    others: Option<DeadOwners>,
+    stop: CancellationToken,
+) {
     for run in former {
         if stop.run_until_cancelled(broker.replay(run.run())).await.is_none() {
             return;
@@ -145,6 +151,12 @@ pub(crate) async fn replay(broker: Arc<Broker>, former: Vec<Former>, stop: Cance
             tracing::error!(%error, "a replayed journal could not be deleted; it will be replayed again");
         }
     }
+    if let Some(others) = others
+        && stop.run_until_cancelled(broker.settle_early(others)).await.is_none()
+    {
+        return;
+    }
+    broker.end_replay();
 }
 
 /// A broker that serves.

@@ -4,16 +4,15 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::endings::storage_failed;
 use super::metrics;
 use super::orphan::Pair;
-use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE, storage_failed};
+use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE};
 use super::single_flight::FlightEnd;
-use crate::domain::coordination::{FormerRun, Wake};
+use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
 use crate::domain::key::{CredentialId, CredentialKey};
-use crate::domain::ports::{
-    CipherError, DeadOwners, Field, LineageWrite, Persisted, RevokeWrite, StoreError,
-};
+use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, RevokeWrite, StoreError};
 use crate::domain::step::Step;
 
 /// How many generations a revocation follows to find the newest token of a grant: each is a refresh whose write was lost.
@@ -166,38 +165,5 @@ impl Broker {
         self.ports.steps.reached(Step::Revoked, row.id);
         self.ports.wakeups.publish(Wake::Credential(row.id)).await;
         Ok(())
-    }
-
-    /// Replays what a dead process left in its journal: publishes each pair as successor, and gives it to its row. Tries
-    /// until the database answers; when it returns, the journal may forget the run.
-    pub async fn replay(self: &Arc<Self>, former: &FormerRun) {
-        if let Err(error) = self.ports.permits.owner_died(former.owner).await {
-            tracing::warn!(%error, "the permit store was not told of a dead process; its permits run out by themselves");
-            metrics::permit_store_error("owner_died");
-        }
-        let mut pause = FIRST_WRITE_PAUSE;
-        let early = loop {
-            match self.ports.credentials.settle_early(DeadOwners::One(former.owner)).await {
-                Ok(early) => break early,
-                Err(error) => tracing::error!(%error, "a dead process's claims can't be settled early yet"),
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(MAX_WRITE_PAUSE);
-        };
-        tracing::info!(
-            owner = %former.owner, records = former.records.len(), settled_early = early,
-            "replaying the journal of a dead process",
-        );
-        for write in &former.records {
-            // First where all replicas see it: should this process die too, the pair is not in one place only.
-            if let Err(error) = self.ports.permits.keep_successor(write).await {
-                tracing::warn!(credential = %write.id, %error, "a replayed pair is not in the permit store");
-                metrics::permit_store_error("keep_successor");
-            }
-            while self.adopt(write.clone(), "journal").await == Err(FlightEnd::StorageUnavailable) {
-                tokio::time::sleep(MAX_WRITE_PAUSE).await;
-            }
-            self.ports.steps.reached(Step::Replayed, write.id);
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The object that holds the ports. Use cases are methods on it, one file each.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
@@ -90,6 +91,8 @@ pub struct Broker {
     pub(super) begin_turns: KeyedLock<CredentialKey>,
     /// Of two consents for one key at the same time, the second one sees the first one's account.
     pub(super) store_turns: KeyedLock<CredentialKey>,
+    /// See [`Broker::begin_replay`].
+    pub(super) replaying: AtomicBool,
     /// What the sweeper remembers.
     pub(super) housekeeping: Housekeeping,
 }
@@ -109,6 +112,7 @@ impl Broker {
             ahead: Ahead::default(),
             begin_turns: KeyedLock::default(),
             store_turns: KeyedLock::default(),
+            replaying: AtomicBool::new(false),
             housekeeping: Housekeeping::default(),
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::Broker;
-use super::refresh::storage_failed;
+use super::endings::storage_failed;
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, CredentialState};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::Broker;
+use super::endings::vault_failed;
 use super::metrics;
-use super::refresh::{Claimed, FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE, Ready, vault_failed};
+use super::refresh::{Claimed, FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE, Ready};
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{StoredRefreshToken, StoredTokens};

@@ -25,11 +25,13 @@
 //! [`claim_for_settle`]: crate::domain::ports::CredentialStore::claim_for_settle
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::Broker;
+use super::endings::{later, storage_failed, vault_failed};
 use super::error::BrokerError;
 use super::gates::Slot;
 use super::metrics;
@@ -40,15 +42,12 @@ use super::types::{RefreshInput, TokenAnswer};
 use crate::domain::access_policy::{Action, Caller};
 use crate::domain::coordination::{Permit, PermitRequest, Takeover};
 use crate::domain::credential::{
-    BackOff, Claim, Credential, CredentialState, Epoch, ReauthReason, RefreshFailure, StoredRefreshToken,
-    StoredTokens,
+    Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
 };
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{
-    CipherError, ClaimRequest, Field, Persisted, ProviderFailure, Release, StoreError,
-};
+use crate::domain::ports::{ClaimRequest, Field, Persisted, ProviderFailure, StoreError};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
-use crate::domain::refresh_policy::{Decision, Demand, back_off_delay, decide};
+use crate::domain::refresh_policy::{Decision, Demand, decide};
 use crate::domain::secret::SecretString;
 use crate::domain::step::Step;
 use crate::domain::token_set::TokenResponse;
@@ -57,19 +56,19 @@ use crate::domain::token_set::TokenResponse;
 pub(super) const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause before a write is tried again.
 pub(super) const MAX_WRITE_PAUSE: Duration = Duration::from_secs(1);
-/// How often a write that a settling could replace is tried again.
-const WRITE_ATTEMPTS: u32 = 5;
 /// How often a refresh that lost a race reads again. Somebody else's success ends the race, so losing often is a fault.
 const MAX_RACES: u32 = 8;
 /// How soon a settling that can't look for a successor is tried again.
 const SETTLE_RETRY: Duration = Duration::from_secs(5);
+/// How soon a settling is tried again while a dead process's journal is replayed.
+const REPLAY_RETRY: Duration = Duration::from_secs(1);
 /// How soon to come back when a provider's endpoints are not known or the journal can't be written.
 const GATE_RETRY: Duration = Duration::from_secs(1);
 
 /// A row that passed the gates.
 pub(super) struct Ready {
     pub(super) provider: Arc<Provider>,
-    timings: RefreshTimings,
+    pub(super) timings: RefreshTimings,
     pub(super) row: Credential,
     pub(super) tokens: StoredTokens,
     pub(super) refresh: StoredRefreshToken,
@@ -78,7 +77,7 @@ pub(super) struct Ready {
     /// The answer may add to it.
     pub(super) profile: Profile,
     /// How many refreshes had failed before.
-    failures: u32,
+    pub(super) failures: u32,
     /// The outcome of an earlier presentation is unknown.
     settles: bool,
     /// The place at the provider.
@@ -208,6 +207,10 @@ impl Broker {
             | Decision::BackOff { .. }
             | Decision::Reauthorize(_) => return Ok(Next::Nothing),
         };
+        if settles && self.replaying.load(Ordering::SeqCst) {
+            let settle_at = later(self.ports.clock.now(), REPLAY_RETRY);
+            return Err(FlightEnd::OutcomeUnknown { settle_at });
+        }
         let failures = match &row.state {
             CredentialState::Active { back_off, .. } => back_off.map_or(0, |b| b.failures),
             CredentialState::Refreshing { failures, .. } => *failures,
@@ -453,116 +456,4 @@ impl Broker {
         });
         Ok(())
     }
-
-    /// `invalid_grant`: the row needs a new consent, unless its refresh token has moved on (I8: the statement is guarded by
-    /// epoch and fingerprint), or what came of an earlier presentation is known after all.
-    async fn grant_is_dead(self: &Arc<Self>, claimed: &Claimed) -> Result<(), FlightEnd> {
-        let Ready { row, refresh, .. } = &claimed.ready;
-        if let Some(write) = self.known_successor(row.id, refresh.fingerprint, refresh.epoch).await {
-            return self.adopt(write, "after_invalid_grant").await;
-        }
-        let now = self.ports.clock.now();
-        let reason = ReauthReason::RefreshTokenRejected;
-        let credentials = &self.ports.credentials;
-        let marked =
-            insist(|| credentials.mark_needs_reauth(row.id, claimed.epoch, refresh.fingerprint, reason, now))
-                .await;
-        match marked {
-            Ok(_) => {
-                self.ports.steps.reached(Step::Demoted, row.id);
-                self.tell_waiters(&row.key.tenant, row.id).await;
-            }
-            // The row stays `refreshing`; settling asks the provider once more and hears the same.
-            Err(error) => {
-                tracing::error!(credential = %row.id, %error, "a dead grant could not be marked");
-            }
-        }
-        Ok(())
-    }
-
-    /// The refresh token was not spent: it may be presented again after a while.
-    async fn release(&self, claimed: &Claimed, last: RefreshFailure, at_least: Option<Duration>) {
-        let failures = claimed.ready.failures.saturating_add(1);
-        let [random] = self.random::<1>();
-        let delay = back_off_delay(failures, random).max(at_least.unwrap_or_default());
-        let now = self.ports.clock.now();
-        let back_off = Some(BackOff { not_before: later(now, delay), failures, last });
-        let id = claimed.ready.row.id;
-        let release = Release { id, epoch: claimed.epoch, owner: self.owner, back_off, now };
-        match insist(|| self.ports.credentials.release_claim(release)).await {
-            Ok(_) => {
-                self.ports.steps.reached(Step::Released, id);
-                self.drop_permit(&claimed.ready).await;
-                self.tell_waiters(&claimed.ready.row.key.tenant, id).await;
-            }
-            Err(error) => {
-                tracing::error!(credential = %id, %error, "a claim could not be released; it will be settled");
-            }
-        }
-    }
-
-    /// The database did not say whether the row is claimed. Nothing was sent, and nothing will be: if it is claimed, it is
-    /// given back as soon as the database answers, rather than left to settle.
-    fn take_back_claim(self: &Arc<Self>, claimed: Claimed) {
-        let broker = Arc::clone(self);
-        self.tasks.spawn(async move {
-            broker.drop_permit(&claimed.ready).await;
-            let id = claimed.ready.row.id;
-            let mut pause = FIRST_WRITE_PAUSE;
-            let give_up = broker.ports.clock.monotonic() + claimed.ready.timings.settle_after;
-            while broker.ports.clock.monotonic() < give_up {
-                let now = broker.ports.clock.now();
-                let release = Release { id, epoch: claimed.epoch, owner: broker.owner, back_off: None, now };
-                if broker.ports.credentials.release_claim(release).await.is_ok() {
-                    return;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(MAX_WRITE_PAUSE);
-            }
-        });
-    }
-
-    /// The token is not presented, or was not spent. A permit that stays for want of a permit store runs out by itself.
-    async fn drop_permit(&self, ready: &Ready) {
-        let (id, token) = (ready.row.id, ready.refresh.fingerprint);
-        if let Err(error) = self.ports.permits.drop_permit(id, token, self.owner).await {
-            tracing::warn!(credential = %id, %error, "a permit could not be taken back");
-            metrics::permit_store_error("drop_permit");
-        }
-    }
-}
-
-/// Tries a write a few times. Without it the row would have to be settled, which takes minutes at a strict provider.
-async fn insist<T, F>(write: impl Fn() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let mut pause = FIRST_WRITE_PAUSE;
-    for _ in 0..WRITE_ATTEMPTS {
-        match write().await {
-            Err(StoreError::Unavailable(_)) => tokio::time::sleep(pause).await,
-            done => return done,
-        }
-        pause = (pause * 2).min(MAX_WRITE_PAUSE);
-    }
-    write().await
-}
-
-pub(super) fn storage_failed(error: StoreError) -> FlightEnd {
-    match BrokerError::from(error) {
-        BrokerError::DataLoss => FlightEnd::DataLoss,
-        _ => FlightEnd::StorageUnavailable,
-    }
-}
-
-pub(super) fn vault_failed(error: CipherError) -> FlightEnd {
-    match BrokerError::from(error) {
-        BrokerError::DataLoss => FlightEnd::DataLoss,
-        _ => FlightEnd::StorageUnavailable,
-    }
-}
-
-/// `now` and a while. Saturates.
-pub(super) fn later(now: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| now.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -12,8 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 use super::Broker;
+use super::endings::later;
 use super::metrics;
-use super::refresh::later;
 use crate::domain::key::{CredentialId, ProviderId};
 use crate::domain::ports::{DueCredential, DueRequest, StoreError};
 use crate::domain::provider::Provider;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::endings::later;
 use super::error::BrokerError;
 use super::orphan::Pair;
-use super::refresh::later;
 use super::types::{ProviderRevocation, RevokeAnswer, ServiceKey};
 use super::{Broker, metrics};
 use crate::domain::access_policy::{Action, Caller};

@@ -94,6 +94,8 @@ impl Broker {
             };
             let failed = match end {
                 Some(FlightEnd::SeeRow) => continue,
+                // The waiting began before this caller came.
+                Some(FlightEnd::Elsewhere) if Instant::now() < give_up => continue,
                 None | Some(FlightEnd::Elsewhere) => in_progress(&row, now),
                 Some(FlightEnd::OutcomeUnknown { settle_at }) => {
                     unavailable(RefreshFailure::OutcomeUnknown, settle_at, now)
