@@ -28,6 +28,17 @@ const ASK: Duration = Duration::from_secs(2);
 /// Between two attempts to start while the database is away.
 const START_AGAIN: Duration = Duration::from_millis(300);
 
+/// Which program a replica is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// The binary as it is delivered.
+    Product,
+    /// The same library in this binary, which listens to the steps and obeys orders.
+    Obedient,
+    /// That without the claim.
+    Naive,
+}
+
 /// A replica's process, if it runs.
 struct Live {
     run: Run,
@@ -52,19 +63,19 @@ struct State {
 pub(crate) struct Fleet {
     site: Arc<Site>,
     record: Arc<Record>,
-    naive: bool,
+    build: Build,
     states: Vec<Mutex<State>>,
     serving: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
 }
 
 impl Fleet {
-    pub(crate) fn new(site: Arc<Site>, record: Arc<Record>, naive: bool) -> Arc<Self> {
+    pub(crate) fn new(site: Arc<Site>, record: Arc<Record>, build: Build) -> Arc<Self> {
         let states = site.replicas.iter().map(|_| Mutex::default()).collect();
         Arc::new(Self {
             site,
             record,
-            naive,
+            build,
             states,
             serving: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
@@ -147,21 +158,11 @@ impl Fleet {
         let mut state = self.states[replica].lock().await;
         state.runs += 1;
         let run = Run { replica, number: state.runs };
-        let orders: Vec<&str> = state.orders.iter().map(|step| step.name()).collect();
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .arg("--broker")
-            .arg(&self.site.replicas[replica].config)
-            .arg("--steps")
-            .arg(self.steps_file(run))
-            .arg("--orders")
-            .arg(orders.join(","));
-        if self.naive {
-            command.arg("--naive");
-        }
+        let mut command = self.command(run, &state.orders);
         let log = std::fs::File::options().create(true).append(true).open(&self.site.replicas[replica].log);
         let mut child = command
             .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log.unwrap())
@@ -171,6 +172,25 @@ impl Fleet {
         let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
         state.live = Some(Live { run, pid, stdin: child.stdin.take().unwrap(), serves: false });
         (run, child)
+    }
+
+    fn command(&self, run: Run, orders: &BTreeSet<Step>) -> Command {
+        let config = &self.site.replicas[run.replica].config;
+        if self.build == Build::Product {
+            // The product knows nothing of a harness that it should end with.
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_token-broker"), "serve", "--config"]);
+            command.arg(config);
+            return command;
+        }
+        let orders: Vec<&str> = orders.iter().map(|step| step.name()).collect();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("--broker").arg(config).arg("--steps").arg(self.steps_file(run));
+        command.arg("--orders").arg(orders.join(","));
+        if self.build == Build::Naive {
+            command.arg("--naive");
+        }
+        command
     }
 
     async fn serves(&self, replica: Replica, run: Run) {

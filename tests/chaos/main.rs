@@ -1,6 +1,8 @@
 //! `make chaos`: real broker processes over real Postgres and Redis, a provider that ends a grant when a refresh token comes
 //! back, faults of every kind, and a history checker. See `docs/CHAOS.md`.
 //!
+//! `make cluster` shows the same topology without faults.
+//!
 //! `cargo test` runs this too, like every test target, and finds nothing to do: a run takes minutes and wants its own
 //! arguments. What is pure in it is tested by `tests/it/chaos_history`.
 
@@ -16,6 +18,7 @@ mod backing;
 mod broker;
 mod clients;
 mod clock;
+mod cluster;
 mod deeds;
 mod dice;
 #[path = "../support/engines/mod.rs"]
@@ -60,6 +63,9 @@ struct Arguments {
     /// Keep the folder with configuration and logs.
     #[arg(long)]
     keep: bool,
+    /// Instead: three replicas of the product to look at.
+    #[arg(long)]
+    cluster: bool,
     /// Be one of the broker processes, with this configuration.
     #[arg(long, hide = true)]
     broker: Option<PathBuf>,
@@ -73,9 +79,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let asked =
-        |argument: String| ["--duration", "--broker", "--help"].iter().any(|a| argument.starts_with(a));
+        |argument: String| ["--duration", "--cluster", "--broker", "--help"].iter().any(|a| argument.starts_with(a));
     if !std::env::args().any(asked) {
-        println!("chaos: `make chaos` runs this");
+        println!("chaos: `make chaos` and `make cluster` run this");
         return ExitCode::SUCCESS;
     }
     let arguments = Arguments::parse();
@@ -84,6 +90,9 @@ fn main() -> ExitCode {
         return broker::run(&broker::Arguments { config, steps, naive, orders });
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    if arguments.cluster {
+        return if runtime.block_on(cluster::run()) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let plan = run::Plan {
         duration: std::time::Duration::from_secs(arguments.duration.unwrap_or(300)),
         seed: arguments.seed.unwrap_or_else(|| clock::now() % 1_000_000),

@@ -10,13 +10,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::backing::{self, Backing};
+use crate::backing::Backing;
 use crate::clients::{self, Load};
 use crate::clock::{self, micros};
 use crate::deeds::{Clerk, Desk, Way};
 use crate::dice::Dice;
 use crate::faults::Dealer;
-use crate::fleet::Fleet;
+use crate::fleet::{Build, Fleet};
 use crate::history::{History, Limits};
 use crate::provider::{Book, Mood, Provider, Settings};
 use crate::record::Record;
@@ -61,14 +61,15 @@ pub(crate) async fn run(plan: Plan) -> bool {
         deadline: TIMES.http_deadline,
     })
     .await;
-    let backing = Arc::new(if plan.sqlite { Backing::sqlite() } else { todo!() });
+    let backing = Arc::new(if plan.sqlite { Backing::sqlite() } else { Backing::servers().await });
     let mut site = Site::write(plan.replicas, TIMES, &backing, &provider);
     if plan.keep {
         println!("chaos: the folder is {}", site.keep().display());
     }
     let site = Arc::new(site);
     let record = Arc::new(Record::default());
-    let fleet = Fleet::new(Arc::clone(&site), Arc::clone(&record), plan.naive);
+    let build = if plan.naive { Build::Naive } else { Build::Obedient };
+    let fleet = Fleet::new(Arc::clone(&site), Arc::clone(&record), build);
     let keepers = fleet.start().await;
     let stop = CancellationToken::new();
     let load = Arc::new(Load {
@@ -207,6 +208,6 @@ async fn history(site: &Site, backing: &Backing, book: &Book, record: &Record, f
         changes: record.changes(),
         reached: fleet.reached(|id| ids.get(id).copied()).await,
         windows: record.windows(),
-        rows: backing::rows(backing, site).await,
+        rows: backing.rows(site).await,
     }
 }

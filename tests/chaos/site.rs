@@ -99,7 +99,7 @@ level = "info"
 [shutdown]
 announce = "0s"
 "#,
-                    backing = backing.settings(number),
+                    backing = backing.settings(),
                     times = oauth_settings(times),
                     files = PROVIDERS.map(|id| format!("\"{id}.toml\"")).join(", "),
                 );
