@@ -1,7 +1,7 @@
 # `make` shows what there is to do. Needs the Rust toolchain and a C compiler; `make test` installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint fmt proto clean
+.PHONY: help demo run test chaos cluster lint fmt proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -15,6 +15,16 @@ run: ## The same, but it stays up and shows what to try next; Ctrl-C ends it
 test: ## Run all tests
 	tests/setup
 	cargo test --locked
+
+# How long `make chaos` deals faults, in seconds; its seed; NAIVE=1 for the build that must fail; further ARGS.
+DURATION = 300
+chaos: ## Break everything around three replicas and check the history: DURATION=300 SEED=… NAIVE=1
+	tests/setup
+	cargo test --locked --test chaos -- --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(if $(NAIVE),--naive) $(ARGS)
+
+cluster: ## See three replicas over Postgres and Redis share their work; ends by itself
+	tests/setup
+	cargo test --locked --test chaos -- --cluster
 
 lint: ## Check format and lints
 	cargo fmt --check

@@ -10,6 +10,7 @@
 mod application;
 mod architecture;
 mod callers;
+mod chaos_history;
 mod cli;
 mod clients;
 mod config;
