@@ -34,6 +34,7 @@ use super::Broker;
 use super::endings::{later, storage_failed, vault_failed};
 use super::error::BrokerError;
 use super::gates::Slot;
+use super::lease_gate::LeaseGate;
 use super::metrics;
 use super::sealing::Profile;
 use super::single_flight::{Flight, FlightEnd};
@@ -176,7 +177,9 @@ impl Broker {
                 self.release(&claimed, RefreshFailure::ProviderUnavailable, None).await;
                 return Ok(());
             }
+            let provider = Arc::clone(&claimed.ready.provider);
             let end = self.present(claimed).await;
+            self.leases_settled(&provider, id).await;
             metrics::refresh_duration(self.ports.clock.monotonic().saturating_sub(started).as_secs_f64());
             return end;
         }
@@ -230,6 +233,9 @@ impl Broker {
             tracing::error!(credential = %row.id, "a refresh token is not the one that its row says");
             return Err(FlightEnd::DataLoss);
         }
+        if let LeaseGate::WaitFor(longest) = self.leases_allow(&provider, &row, demand).await {
+            return self.leased(&row, longest).await;
+        }
         let slot = self.pass_gates(&provider).await?;
         Ok(Next::Ready(Box::new(Ready {
             provider,
@@ -243,6 +249,14 @@ impl Broker {
             settles,
             slot,
         })))
+    }
+
+    /// Callers are using the token, which this provider would end, and it is alive. The background comes back when the last
+    /// lease has ended; readers are given the token as it is.
+    async fn leased(&self, row: &Credential, longest: Duration) -> Result<Next, FlightEnd> {
+        let again = later(self.ports.clock.now(), longest);
+        self.ports.credentials.reschedule(row.id, Some(again)).await.map_err(storage_failed)?;
+        Err(FlightEnd::Leased { retry_after: longest })
     }
 
     /// Step 3, as far as it concerns the provider and the journal.

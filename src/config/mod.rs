@@ -17,6 +17,8 @@ mod providers;
 mod public;
 mod reader;
 mod redis;
+mod replicas;
+mod secret;
 mod show;
 mod shutdown;
 mod storage;
@@ -41,9 +43,10 @@ pub use problem::{ConfigErrors, Problem};
 pub use providers::ProviderEntry;
 pub use public::Public;
 pub use redis::{Redis, RedisLogin};
+pub use replicas::Replicas;
 pub use show::Setting;
 pub use shutdown::Shutdown;
-pub use storage::Storage;
+pub use storage::{Postgres, Storage};
 pub use values::duration as parse_duration;
 pub use vault::{Vault, VaultKey};
 
@@ -65,6 +68,8 @@ pub struct Config {
     pub operations: Operations,
     /// The database.
     pub storage: Storage,
+    /// How many may serve.
+    pub replicas: Replicas,
     /// The local copy of new tokens.
     pub journal: Journal,
     /// What replicas share; `None`: the broker is alone.
@@ -131,6 +136,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let public = public::read(&root.section("public"));
     let operations = operations::read(&root.section("operations"));
     let storage = storage::read(&root.section("storage"));
+    let replicas = replicas::read(&root.section("replicas"));
     let journal = journal::read(&root.section("journal"));
     let redis = redis::read(&root.section("redis"));
     let vault = vault::read(&root.section("vault"));
@@ -147,6 +153,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         public: public?,
         operations: operations?,
         storage: storage?,
+        replicas: replicas?,
         journal: journal?,
         redis: redis?,
         vault: vault?,
