@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
 use crate::config::{self, Config};
+use crate::domain::coordination::PermitStore;
 use crate::domain::ports::{Clock, CredentialStore, Entropy, OAuthClient, StoreError};
 use crate::domain::provider::TimingLimits;
 use crate::domain::step::Steps;
@@ -44,6 +45,9 @@ use crate::transport::http::{self, Limits, OperationsState};
 /// Puts a wrapper around the credential store.
 pub type WrapCredentials = Box<dyn FnOnce(Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> + Send>;
 
+/// Puts a wrapper around the permit store.
+pub type WrapPermits = Box<dyn FnOnce(Arc<dyn PermitStore>) -> Arc<dyn PermitStore> + Send>;
+
 /// What tests put in place of the real thing.
 #[derive(Default)]
 pub struct Overrides {
@@ -55,6 +59,8 @@ pub struct Overrides {
     pub oauth: Option<Arc<dyn OAuthClient>>,
     /// Around the credential store.
     pub wrap_credentials: Option<WrapCredentials>,
+    /// Around the permit store.
+    pub wrap_permits: Option<WrapPermits>,
     /// Hears of the refresh protocol's steps.
     pub steps: Option<Arc<dyn Steps>>,
 }

@@ -65,7 +65,10 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
         cipher: Arc::new(vault),
         oauth,
         providers: Arc::new(providers),
-        permits: coordination.permits,
+        permits: match overrides.wrap_permits {
+            Some(wrap) => wrap(coordination.permits),
+            None => coordination.permits,
+        },
         journal,
         wakeups: coordination.wakeups,
         leases: coordination.leases,

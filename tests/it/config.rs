@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
-use token_broker::config::{Config, ConfigErrors, DEFAULT_FILE, Environment, Problem};
+use token_broker::config::{Config, ConfigErrors, DEFAULT_FILE, Environment, Problem, Storage};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 /// The least that starts.
@@ -72,7 +72,8 @@ fn the_environment_lies_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(config.grpc.max_connection_age, Duration::from_secs(1800));
     assert!(!config.grpc.reflection);
     assert_eq!(config.public.return_urls.len(), 2);
-    assert_eq!(config.storage.path, folder.path().join("below/broker.db"));
+    let file = folder.path().join("below/broker.db");
+    assert!(matches!(&config.storage, Storage::Sqlite { path } if *path == file), "{:?}", config.storage);
     assert_eq!(config.journal.directory, folder.path().join("below/journal"));
     let clients: Vec<_> = config
         .providers
@@ -111,6 +112,24 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[public]\nreturn_urls = [\"https://u:p@a.example.com\"]", "public.return_urls[0]", "password"),
     ("[public]\nreturn_urls = \"https://a.example.com\"", "public.return_urls", "must be a list"),
     ("[oauth]\nrequest_timeout = \"31s\"", "oauth.request_timeout", "from 1s to 30s"),
+    ("[oauth]\nstrict_settle = \"33s\"", "oauth.strict_settle", "at least 34s"),
+    ("[oauth]\nprovider_concurrency = 0", "oauth.provider_concurrency", "from 1"),
+    ("[oauth]\nactive_window = \"1m\"", "oauth.active_window", "from 1h"),
+    ("[storage]\nurl = \"mysql://u@h/d\"", "storage.url", "must begin with postgres://"),
+    ("[storage]\nurl = \"postgres://u:p@h/d\"", "storage.url", "must not contain a password"),
+    ("[storage]\nurl = \"postgres://u@h\"", "storage.url", "must name the database"),
+    ("[storage]\nurl = \"postgres://u@h/d\"\npath = \"b.db\"", "storage.url", "either a file or a server"),
+    ("[storage]\npassword_env = \"NO_SUCH\"", "storage.password_env", "is not set"),
+    ("[storage]\nmax_connections = 1", "storage.max_connections", "from 2"),
+    ("[storage]\nstatement_timeout = \"1m\"", "storage.statement_timeout", "from 100ms"),
+    ("[replicas]\nwithout_redis = \"no\"", "replicas.without_redis", "true or false"),
+    ("[redis]\nurl = \"http://h\"", "redis.url", "must begin with one of redis://"),
+    ("[redis]\nurl = \"redis://u:p@h\"", "redis.url", "must not contain a user name or password"),
+    ("[redis]\nusername = \"u\"", "redis.username", "of no use without a password"),
+    ("[redis]\npassword_env = \"KEY\"\npassword_file = \"f\"", "redis.password_env", "given twice"),
+    ("[redis]\nkey_prefix = \"a b\"", "redis.key_prefix", "1 to 32 letters"),
+    ("[redis]\ntls_key_file = \"k\"", "redis.tls_key_file", "beside tls_certificate_file"),
+    ("[redis]\nresponse_timeout = \"10s\"", "redis.response_timeout", "from 10ms"),
     ("[journal]\ndirectory = \"\"", "journal.directory", "must not be empty"),
     ("[journal]\npath = \"j\"", "journal.path", "is unknown; the keys here are: directory"),
     ("[shutdown]\ndrain = \"30s\"", "shutdown.drain", "longer than oauth.request_timeout (30s)"),
