@@ -21,8 +21,12 @@ use crate::domain::key::ClaimOwner;
 use crate::domain::ports::{
     Clock, CredentialStore, DeadOwners, Entropy, OAuthClient, StoreError, StoreHealth,
 };
+use crate::domain::provider::TimingLimits;
+use crate::domain::step::{NoSteps, Steps};
 use crate::infra::callers::ConfiguredCallers;
+use crate::infra::coordination::local::{LocalLeases, LocalPermits, LocalWakeups};
 use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, Vault, VaultError};
+use crate::infra::journal::{self, FileJournal, Former};
 use crate::infra::oauth::{HttpOAuthClient, HttpSettings, HttpSetupError};
 use crate::infra::providers::{
     Catalogue, ConfiguredProviders, DefinitionError, Registration, RegistrationError,
@@ -48,6 +52,8 @@ pub struct Overrides {
     pub oauth: Option<Arc<dyn OAuthClient>>,
     /// Around the credential store.
     pub wrap_credentials: Option<WrapCredentials>,
+    /// Hears of the refresh protocol's steps.
+    pub steps: Option<Arc<dyn Steps>>,
 }
 
 /// Why the broker does not start. Each says what to change.
@@ -81,6 +87,9 @@ pub enum StartError {
     /// Providers with mistakes.
     #[error("configured providers have mistakes:{}", lines(.0))]
     Registrations(Vec<RegistrationError>),
+    /// The journal can't be opened.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
     /// The HTTP client.
     #[error(transparent)]
     Http(#[from] HttpSetupError),
@@ -129,12 +138,15 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let metrics = metrics::install()?;
     warn_of_risks(&config);
 
-    let Outside { store, ports, owner } = outside(&config, overrides).await?;
+    let Outside { store, ports, owner, former, dead } = outside(&config, overrides).await?;
     let listeners = Listeners::bind(&config).await?;
     let tasks = TaskTracker::new();
     let entropy = Arc::clone(&ports.entropy);
+    let permits = Arc::clone(&ports.permits);
     let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
 
+    // Before anybody can ask for a token.
+    broker.begin_replay();
     let (reporter, health) = tonic_health::server::health_reporter();
     let (ready, ready_receiver) = watch::channel(false);
     let readiness = Readiness { reporter, ready };
@@ -173,7 +185,10 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
             }
         }),
         tokio::spawn(public),
-        tokio::spawn(lifecycle::sweep(broker, stop.clone())),
+        tokio::spawn(lifecycle::sweep(Arc::clone(&broker), stop.clone())),
+        tokio::spawn(lifecycle::refresh_ahead(Arc::clone(&broker), stop.clone())),
+        tokio::spawn(lifecycle::replay(broker, former, dead, stop.clone())),
+        tokio::spawn(lifecycle::watch_permits(permits, stop.clone())),
     ];
     let operations = tokio::spawn(operations);
     readiness.set(true).await;
@@ -202,6 +217,9 @@ struct Outside {
     store: SqliteStore,
     ports: Ports,
     owner: ClaimOwner,
+    former: Vec<Former>,
+    /// Who else is provably dead.
+    dead: Option<DeadOwners>,
 }
 
 async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, StartError> {
@@ -222,13 +240,11 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
     let mut owner = [0; 16];
     entropy.fill(&mut owner);
     let owner = ClaimOwner::from_random(owner);
-    // The lock on the database file shows that every other owner is dead.
-    let unsettled = shared.settle_early(DeadOwners::AllBut(owner)).await?;
-    tracing::info!(path = %config.storage.path.display(), unsettled_refreshes = unsettled, "database open");
+    let (journal, former) = FileJournal::open(&config.journal.directory, owner, Arc::clone(&clock))?;
+    tracing::info!(path = %config.storage.path.display(), "database open");
 
     let credentials: Arc<dyn CredentialStore> = shared.clone();
     let ports = Ports {
-        clock,
         entropy,
         credentials: match overrides.wrap_credentials {
             Some(wrap) => wrap(credentials),
@@ -239,8 +255,16 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
         cipher: Arc::new(vault),
         oauth,
         providers: Arc::new(providers),
+        permits: Arc::new(LocalPermits::new(Arc::clone(&clock))),
+        journal,
+        wakeups: Arc::new(LocalWakeups::default()),
+        leases: Arc::new(LocalLeases::new(Arc::clone(&clock))),
+        steps: overrides.steps.unwrap_or_else(|| Arc::new(NoSteps)),
+        clock,
     };
-    Ok(Outside { store, ports, owner })
+    // The lock on the database file shows that every other owner is dead.
+    let dead = Some(DeadOwners::AllBut(owner));
+    Ok(Outside { store, ports, owner, former, dead })
 }
 
 /// Sockets with the addresses they got.
@@ -349,7 +373,14 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         refresh_ahead: config.oauth.refresh_ahead,
         flow_lifetime: config.oauth.flow_lifetime,
         max_wait: config.oauth.max_wait,
+        active_window: config.oauth.active_window,
+        provider_concurrency: config.oauth.provider_concurrency,
+        timings: timing_limits(config),
     })
+}
+
+fn timing_limits(config: &Config) -> TimingLimits {
+    TimingLimits { http_deadline: config.oauth.request_timeout, strict_settle: config.oauth.strict_settle }
 }
 
 fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {

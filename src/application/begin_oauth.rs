@@ -8,8 +8,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::SignedDuration;
 use sha2::{Digest as _, Sha256};
 
+use super::endings::later;
 use super::error::{BrokerError, Unavailable, Violation};
-use super::refresh::later;
 use super::target::{permit, service};
 use super::types::{BeginInput, ConsentInput, StartedFlow};
 use super::{Broker, return_url};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::credential::RefreshFailure;
 use crate::domain::ports::{CipherError, StoreError};
 
 /// A field that can't be accepted, and what to change.
@@ -93,6 +94,17 @@ pub enum Unavailable {
     RefreshInProgress,
     /// A refresh's outcome is unknown, while no valid token is left.
     OutcomeUnknown,
+}
+
+impl From<RefreshFailure> for Unavailable {
+    fn from(failure: RefreshFailure) -> Self {
+        match failure {
+            RefreshFailure::ProviderUnavailable => Self::Provider,
+            RefreshFailure::RateLimited => Self::ProviderRateLimited,
+            RefreshFailure::ClientRejected => Self::ClientRejected,
+            RefreshFailure::OutcomeUnknown => Self::OutcomeUnknown,
+        }
+    }
 }
 
 /// How soon to come back after a database error.

@@ -3,10 +3,14 @@
 pub mod error;
 pub mod types;
 
+mod adopt;
 mod begin_oauth;
 mod broker;
 mod complete_oauth;
+mod elsewhere;
+mod endings;
 mod flow_status;
+mod gates;
 mod get_credential;
 mod import_credential;
 mod keyed_lock;
@@ -14,7 +18,10 @@ mod list_credentials;
 mod list_providers;
 mod metrics;
 mod orphan;
+mod record;
 mod refresh;
+mod refresh_ahead;
+mod replay;
 mod return_url;
 mod revoke;
 mod sealing;

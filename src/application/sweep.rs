@@ -58,6 +58,9 @@ impl Broker {
         if let Err(error) = self.revoke_due(now).await {
             tracing::error!(%error, "revocations could not be looked up");
         }
+        if let Err(error) = self.write_uses(now).await {
+            tracing::error!(%error, "who was used lately could not be written down");
+        }
         if self.tidying_is_due()
             && let Err(error) = self.tidy(now).await
         {

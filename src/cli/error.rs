@@ -132,7 +132,7 @@ impl From<StartError> for CliError {
     fn from(error: StartError) -> Self {
         let exit = match &error {
             StartError::Bind { .. } => Exit::Bind,
-            StartError::Store(_) | StartError::StoreUse(_) => Exit::Database,
+            StartError::Store(_) | StartError::StoreUse(_) | StartError::Journal(_) => Exit::Database,
             StartError::Vault(_) => Exit::Vault,
             StartError::Keyring(_)
             | StartError::Definitions(_)

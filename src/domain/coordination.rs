@@ -79,7 +79,7 @@ pub enum Permit {
 pub trait PermitStore: Send + Sync {
     /// Takes the permit for a refresh token, atomically: tombstone of this grant → [`Permit::Buried`]; a younger successor
     /// → [`Permit::Successor`]; somebody's permit that may not be taken over → [`Permit::Held`]; else it is taken.
-    /// The owner's own permit is taken again.
+    /// The owner's own permit is held like anybody's: it may stand for a presentation whose outcome is unknown.
     async fn take(&self, request: PermitRequest) -> Result<Permit, CoordinationError>;
 
     /// Writes the successor of `write.parent_fingerprint` in place of whatever stands there, unless that is a successor of

@@ -168,15 +168,9 @@ pub trait CredentialStore: Send + Sync {
     /// the parent fingerprint is the row's own or its parent's. Sets `active`, generation + 1, clears back-off and claim.
     async fn persist_lineage(&self, write: LineageWrite) -> Result<Persisted, StoreError>;
 
-    /// The refresh token was not spent: `refreshing` at this epoch → `active` with this back-off. False: the row has
-    /// moved on.
-    async fn release_claim(
-        &self,
-        id: CredentialId,
-        epoch: Epoch,
-        back_off: BackOff,
-        now: Timestamp,
-    ) -> Result<bool, StoreError>;
+    /// The refresh token was not spent: `refreshing` at this epoch by this owner → `active`, with this back-off if the
+    /// provider is to be left alone for a while. False: the row has moved on, or the claim was somebody else's.
+    async fn release_claim(&self, release: Release) -> Result<bool, StoreError>;
 
     /// The provider said the grant is dead: `refreshing` at this epoch with this fingerprint → `needs_reauth` (I8).
     /// False: the row has moved on.
@@ -194,15 +188,10 @@ pub trait CredentialStore: Send + Sync {
     async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError>;
 
     /// One transaction, the ack point of Revoke: `revoked`, epoch + 1, tokens deleted from the row and moved, sealed as
-    /// they are, to an outbox row (unless `outbox` is `None`); pending flows of the key are cancelled, and those being
-    /// exchanged too, so that their tokens are revoked on arrival. Works on any state; a revoked or missing row is left
-    /// alone but its flows are cancelled.
-    async fn revoke_with_outbox(
-        &self,
-        key: &CredentialKey,
-        outbox: Option<OutboxId>,
-        now: Timestamp,
-    ) -> Result<RevokedRow, StoreError>;
+    /// they are, to the outbox (unless `outbox` is `None`); pending flows of the key are cancelled, and those being
+    /// exchanged too, so that their tokens are revoked on arrival. Works on any state; a revoked or missing row, or one of
+    /// another grant than asked for, is left alone but its flows are cancelled.
+    async fn revoke_with_outbox(&self, revoke: RevokeWrite) -> Result<RevokedRow, StoreError>;
 
     /// A page of rows that are not revoked, ordered by key.
     async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError>;
@@ -255,6 +244,8 @@ pub struct DueCredential {
     pub id: CredentialId,
     /// When it was last asked for, to within an hour; its creation if never.
     pub used_at: Timestamp,
+    /// What its `next_refresh_at` was.
+    pub due_at: Timestamp,
 }
 
 /// See [`CredentialStore::claim_for_refresh`]. A store with a clock of its own (Postgres) keeps the distances from `now` and
@@ -341,6 +332,44 @@ pub enum StoredGrant {
     Stored(Box<Credential>),
     /// The condition did not hold; nothing was changed.
     ConditionFailed,
+}
+
+/// See [`CredentialStore::release_claim`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// Which row.
+    pub id: CredentialId,
+    /// The claim's.
+    pub epoch: Epoch,
+    /// The claim's.
+    pub owner: ClaimOwner,
+    /// `None`: nothing was asked of the provider; the row is as before the claim.
+    pub back_off: Option<BackOff>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// See [`CredentialStore::revoke_with_outbox`].
+#[derive(Debug, Clone)]
+pub struct RevokeWrite {
+    /// Which row.
+    pub key: CredentialKey,
+    /// Only if the row is of this grant.
+    pub grant: Option<GrantId>,
+    /// `None`: the provider has no revocation.
+    pub outbox: Option<OutboxPair>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// The ids of the outbox rows of one revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxPair {
+    /// Due at once.
+    pub first: OutboxId,
+    /// Written only if a refresh was under way, and due when that has settled: its owner may die with a token pair that
+    /// only the journal or the permit store knows, and that must be revoked too.
+    pub after_refresh: OutboxId,
 }
 
 /// See [`CredentialStore::revoke_with_outbox`].
@@ -513,6 +542,8 @@ pub trait ProviderDirectory: Send + Sync {
     fn provider(&self, tenant: &TenantId, id: &ProviderId) -> Option<Arc<Provider>>;
     /// All of a tenant's, sorted by id.
     fn providers(&self, tenant: &TenantId) -> Vec<Arc<Provider>>;
+    /// All tenants', each once.
+    fn all(&self) -> Vec<Arc<Provider>>;
 }
 
 /// How a call to a provider failed, by what it means for the token that was presented.

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use token_broker::application::{Broker, Ports, Settings};
+use token_broker::application::{Broker, Ports};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
-use token_broker::domain::flow::FLOW_LIFETIME;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory};
 use token_broker::domain::provider::{EndpointSource, Provider};
 use token_broker::domain::secret::{SecretBytes, SecretString};
+use token_broker::domain::step::NoSteps;
 use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
 use token_broker::r#gen::v1::{BeginOAuthRequest, CredentialKey, FlowStatus, GetFlowRequest};
+use token_broker::infra::coordination::local::LocalPermits;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
 use token_broker::infra::storage::sqlite::SqliteStore;
@@ -27,9 +28,11 @@ use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
+use super::alone;
 use super::clock::ManualClock;
 use super::faulty_store::{Faults, FaultyStore};
 use super::hostile::{HostileServer, Reply};
+use super::memory_journal::MemoryJournal;
 use super::provider;
 
 /// May do everything in tenant a.
@@ -83,6 +86,10 @@ impl ProviderDirectory for Providers {
     }
 
     fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
+        self.all()
+    }
+
+    fn all(&self) -> Vec<Arc<Provider>> {
         self.0.clone()
     }
 }
@@ -103,13 +110,7 @@ impl Doors {
         let faults = Arc::new(Faults::default());
         let tasks = TaskTracker::new();
         let ports = ports(&store, &server, &clock, &faults);
-        let settings = Settings {
-            public_base_url: public_base_url.parse().unwrap(),
-            return_urls: vec!["https://app.example/chat".parse().unwrap()],
-            refresh_ahead: Duration::from_secs(300),
-            flow_lifetime: FLOW_LIFETIME,
-            max_wait: Duration::from_secs(5),
-        };
+        let settings = alone::settings(public_base_url);
         let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
         let mut serving = tokio::task::JoinSet::new();
         let grpc = serve_grpc(&mut serving, Arc::clone(&broker), max_deadline).await;
@@ -278,14 +279,19 @@ fn ports(
     let keyring = Keyring::new(vec![key], "k1").unwrap();
     let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), Arc::clone(&clock));
     Ports {
-        clock: Arc::clone(&clock),
         entropy,
         credentials: Arc::new(FaultyStore { inner: Arc::new(store.clone()), faults: Arc::clone(faults) }),
         flows: Arc::new(store.clone()),
         outbox: Arc::new(store.clone()),
         cipher: Arc::new(vault),
-        oauth: Arc::new(HttpOAuthClient::new(HttpSettings::default(), clock).unwrap()),
+        oauth: Arc::new(HttpOAuthClient::new(HttpSettings::default(), Arc::clone(&clock)).unwrap()),
         providers: Arc::new(Providers(providers(&server.base()))),
+        permits: Arc::new(LocalPermits::new(Arc::clone(&clock))),
+        journal: Arc::new(MemoryJournal::default()),
+        wakeups: alone::wakeups(),
+        leases: alone::leases(Arc::clone(&clock)),
+        steps: Arc::new(NoSteps),
+        clock,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What tests share: real servers they start for themselves, and hands to work them.
 
+pub(crate) mod alone;
 pub(crate) mod broker;
 pub(crate) mod browser;
 pub(crate) mod cargo_toml;
@@ -9,6 +10,7 @@ pub(crate) mod doors;
 pub(crate) mod dump;
 pub(crate) mod faulty_store;
 pub(crate) mod hostile;
+pub(crate) mod memory_journal;
 pub(crate) mod offset_clock;
 pub(crate) mod oidc;
 pub(crate) mod provider;

@@ -11,7 +11,6 @@ use token_broker::application::types::{
 use token_broker::application::{Broker, Ports, Settings, error::BrokerError};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
 use token_broker::domain::credential::Credential;
-use token_broker::domain::flow::FLOW_LIFETIME;
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
@@ -19,14 +18,18 @@ use token_broker::domain::ports::{Clock as _, CredentialStore as _, ProviderDire
 use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
+use token_broker::domain::step::NoSteps;
 use token_broker::domain::token_set::ProviderAccount;
+use token_broker::infra::coordination::local::LocalPermits;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use tokio_util::task::TaskTracker;
 
+use super::alone;
 use super::clock::ManualClock;
 use super::faulty_store::{Faults, FaultyStore};
+use super::memory_journal::MemoryJournal;
 use super::provider::provider_at;
 use super::strict_provider::{StrictProvider, scope_set};
 
@@ -36,6 +39,8 @@ pub(crate) struct Rig {
     pub(crate) provider: Arc<StrictProvider>,
     pub(crate) store: SqliteStore,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) permits: Arc<LocalPermits>,
+    pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) caller: Caller,
     pub(crate) tasks: TaskTracker,
     _dir: tempfile::TempDir,
@@ -65,6 +70,9 @@ impl ProviderDirectory for Providers {
         self.0.lock().unwrap().iter().find(|p| p.id == *id).cloned()
     }
     fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
+        self.all()
+    }
+    fn all(&self) -> Vec<Arc<Provider>> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -99,6 +107,8 @@ impl Rig {
         let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), clock.clone());
         let tasks = TaskTracker::new();
         let faults = Arc::new(Faults::default());
+        let permits = Arc::new(LocalPermits::new(clock.clone()));
+        let journal = Arc::new(MemoryJournal::default());
         let ports = Ports {
             clock: clock.clone(),
             entropy,
@@ -111,16 +121,26 @@ impl Rig {
                 options.rotation,
                 options.revocation,
             ))]))),
+            permits: permits.clone(),
+            journal: journal.clone(),
+            wakeups: alone::wakeups(),
+            leases: alone::leases(clock.clone()),
+            steps: Arc::new(NoSteps),
         };
-        let settings = Settings {
-            public_base_url: "https://broker.example".parse().unwrap(),
-            return_urls: vec!["https://app.example/chat".parse().unwrap()],
-            refresh_ahead: Duration::from_secs(300),
-            flow_lifetime: FLOW_LIFETIME,
-            max_wait: options.max_wait,
-        };
+        let settings = Settings { max_wait: options.max_wait, ..alone::settings("https://broker.example") };
         let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
-        Self { broker, clock, provider, store, faults, caller: caller("agents"), tasks, _dir: dir }
+        Self {
+            broker,
+            clock,
+            provider,
+            store,
+            faults,
+            permits,
+            journal,
+            caller: caller("agents"),
+            tasks,
+            _dir: dir,
+        }
     }
 
     /// Waits for everything that runs in the background.

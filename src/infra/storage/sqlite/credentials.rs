@@ -2,15 +2,17 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::FromRow as _;
 
 use super::codec::{array, json_list, micros, reauth_reason_text, refresh_failure_text, time};
 use super::credential_row::{CredentialRow, credential_columns};
+use super::error::store_error;
 use super::{Query, SqliteStore};
-use crate::domain::credential::{BackOff, Credential, Epoch, Fingerprint, ReauthReason};
-use crate::domain::key::{CredentialId, CredentialKey, OutboxId};
+use crate::domain::credential::{Credential, Epoch, Fingerprint, ReauthReason};
+use crate::domain::key::{CredentialId, CredentialKey};
 use crate::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
-    Persisted, RevokedRow, StoreError, StoredGrant,
+    Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
 
 const BY_KEY: &str = concat!(
@@ -39,9 +41,9 @@ const CLAIM_FOR_SETTLE: &str = "
 const RELEASE_CLAIM: &str = "
     UPDATE credentials SET
         status = 'active', claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
-        not_before = ?3, failures = ?4, last_error = ?5, updated_at = ?6,
-        next_refresh_at = max(next_refresh_at, ?3)
-    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2";
+        not_before = ?4, failures = coalesce(?5, failures), last_error = ?6, updated_at = ?7,
+        next_refresh_at = max(next_refresh_at, coalesce(?4, next_refresh_at))
+    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2 AND claim_owner = ?3";
 
 const MARK_NEEDS_REAUTH: &str = "
     UPDATE credentials SET
@@ -63,16 +65,15 @@ const SETTLE_OTHERS_EARLY: &str = "
     UPDATE credentials SET settle_at = claim_deadline
     WHERE status = 'refreshing' AND claim_owner <> ?1 AND settle_at > claim_deadline";
 
-/// The index is named, since without statistics the planner would take the one of unsettled rows for more selective.
-const RESERVE_DUE: &str = "
-    UPDATE credentials SET next_refresh_at = ?3
-    WHERE id IN (
-        SELECT id FROM credentials INDEXED BY credentials_due
-        WHERE provider = ?1 AND status = 'active' AND next_refresh_at <= ?2
-        ORDER BY next_refresh_at
-        LIMIT ?4
-    )
-    RETURNING id, created_at, used_at";
+/// The index is named, since without statistics the planner may take another for as good.
+const DUE: &str = "
+    SELECT id, coalesce(used_at, created_at), next_refresh_at FROM credentials INDEXED BY credentials_due
+    WHERE provider = ?1 AND status = 'active' AND next_refresh_at <= ?2
+    ORDER BY next_refresh_at
+    LIMIT ?3";
+
+const RESERVE: &str =
+    "UPDATE credentials SET next_refresh_at = ?2 WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
 const RESCHEDULE: &str = "UPDATE credentials SET next_refresh_at = ?2 WHERE id = ?1 AND status = 'active'";
 
@@ -88,6 +89,12 @@ pub(super) fn with_key<'q>(sql: &'static str, key: &'q CredentialKey) -> Query<'
         .bind(key.user.as_str())
         .bind(key.grant.as_str())
         .bind(key.account.as_str())
+}
+
+/// For `json_each`.
+fn id_list<'a>(ids: impl IntoIterator<Item = &'a CredentialId>) -> String {
+    let ids = ids.into_iter().map(|id| hex::encode(id.as_bytes())).collect::<Vec<_>>();
+    json_list(ids.iter().map(String::as_str))
 }
 
 impl SqliteStore {
@@ -131,20 +138,15 @@ impl CredentialStore for SqliteStore {
         self.persist(write).await
     }
 
-    async fn release_claim(
-        &self,
-        id: CredentialId,
-        epoch: Epoch,
-        back_off: BackOff,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    async fn release_claim(&self, release: Release) -> Result<bool, StoreError> {
         let query = sqlx::query(RELEASE_CLAIM)
-            .bind(&id.as_bytes()[..])
-            .bind(epoch)
-            .bind(micros(back_off.not_before))
-            .bind(back_off.failures)
-            .bind(refresh_failure_text(back_off.last))
-            .bind(micros(now));
+            .bind(&release.id.as_bytes()[..])
+            .bind(release.epoch)
+            .bind(&release.owner.as_bytes()[..])
+            .bind(release.back_off.map(|back_off| micros(back_off.not_before)))
+            .bind(release.back_off.map(|back_off| back_off.failures))
+            .bind(release.back_off.map(|back_off| refresh_failure_text(back_off.last)))
+            .bind(micros(release.now));
         Ok(self.write(query).await? == 1)
     }
 
@@ -169,13 +171,8 @@ impl CredentialStore for SqliteStore {
         self.store_new_grant(grant).await
     }
 
-    async fn revoke_with_outbox(
-        &self,
-        key: &CredentialKey,
-        outbox: Option<OutboxId>,
-        now: Timestamp,
-    ) -> Result<RevokedRow, StoreError> {
-        self.revoke(key, outbox, now).await
+    async fn revoke_with_outbox(&self, revoke: RevokeWrite) -> Result<RevokedRow, StoreError> {
+        self.revoke(&revoke).await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError> {
@@ -197,18 +194,33 @@ impl CredentialStore for SqliteStore {
     }
 
     async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
-        let query = sqlx::query(RESERVE_DUE)
+        let mut transaction = self.begin().await?;
+        let rows = sqlx::query(DUE)
             .bind(request.provider.as_str())
             .bind(micros(request.now))
-            .bind(micros(request.until))
-            .bind(request.limit);
-        let rows: Vec<(Vec<u8>, i64, Option<i64>)> = self.write_all(query).await?;
-        rows.into_iter()
-            .map(|(id, created_at, used_at)| {
+            .bind(request.limit)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        if rows.is_empty() {
+            return Ok(Vec::new()); // dropped, and so rolled back
+        }
+        let due = rows
+            .iter()
+            .map(|row| {
+                let (id, used_at, due_at) = <(Vec<u8>, i64, i64)>::from_row(row).map_err(store_error)?;
                 let id = CredentialId::from_bytes(array(&id)?);
-                Ok(DueCredential { id, used_at: time(used_at.unwrap_or(created_at))? })
+                Ok(DueCredential { id, used_at: time(used_at)?, due_at: time(due_at)? })
             })
-            .collect()
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        sqlx::query(RESERVE)
+            .bind(id_list(due.iter().map(|due| &due.id)))
+            .bind(micros(request.until))
+            .execute(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(due)
     }
 
     async fn reschedule(&self, id: CredentialId, at: Option<Timestamp>) -> Result<(), StoreError> {
@@ -216,9 +228,7 @@ impl CredentialStore for SqliteStore {
     }
 
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
-        let ids = ids.iter().map(|id| hex::encode(id.as_bytes())).collect::<Vec<_>>();
-        let ids = json_list(ids.iter().map(String::as_str));
-        self.write(sqlx::query(MARK_USED).bind(ids).bind(micros(now))).await.map(|_| ())
+        self.write(sqlx::query(MARK_USED).bind(id_list(ids)).bind(micros(now))).await.map(|_| ())
     }
 }
 
@@ -234,7 +244,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     DUE_FOR_SETTLE,
     SETTLE_EARLY,
     SETTLE_OTHERS_EARLY,
-    RESERVE_DUE,
+    DUE,
+    RESERVE,
     RESCHEDULE,
     MARK_USED,
 ];

@@ -1,6 +1,5 @@
 //! The beginning and the end of a grant: each is one transaction over the row, its flows and the outbox.
 
-use jiff::Timestamp;
 use sqlx::{FromRow as _, Sqlite, Transaction};
 
 use super::SqliteStore;
@@ -8,8 +7,7 @@ use super::codec::micros;
 use super::credential_row::{CredentialRow, bind_tokens, credential_columns};
 use super::credentials::with_key;
 use super::error::store_error;
-use crate::domain::key::{CredentialKey, OutboxId};
-use crate::domain::ports::{GrantCondition, NewGrant, RevokedRow, StoreError, StoredGrant};
+use crate::domain::ports::{GrantCondition, NewGrant, RevokeWrite, RevokedRow, StoreError, StoredGrant};
 
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = ?2
@@ -53,7 +51,17 @@ const MOVE_TO_OUTBOX: &str = "
     SELECT ?6, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, rt_sealed, 0, ?7, ?7
     FROM credentials
     WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
-        AND status <> 'revoked'";
+        AND status <> 'revoked' AND (?8 IS NULL OR grant_id = ?8)";
+
+const MOVE_AGAIN: &str = "
+    INSERT INTO revocations (
+        id, tenant, provider, user_id, grant_name, account, grant_id,
+        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at
+    )
+    SELECT ?6, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, rt_sealed, 0, ?7, settle_at
+    FROM credentials
+    WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
+        AND status = 'refreshing' AND (?8 IS NULL OR grant_id = ?8)";
 
 const REVOKE: &str = "
     UPDATE credentials SET
@@ -65,7 +73,7 @@ const REVOKE: &str = "
         failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL,
         next_refresh_at = NULL, updated_at = ?6
     WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
-        AND status <> 'revoked'";
+        AND status <> 'revoked' AND (?7 IS NULL OR grant_id = ?7)";
 
 /// A pending flow past its end has expired; marking it so keeps it from coming back should the clock be set back.
 const CANCEL_FLOWS: &str = "
@@ -99,23 +107,23 @@ impl SqliteStore {
         Ok(StoredGrant::Stored(Box::new(row.try_into()?)))
     }
 
-    pub(super) async fn revoke(
-        &self,
-        key: &CredentialKey,
-        outbox: Option<OutboxId>,
-        now: Timestamp,
-    ) -> Result<RevokedRow, StoreError> {
+    pub(super) async fn revoke(&self, revoke: &RevokeWrite) -> Result<RevokedRow, StoreError> {
+        let RevokeWrite { key, grant, outbox, now } = revoke;
+        let (now, grant) = (*now, grant.as_ref().map(|grant| &grant.as_bytes()[..]));
         let mut transaction = self.begin().await?;
-        if let Some(id) = outbox {
-            with_key(MOVE_TO_OUTBOX, key)
+        let moves = outbox.map(|ids| [(MOVE_TO_OUTBOX, ids.first), (MOVE_AGAIN, ids.after_refresh)]);
+        for (sql, id) in moves.into_iter().flatten() {
+            with_key(sql, key)
                 .bind(&id.as_bytes()[..])
                 .bind(micros(now))
+                .bind(grant)
                 .execute(&mut *transaction)
                 .await
                 .map_err(store_error)?;
         }
         let revoked = with_key(REVOKE, key)
             .bind(micros(now))
+            .bind(grant)
             .execute(&mut *transaction)
             .await
             .map_err(store_error)?
@@ -162,4 +170,4 @@ async fn holds(transaction: &mut Transaction<'static, Sqlite>, grant: &NewGrant)
 /// For the test of query plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[COMPLETE_FLOW, CONNECTED, STORE, MOVE_TO_OUTBOX, REVOKE, CANCEL_FLOWS];
+    &[COMPLETE_FLOW, CONNECTED, STORE, MOVE_TO_OUTBOX, MOVE_AGAIN, REVOKE, CANCEL_FLOWS];

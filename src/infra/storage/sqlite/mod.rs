@@ -114,15 +114,6 @@ impl SqliteStore {
         rows.first().map(R::from_row).transpose().map_err(store_error)
     }
 
-    /// One autocommit statement that returns rows.
-    async fn write_all<R>(&self, query: Query<'_>) -> Result<Vec<R>, StoreError>
-    where
-        R: for<'r> FromRow<'r, SqliteRow>,
-    {
-        let rows = query.fetch_all(&self.inner.writer).await.map_err(store_error)?;
-        rows.iter().map(R::from_row).collect::<Result<_, _>>().map_err(store_error)
-    }
-
     /// One autocommit statement. Answers how many rows changed.
     async fn write(&self, query: Query<'_>) -> Result<u64, StoreError> {
         Ok(query.execute(&self.inner.writer).await.map_err(store_error)?.rows_affected())
