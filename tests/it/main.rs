@@ -18,6 +18,8 @@ mod contract;
 mod crypto_format;
 mod demo;
 mod dependencies;
+#[path = "../support/fakes/mod.rs"]
+mod fakes;
 mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;

@@ -18,6 +18,8 @@ use std::sync::Arc;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
 use token_broker::infra::storage::sqlite::SqliteStore;
 
+use crate::fakes::MemoryStore;
+
 /// The ports of one empty database.
 #[derive(Clone)]
 pub(crate) struct Stores {
@@ -44,9 +46,23 @@ pub(crate) async fn sqlite() -> Stores {
     }
 }
 
+/// An empty database in memory: what the simulations of the protocol run on keeps the same promises.
+pub(crate) async fn memory() -> Stores {
+    let store = Arc::new(MemoryStore::default());
+    Stores {
+        credentials: store.clone(),
+        flows: store.clone(),
+        outbox: store.clone(),
+        data_keys: store.clone(),
+        health: store,
+        _home: Arc::new(()),
+    }
+}
+
 macro_rules! contract {
     ($($case:ident),+ $(,)?) => {
         $crate::contract::contract!(@on sqlite: $($case),+);
+        $crate::contract::contract!(@on memory: $($case),+);
     };
     (@on $database:ident: $($case:ident),+) => {
         mod $database {
