@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::{Identity, ServerTlsConfig};
 use url::Url;
 
-use crate::application::{Broker, Ports, Settings};
+use crate::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
 use crate::config::{self, Config};
 use crate::domain::key::ClaimOwner;
 use crate::domain::ports::{
@@ -147,6 +147,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
 
     // Before anybody can ask for a token.
     broker.begin_replay();
+    let (stop, stop_operations) = (CancellationToken::new(), CancellationToken::new());
     let (reporter, health) = tonic_health::server::health_reporter();
     let (ready, ready_receiver) = watch::channel(false);
     let readiness = Readiness { reporter, ready };
@@ -156,7 +157,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         Arc::new(callers(&config)),
         entropy.as_ref(),
         health,
-        grpc_options(&config.grpc, &tasks)?,
+        grpc_options(&config.grpc, &tasks, &stop)?,
     )
     .map_err(StartError::Tls)?;
     let health_of_store: Arc<dyn StoreHealth> = Arc::new(store.clone());
@@ -167,7 +168,6 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         metrics: Arc::new(move || metrics.render()),
     });
 
-    let (stop, stop_operations) = (CancellationToken::new(), CancellationToken::new());
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
     let incoming = grpc::incoming(listeners.grpc.0, incoming_limits(&config.grpc));
     let grpc = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -251,7 +251,8 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
             None => credentials,
         },
         flows: shared.clone(),
-        outbox: shared,
+        outbox: shared.clone(),
+        events: shared,
         cipher: Arc::new(vault),
         oauth,
         providers: Arc::new(providers),
@@ -376,6 +377,8 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         active_window: config.oauth.active_window,
         provider_concurrency: config.oauth.provider_concurrency,
         timings: timing_limits(config),
+        leases: LeaseSettings { default_ttl: config.leases.default_ttl, max_ttl: config.leases.max_ttl },
+        watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
     })
 }
 
@@ -391,7 +394,11 @@ fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {
     }
 }
 
-fn grpc_options(grpc: &config::Grpc, tasks: &TaskTracker) -> Result<GrpcOptions, StartError> {
+fn grpc_options(
+    grpc: &config::Grpc,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<GrpcOptions, StartError> {
     Ok(GrpcOptions {
         reflection: grpc.reflection,
         max_deadline: grpc.max_deadline,
@@ -401,6 +408,7 @@ fn grpc_options(grpc: &config::Grpc, tasks: &TaskTracker) -> Result<GrpcOptions,
         keepalive_timeout: grpc.keepalive_timeout,
         tls: tls(grpc)?,
         calls: tasks.clone(),
+        stop: stop.clone(),
         ..GrpcOptions::default()
     })
 }

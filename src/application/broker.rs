@@ -9,10 +9,13 @@ use url::Url;
 
 use super::gates::Gates;
 use super::keyed_lock::KeyedLock;
+use super::lease::LeaseSettings;
 use super::refresh_ahead::Ahead;
 use super::single_flight::Flights;
 use super::sweep::Housekeeping;
+use super::watch::{WatchSettings, Watchers};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
+use crate::domain::event::EventStore;
 use crate::domain::key::{ClaimOwner, CredentialKey, OutboxId, ProviderId};
 use crate::domain::ports::{
     Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore,
@@ -48,6 +51,8 @@ pub struct Ports {
     pub wakeups: Arc<dyn Wakeups>,
     /// Who is using a token.
     pub leases: Arc<dyn LeaseStore>,
+    /// What has changed for users.
+    pub events: Arc<dyn EventStore>,
     /// Hears of the protocol's steps.
     pub steps: Arc<dyn Steps>,
 }
@@ -71,6 +76,10 @@ pub struct Settings {
     pub flow_lifetime: Duration,
     /// How long a reader waits for somebody else's refresh, at most.
     pub max_wait: Duration,
+    /// How long leases stand.
+    pub leases: LeaseSettings,
+    /// How watches run.
+    pub watches: WatchSettings,
 }
 
 /// The use cases.
@@ -95,6 +104,8 @@ pub struct Broker {
     pub(super) replaying: AtomicBool,
     /// What the sweeper remembers.
     pub(super) housekeeping: Housekeeping,
+    /// How many watches each caller has.
+    pub(super) watchers: Watchers,
 }
 
 impl Broker {
@@ -114,6 +125,7 @@ impl Broker {
             store_turns: KeyedLock::default(),
             replaying: AtomicBool::new(false),
             housekeeping: Housekeeping::default(),
+            watchers: Watchers::default(),
         })
     }
 

@@ -172,6 +172,7 @@ impl Broker {
         };
         match self.store(flow, plain, &account).await {
             Ok(Stored::Yes) => {
+                self.tell_watches(&flow.key.tenant);
                 metrics::consent(&provider.id, "completed");
                 tracing::info!(flow = %flow.id, provider = %provider.id, "consent completed");
                 CallbackOutcome::Connected {
@@ -262,6 +263,7 @@ impl Broker {
             // The sweeper marks it as interrupted.
             tracing::error!(flow = %flow.id, %error, "the end of a flow could not be stored");
         }
+        self.tell_watches(&flow.key.tenant);
     }
 }
 

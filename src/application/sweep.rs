@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Broker;
+use crate::domain::event::EVENT_LIFETIME;
 use crate::domain::flow::EXCHANGE_LIMIT;
 use crate::domain::key::CredentialId;
 use crate::domain::ports::StoreError;
@@ -20,6 +21,10 @@ const TIDY_EVERY: Duration = Duration::from_secs(30);
 const KEEP_FLOWS: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// How long a finished revocation is kept, without its tokens.
 const KEEP_REVOCATIONS: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+/// How many events are deleted at a time, and how many times in a round.
+const EVENT_BATCH: u32 = 500;
+const EVENT_BATCHES: u32 = 20;
 
 /// A row that stays due although its settling was begun (its provider is not configured any more, its token does not
 /// open) is left alone for this long. Less than any provider's settling time, so that no other row waits.
@@ -64,7 +69,7 @@ impl Broker {
         if self.tidying_is_due()
             && let Err(error) = self.tidy(now).await
         {
-            tracing::error!(%error, "ended flows and revocations could not be tidied up");
+            tracing::error!(%error, "ended flows, revocations and old events could not be tidied up");
         }
     }
 
@@ -105,6 +110,15 @@ impl Broker {
             earlier(SignedDuration::try_from(EXCHANGE_LIMIT).unwrap_or(SignedDuration::MAX));
         self.ports.flows.sweep_flows(now, interrupted_before, earlier(KEEP_FLOWS)).await?;
         self.ports.outbox.delete_finished_revocations(earlier(KEEP_REVOCATIONS)).await?;
+        let kept = SignedDuration::try_from(EVENT_LIFETIME).unwrap_or(SignedDuration::MAX);
+        // In batches, so that none holds up other writers for long. What is left is for the next round.
+        for _ in 0..EVENT_BATCHES {
+            if self.ports.events.delete_events_before(earlier(kept), EVENT_BATCH).await?
+                < u64::from(EVENT_BATCH)
+            {
+                break;
+            }
+        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ mod callers;
 mod environment;
 mod grpc;
 mod journal;
+mod leases;
 mod log;
 mod oauth;
 mod operations;
@@ -31,6 +32,7 @@ pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
 pub use journal::Journal;
+pub use leases::Leases;
 pub use log::{Log, LogFormat};
 pub use oauth::OAuth;
 pub use operations::Operations;
@@ -67,6 +69,8 @@ pub struct Config {
     pub vault: Vault,
     /// Times.
     pub oauth: OAuth,
+    /// How long leases stand.
+    pub leases: Leases,
     /// Files with definitions beside the built-in ones.
     pub provider_definitions: Vec<PathBuf>,
     /// What users can connect to, sorted by id.
@@ -126,6 +130,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let journal = journal::read(&root.section("journal"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
+    let leases = leases::read(&root.section("leases"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
     let callers = callers::read(&root.section("callers"));
@@ -140,6 +145,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         journal: journal?,
         vault: vault?,
         oauth: oauth?,
+        leases: leases?,
         provider_definitions: definitions?,
         providers: providers?,
         callers: callers?,

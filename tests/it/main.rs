@@ -18,6 +18,8 @@ mod contract;
 mod crypto_format;
 mod demo;
 mod dependencies;
+#[path = "../support/engines/mod.rs"]
+mod engines;
 #[path = "../support/fakes/mod.rs"]
 mod fakes;
 mod grpc_bad_input;
@@ -29,6 +31,8 @@ mod lifecycle;
 mod main_job;
 mod oauth_client;
 mod oidc_provider;
+mod postgres_events;
+mod private_engines;
 mod proofs;
 mod proto_sync;
 mod provider_conformance;

@@ -132,7 +132,7 @@ impl Clients {
 
     pub(crate) async fn revoke(&self, user: usize) {
         let (broker, invoked) = (self.world.any_broker(), Instant::now());
-        let answer = timeout(PATIENCE, broker.revoke(&caller(), service_key(user))).await;
+        let answer = timeout(PATIENCE, broker.revoke(&caller(), service_key(user), false)).await;
         let done = matches!(answer, Ok(Ok(_)));
         let call = Call { invoked, acknowledged: done.then(Instant::now) };
         self.histories[user].lock().unwrap().revokes.push(call);

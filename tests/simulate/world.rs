@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use token_broker::application::{Broker, Ports, Settings};
+use token_broker::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
 use token_broker::domain::coordination::FormerRun;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId};
@@ -121,6 +121,8 @@ fn settings() -> Settings {
         timings: TimingLimits { http_deadline: HTTP_DEADLINE, strict_settle: SETTLE },
         flow_lifetime: Duration::from_mins(10),
         max_wait: Duration::from_millis(800),
+        leases: LeaseSettings::default(),
+        watches: WatchSettings::default(),
     }
 }
 
@@ -175,6 +177,8 @@ impl World {
             // No consent in a browser takes part.
             flows: Arc::new(MemoryStore::default()),
             outbox: store,
+            // Nobody watches.
+            events: Arc::new(MemoryStore::default()),
             cipher: Arc::new(PlainCipher),
             oauth: Arc::new(OAuthPort(Arc::clone(&link))),
             providers: Arc::new(Providers(Arc::new(provider()))),

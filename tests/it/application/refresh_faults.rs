@@ -247,7 +247,7 @@ async fn i3_i4_revoke_wins_over_a_refresh_in_flight() {
     let reader = rig.get();
     let meanwhile = async {
         rig.provider.wait_for_presentations(1).await;
-        let answer = rig.broker.revoke(&rig.caller, service("mail")).await.unwrap();
+        let answer = rig.broker.revoke(&rig.caller, service("mail"), false).await.unwrap();
         assert!(answer.deleted);
         assert_eq!(rig.required().await.reason, ConsentReason::Revoked);
         open.send_replace(true);
@@ -272,7 +272,7 @@ async fn i3_a_new_consent_does_not_save_what_a_revoked_grants_refresh_obtains() 
     let reader = rig.get();
     let meanwhile = async {
         rig.provider.wait_for_presentations(1).await;
-        assert!(rig.broker.revoke(&rig.caller, service("mail")).await.unwrap().deleted);
+        assert!(rig.broker.revoke(&rig.caller, service("mail"), false).await.unwrap().deleted);
         rig.connect(&["mail"]).await;
         open.send_replace(true);
     };

@@ -17,4 +17,5 @@ pub(crate) mod provider;
 pub(crate) mod provider_player;
 pub(crate) mod rig;
 pub(crate) mod strict_provider;
+pub(crate) mod switched_leases;
 pub(crate) mod token_server;

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use token_broker::domain::credential::{
     Credential, CredentialState, Epoch, Fingerprint, ReauthReason, StoredTokens,
 };
+use token_broker::domain::event::{Change, Event, EventPosition, FlowCause, NewEvent, Standing};
 use token_broker::domain::flow::{Flow, FlowStatus};
 use token_broker::domain::key::{CredentialId, CredentialKey};
 use token_broker::domain::ports::{
@@ -44,6 +45,11 @@ pub(super) struct Tables {
     pub(super) flows: Vec<FlowRow>,
     pub(super) revocations: Vec<RevocationRow>,
     pub(super) data_keys: Vec<WrappedDataKey>,
+    pub(super) events: Vec<Event>,
+    /// The last number that was given to an event.
+    pub(super) last_event: i64,
+    /// The row that got a new grant in this transaction.
+    granted: Option<CredentialId>,
 }
 
 #[derive(Default)]
@@ -80,6 +86,7 @@ impl MemoryStore {
             let broken = before.rows.iter().filter_map(|(id, old)| i2(old, state.now.rows.get(id)));
             let broken: Vec<_> = broken.collect();
             state.backwards.extend(broken);
+            state.now.tell(&before);
             state.before = Some(before);
         }
         answer
@@ -148,6 +155,14 @@ fn i2(old: &Row, new: Option<&Row>) -> Option<String> {
     })
 }
 
+fn is_over(status: FlowStatus) -> bool {
+    !matches!(status, FlowStatus::Pending | FlowStatus::Exchanging)
+}
+
+fn cause(flow: &Flow) -> FlowCause {
+    FlowCause { id: flow.id, client_state: flow.options.client_state.clone() }
+}
+
 fn fingerprint(tokens: &StoredTokens) -> Option<Fingerprint> {
     tokens.refresh.as_ref().map(|refresh| refresh.fingerprint)
 }
@@ -155,6 +170,58 @@ fn fingerprint(tokens: &StoredTokens) -> Option<Fingerprint> {
 impl Tables {
     fn by_key(&self, key: &CredentialKey) -> Option<&Row> {
         self.rows.values().find(|row| row.credential.key == *key)
+    }
+
+    /// Writes the events of what has changed.
+    fn tell(&mut self, before: &Self) {
+        let mut told = Vec::new();
+        for (id, row) in &self.rows {
+            let old = before.rows.get(id).map(|row| &row.credential);
+            told.extend(self.change_of(old, &row.credential, before).map(|change| {
+                let (key, at) = (row.credential.key.clone(), row.credential.updated_at);
+                NewEvent { key, change, at }
+            }));
+        }
+        for FlowRow { flow, .. } in &self.flows {
+            let was = before.flows.iter().find(|old| old.flow.id == flow.id).map(|old| old.flow.status);
+            let Some(was) = was.filter(|was| !is_over(*was) && is_over(flow.status)) else { continue };
+            let change = Change::FlowEnded { flow: cause(flow), was, is: flow.status };
+            told.push(NewEvent { key: flow.key.clone(), change, at: flow.ended_at.unwrap() });
+        }
+        self.granted = None;
+        for told in told {
+            self.last_event += 1;
+            let position = EventPosition { transaction: 0, sequence: self.last_event };
+            self.events.push(Event { position, told });
+        }
+    }
+
+    fn change_of(&self, old: Option<&Credential>, new: &Credential, before: &Self) -> Option<Change> {
+        let was = old.map_or(Standing::NotConnected, |old| Standing::from(&old.state));
+        let generation = new.generation;
+        match &new.state {
+            CredentialState::NeedsReauth { reason, .. } if was == Standing::Connected => {
+                Some(Change::NeedsReauth { was, reason: *reason, generation })
+            }
+            CredentialState::Revoked if was != Standing::Revoked => Some(Change::Revoked { was, generation }),
+            CredentialState::Active { .. } => {
+                let new_grant = self.granted == Some(new.id);
+                let completed = self.flows.iter().find(|row| {
+                    row.flow.status == FlowStatus::Completed
+                        && row.flow.key == new.key
+                        && before.flows.iter().any(|old| {
+                            old.flow.id == row.flow.id && old.flow.status == FlowStatus::Exchanging
+                        })
+                });
+                let flow = completed.map(|row| cause(&row.flow));
+                (new_grant || was == Standing::NeedsReauth).then_some(Change::Connected {
+                    was,
+                    generation,
+                    flow,
+                })
+            }
+            _ => None,
+        }
     }
 
     fn claim(&mut self, request: &ClaimRequest, settle: bool) -> Option<Epoch> {
@@ -248,6 +315,7 @@ impl Tables {
             state: CredentialState::Active { tokens: grant.tokens, back_off: None },
         };
         let row = Row { credential: credential.clone(), used_at: grant.now, failures: 0 };
+        self.granted = Some(credential.id);
         self.rows.insert(credential.id, row);
         StoredGrant::Stored(Box::new(credential))
     }

@@ -1,9 +1,10 @@
-//! The smaller ports of the database in memory: flows, the outbox, data keys.
+//! The smaller ports of the database in memory: flows, the outbox, data keys, events.
 
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use token_broker::domain::event::{EventPage, EventPosition, EventQuery, EventStore};
 use token_broker::domain::flow::{Flow, FlowFailure, FlowStatus, StateHash};
 use token_broker::domain::key::{CredentialKey, FlowId, OutboxId, ProviderId, TenantId};
 use token_broker::domain::ports::{
@@ -259,6 +260,46 @@ impl DataKeyStore for MemoryStore {
             keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
             keys.truncate(limit as usize);
             keys
+        }))
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn events_after(&self, query: EventQuery) -> Result<EventPage, StoreError> {
+        Ok(self.read(|tables| {
+            let of_query = tables.events.iter().filter(|event| {
+                let key = &event.told.key;
+                key.tenant == query.tenant
+                    && query.user.as_ref().is_none_or(|user| key.user == *user)
+                    && event.position > query.after
+            });
+            let events: Vec<_> = of_query.take(query.limit as usize).cloned().collect();
+            let newest = EventPosition { transaction: 0, sequence: tables.last_event };
+            let full = events.len() == query.limit as usize;
+            let last = events.last().filter(|_| full).map(|last| last.position);
+            EventPage { events, reached: last.unwrap_or(newest.max(query.after)) }
+        }))
+    }
+
+    async fn newest_position(&self) -> Result<EventPosition, StoreError> {
+        Ok(self.read(|tables| EventPosition { transaction: 0, sequence: tables.last_event }))
+    }
+
+    async fn may_follow(&self, position: EventPosition) -> Result<bool, StoreError> {
+        Ok(position <= self.newest_position().await?)
+    }
+
+    async fn delete_events_before(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.write(|tables| {
+            let count = tables.events.len();
+            let mut left = limit;
+            tables.events.retain(|event| {
+                let deleted = event.told.at < before && left > 0;
+                left -= u32::from(deleted);
+                !deleted
+            });
+            u64::try_from(count - tables.events.len()).unwrap()
         }))
     }
 }
