@@ -294,7 +294,9 @@ impl Broker {
             row_epoch: refresh.epoch,
             owner: self.owner,
             lifetime: timings.settle_after,
-            takeover: if ready.settles { Takeover::Anybody } else { Takeover::None },
+            // Also for the last chance: the permit of the claim that is settled has run out with it. One that stands is of a
+            // presentation that the row does not know of, since the database has lost its claim.
+            takeover: Takeover::None,
         };
         loop {
             match self.ports.permits.take(request).await {
@@ -308,10 +310,16 @@ impl Broker {
                 Ok(Permit::Buried) => return self.revoke_again(row).await.map(|()| Turn::Again),
                 Ok(Permit::Held { owner, age }) => {
                     // A process that died between permit and claim: its request, if there was one, has ended by now.
-                    let over = age > timings.dispatch_within + timings.http_deadline;
+                    let over = age >= timings.dispatch_within + timings.http_deadline;
                     let dead = over
                         && request.takeover == Takeover::None
                         && self.ports.permits.is_dead(owner).await.unwrap_or(false);
+                    if !dead && ready.settles {
+                        let left = timings.settle_after.saturating_sub(age);
+                        return Err(FlightEnd::OutcomeUnknown {
+                            settle_at: later(self.ports.clock.now(), left),
+                        });
+                    }
                     if !dead {
                         return Ok(Turn::Others);
                     }
