@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
 use crate::config::{self, Config};
+use crate::domain::coordination::PermitStore;
 use crate::domain::key::ClaimOwner;
 use crate::domain::ports::{
     Clock, CredentialStore, DeadOwners, Entropy, OAuthClient, StoreError, StoreHealth,
@@ -41,6 +42,9 @@ use crate::transport::http::{self, Limits, OperationsState};
 /// Puts a wrapper around the credential store.
 pub type WrapCredentials = Box<dyn FnOnce(Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> + Send>;
 
+/// Puts a wrapper around the permit store.
+pub type WrapPermits = Box<dyn FnOnce(Arc<dyn PermitStore>) -> Arc<dyn PermitStore> + Send>;
+
 /// What tests put in place of the real thing.
 #[derive(Default)]
 pub struct Overrides {
@@ -52,6 +56,8 @@ pub struct Overrides {
     pub oauth: Option<Arc<dyn OAuthClient>>,
     /// Around the credential store.
     pub wrap_credentials: Option<WrapCredentials>,
+    /// Around the permit store.
+    pub wrap_permits: Option<WrapPermits>,
     /// Hears of the refresh protocol's steps.
     pub steps: Option<Arc<dyn Steps>>,
 }
@@ -244,6 +250,7 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
     tracing::info!(path = %config.storage.path.display(), "database open");
 
     let credentials: Arc<dyn CredentialStore> = shared.clone();
+    let permits: Arc<dyn PermitStore> = Arc::new(LocalPermits::new(Arc::clone(&clock)));
     let ports = Ports {
         entropy,
         credentials: match overrides.wrap_credentials {
@@ -256,7 +263,10 @@ async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, Start
         cipher: Arc::new(vault),
         oauth,
         providers: Arc::new(providers),
-        permits: Arc::new(LocalPermits::new(Arc::clone(&clock))),
+        permits: match overrides.wrap_permits {
+            Some(wrap) => wrap(permits),
+            None => permits,
+        },
         journal,
         wakeups: Arc::new(LocalWakeups::default()),
         leases: Arc::new(LocalLeases::new(Arc::clone(&clock))),
