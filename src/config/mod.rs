@@ -27,6 +27,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use self::redis::{Redis, RedisLogin};
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
@@ -36,7 +37,6 @@ pub use operations::Operations;
 pub use problem::{ConfigErrors, Problem};
 pub use providers::ProviderEntry;
 pub use public::Public;
-pub use redis::{Redis, RedisLogin};
 pub use show::Setting;
 pub use shutdown::Shutdown;
 pub use storage::Storage;
@@ -123,7 +123,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let public = public::read(&root.section("public"));
     let operations = operations::read(&root.section("operations"));
     let storage = storage::read(&root.section("storage"));
-    let redis = redis::read(&root.section("redis"));
+    let redis = self::redis::read(&root.section("redis"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
