@@ -31,6 +31,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use self::redis::{Redis, RedisLogin};
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
@@ -42,7 +43,6 @@ pub use operations::Operations;
 pub use problem::{ConfigErrors, Problem};
 pub use providers::ProviderEntry;
 pub use public::Public;
-pub use redis::{Redis, RedisLogin};
 pub use replicas::Replicas;
 pub use show::Setting;
 pub use shutdown::Shutdown;
@@ -138,7 +138,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let storage = storage::read(&root.section("storage"));
     let replicas = replicas::read(&root.section("replicas"));
     let journal = journal::read(&root.section("journal"));
-    let redis = redis::read(&root.section("redis"));
+    let redis = self::redis::read(&root.section("redis"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
     let leases = leases::read(&root.section("leases"));

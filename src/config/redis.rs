@@ -52,6 +52,7 @@ const SCHEMES: [&str; 7] = [
 const MAX_PREFIX_BYTES: usize = 32;
 
 /// `None`: a mistake. `Some(None)`: there is no Redis.
+#[expect(clippy::option_option, reason = "the outer one is that of every section")]
 pub(super) fn read(section: &Section<'_>) -> Option<Option<Redis>> {
     let url = section.optional("url");
     let url_text = url.parsed(|text| check_url(text).map(|()| text.to_owned()));
@@ -101,6 +102,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Option<Redis>> {
 }
 
 /// `None`: a mistake. `Some(None)`: no password.
+#[expect(clippy::option_option, reason = "the outer one is that of every section")]
 fn login(username: &Key<'_>, file: &Key<'_>, variable: &Key<'_>) -> Option<Option<RedisLogin>> {
     if username.is_set() && !file.is_set() && !variable.is_set() {
         username.problem("is of no use without a password, from a file or an environment variable");

@@ -324,3 +324,58 @@ fn a_variable_that_would_be_left_out_silently_is_a_mistake() {
     ];
     assert!(load(LEAST, &others.map(|name| (name, "x"))).is_ok());
 }
+
+#[test]
+fn without_a_url_there_is_no_redis() {
+    assert!(load(LEAST, &[]).unwrap().redis.is_none());
+    let text = format!("{LEAST}[redis]\nkey_prefix = \"other\"\n");
+    assert!(load(&text, &[]).unwrap().redis.is_none());
+}
+
+#[test]
+fn redis_has_logins_from_files_or_variables_that_are_never_shown() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("password"), " file-canary\n").unwrap();
+    let text = format!(
+        "{LEAST}[redis]\nurl = \"rediss-sentinel://a,b:7/main\"\nusername = \"broker\"\npassword_file = \"password\"\n\
+         sentinel_password_env = \"SENTINEL\"\ntls_ca_file = \"ca.crt\"\nresponse_timeout = \"100ms\"\n"
+    );
+    let config = load_in(&folder, &text, &[("SENTINEL", "variable-canary")]).unwrap();
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("canary"), "{shown}");
+    let redis = config.redis.unwrap();
+    assert_eq!(redis.url, "rediss-sentinel://a,b:7/main");
+    let login = redis.login.unwrap();
+    assert_eq!(login.username.as_deref(), Some("broker"));
+    assert_eq!(login.password.expose_secret(), "file-canary");
+    let login = redis.sentinel_login.unwrap();
+    assert_eq!((login.username, login.password.expose_secret()), (None, "variable-canary"));
+    assert_eq!(redis.tls_ca_file, Some(folder.path().join("ca.crt")));
+    assert_eq!(redis.response_timeout, Duration::from_millis(100));
+    assert_eq!((redis.connect_timeout, redis.key_prefix.as_str()), (Duration::from_secs(1), "tb"));
+}
+
+#[test]
+fn mistakes_about_redis_are_told_all_at_once() {
+    let text = format!(
+        "{LEAST}[redis]\nurl = \"redis://user:canary@host\"\nusername = \"a\"\nsentinel_password_file = \"x\"\n\
+         sentinel_password_env = \"KEY\"\ntls_key_file = \"x\"\nkey_prefix = \"{{a}}\"\nresponse_timeout = \"1h\"\n"
+    );
+    let found = problems(&text, &[]);
+    let keys: Vec<&str> = found.iter().map(|problem| problem.key.as_str()).collect();
+    let expected = [
+        "redis.url",
+        "redis.username",
+        "redis.sentinel_password_env",
+        "redis.tls_certificate_file",
+        "redis.key_prefix",
+        "redis.response_timeout",
+    ];
+    for key in expected {
+        assert!(keys.contains(&key), "{key} is not in {keys:?}");
+    }
+    assert_eq!(keys.len(), expected.len(), "{keys:?}");
+    assert!(!format!("{found:?}").contains("canary"));
+    let scheme = format!("{LEAST}[redis]\nurl = \"http://host\"\n");
+    assert_eq!(problems(&scheme, &[]).len(), 1);
+}
