@@ -1,10 +1,10 @@
 # `make` shows what there is to do. Needs the Rust toolchain and a C compiler; `make test` installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint fmt proto clean
+.PHONY: help demo run test lint lint-deploy fmt proto clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: ## See a consent, a refresh, two users kept apart and a revoke; ends by itself
 	cargo run --locked -- demo
@@ -19,6 +19,9 @@ test: ## Run all tests
 lint: ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+lint-deploy: ## Check the image, compose, Kubernetes and systemd files of deploy/
+	deploy/lint
 
 fmt: ## Format the code
 	cargo fmt
