@@ -13,7 +13,8 @@ from pathlib import Path
 
 import yaml
 
-DEPLOY = Path(__file__).parent
+# From the top of the repository.
+DEPLOY = Path("deploy")
 KUBERNETES = DEPLOY / "kubernetes"
 # What a broker may need after announce and drain, to close the database.
 AFTERMATH_SECONDS = 10
