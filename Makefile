@@ -4,7 +4,7 @@
 .PHONY: help demo run test simulate chaos cluster model lint lint-deploy fmt proto clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: ## See a consent, a refresh, two users kept apart and a revoke; ends by itself
 	cargo run --locked -- demo
@@ -33,6 +33,9 @@ simulate: ## Simulate the refresh protocol with more seeds: make simulate SEEDS=
 lint: ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+lint-deploy: ## Check the image, compose, Kubernetes and systemd files of deploy/
+	deploy/lint
 
 fmt: ## Format the code
 	cargo fmt
