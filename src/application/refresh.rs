@@ -46,7 +46,7 @@ use crate::domain::credential::{
     Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
 };
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{ClaimRequest, Field, Persisted, ProviderFailure, StoreError};
+use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure, StoreError};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
 use crate::domain::refresh_policy::{Decision, Demand, decide};
 use crate::domain::secret::SecretString;
@@ -210,6 +210,9 @@ impl Broker {
             | Decision::BackOff { .. }
             | Decision::Reauthorize(_) => return Ok(Next::Nothing),
         };
+        if self.claim_is_unclear(id) {
+            return Err(FlightEnd::StorageUnavailable);
+        }
         if settles && self.replaying.load(Ordering::SeqCst) {
             let settle_at = later(self.ports.clock.now(), REPLAY_RETRY);
             return Err(FlightEnd::OutcomeUnknown { settle_at });
@@ -281,12 +284,6 @@ impl Broker {
     /// Step 4.
     async fn take_permit(self: &Arc<Self>, ready: &Ready) -> Result<Turn, FlightEnd> {
         let (row, refresh, timings) = (&ready.row, &ready.refresh, &ready.timings);
-        if ready.settles
-            && let Some(write) = self.ports.journal.successor(row.id, refresh.fingerprint).await
-            && write.epoch > refresh.epoch
-        {
-            return self.adopt(write, "journal").await.map(|()| Turn::Again);
-        }
         let mut request = PermitRequest {
             credential: row.id,
             grant: row.grant_id,
@@ -302,7 +299,10 @@ impl Broker {
             match self.ports.permits.take(request).await {
                 Ok(Permit::Taken) => {
                     self.ports.steps.reached(Step::PermitTaken, row.id);
-                    return Ok(Turn::Mine);
+                    let Some(write) = self.journaled(ready).await else { return Ok(Turn::Mine) };
+                    // Where the other replicas see it; until then the permit keeps them from the token.
+                    self.keep_successor(&write).await;
+                    return self.adopt(write, "journal").await.map(|()| Turn::Again);
                 }
                 Ok(Permit::Successor(write)) => {
                     return self.adopt(*write, "permit_store").await.map(|()| Turn::Again);
@@ -327,6 +327,9 @@ impl Broker {
                 }
                 Err(error) => {
                     metrics::permit_store_error("take");
+                    if let Some(write) = self.journaled(ready).await {
+                        return self.adopt(write, "journal").await.map(|()| Turn::Again);
+                    }
                     if ready.settles && ready.provider.refresh.rotation != Rotation::None {
                         // What came of the first presentation may stand in the permit store: without a look there, the
                         // last chance would be the second presentation that ends the grant.
@@ -339,6 +342,14 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// What this process's journal has of a presentation that the row knows nothing of: its write is still to come, or was
+    /// lost with the database's last commits.
+    async fn journaled(&self, ready: &Ready) -> Option<LineageWrite> {
+        let (row, refresh) = (&ready.row, &ready.refresh);
+        let write = self.ports.journal.successor(row.id, refresh.fingerprint).await?;
+        (write.grant_id == row.grant_id && write.epoch > refresh.epoch).then_some(write)
     }
 
     /// Step 5. `None`: somebody else moved the row.
@@ -374,8 +385,7 @@ impl Broker {
                 Ok(None)
             }
             Err(error) => {
-                let epoch = ready.row.epoch + 1;
-                self.take_back_claim(Claimed { ready, epoch, settle_at });
+                self.take_back_claim(ready).await;
                 Err(storage_failed(error))
             }
         }
@@ -413,6 +423,10 @@ impl Broker {
         match answer {
             Ok(response) => return self.keep(&claimed, response).await,
             Err(ProviderFailure::InvalidGrant) => return self.grant_is_dead(&claimed).await,
+            // This request did not spend the token; an earlier one may have, and that must not be forgotten.
+            Err(_) if claimed.ready.settles && claimed.ready.provider.refresh.rotation == Rotation::Strict => {
+                return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
+            }
             Err(ProviderFailure::ClientRejected | ProviderFailure::Refused) => {
                 self.release(&claimed, RefreshFailure::ClientRejected, None).await;
             }
@@ -470,6 +484,7 @@ impl Broker {
                 }
             }
         }
+        self.tell_stored(&write).await;
         let broker = Arc::clone(self);
         self.tasks.spawn(async move {
             // Not before the copies are made: the slower one would come to stay for longer.
