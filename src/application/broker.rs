@@ -1,7 +1,8 @@
 //! The object that holds the ports. Use cases are methods on it, one file each.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
@@ -9,11 +10,14 @@ use url::Url;
 
 use super::gates::Gates;
 use super::keyed_lock::KeyedLock;
+use super::lease::LeaseSettings;
 use super::refresh_ahead::Ahead;
 use super::single_flight::Flights;
 use super::sweep::Housekeeping;
+use super::watch::{WatchSettings, Watchers};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
-use crate::domain::key::{ClaimOwner, CredentialKey, OutboxId, ProviderId};
+use crate::domain::event::EventStore;
+use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId, ProviderId};
 use crate::domain::ports::{
     Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore,
     ProviderDirectory,
@@ -48,6 +52,8 @@ pub struct Ports {
     pub wakeups: Arc<dyn Wakeups>,
     /// Who is using a token.
     pub leases: Arc<dyn LeaseStore>,
+    /// What has changed for users.
+    pub events: Arc<dyn EventStore>,
     /// Hears of the protocol's steps.
     pub steps: Arc<dyn Steps>,
 }
@@ -71,6 +77,10 @@ pub struct Settings {
     pub flow_lifetime: Duration,
     /// How long a reader waits for somebody else's refresh, at most.
     pub max_wait: Duration,
+    /// How long leases stand.
+    pub leases: LeaseSettings,
+    /// How watches run.
+    pub watches: WatchSettings,
 }
 
 /// The use cases.
@@ -91,10 +101,14 @@ pub struct Broker {
     pub(super) begin_turns: KeyedLock<CredentialKey>,
     /// Of two consents for one key at the same time, the second one sees the first one's account.
     pub(super) store_turns: KeyedLock<CredentialKey>,
+    /// Rows of which this process does not know whether it has claimed them.
+    pub(super) unclear: Mutex<HashSet<CredentialId>>,
     /// See [`Broker::begin_replay`].
     pub(super) replaying: AtomicBool,
     /// What the sweeper remembers.
     pub(super) housekeeping: Housekeeping,
+    /// How many watches each caller has.
+    pub(super) watchers: Watchers,
 }
 
 impl Broker {
@@ -112,8 +126,10 @@ impl Broker {
             ahead: Ahead::default(),
             begin_turns: KeyedLock::default(),
             store_turns: KeyedLock::default(),
+            unclear: Mutex::default(),
             replaying: AtomicBool::new(false),
             housekeeping: Housekeeping::default(),
+            watchers: Watchers::default(),
         })
     }
 

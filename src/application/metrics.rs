@@ -26,6 +26,11 @@ pub(super) fn token_answer(outcome: &'static str) {
     metrics::counter!("token_broker_token_answers_total", "outcome" => outcome).increment(1);
 }
 
+/// What became of a lease.
+pub(super) fn lease(outcome: &'static str) {
+    metrics::counter!("token_broker_leases_total", "outcome" => outcome).increment(1);
+}
+
 /// A pair that an earlier presentation had left elsewhere came into its row.
 pub(super) fn adoption(source: &'static str) {
     metrics::counter!("token_broker_adoptions_total", "source" => source).increment(1);

@@ -40,11 +40,15 @@ impl Broker {
         self: &Arc<Self>,
         caller: &Caller,
         key: ServiceKey,
+        force: bool,
     ) -> Result<RevokeAnswer, BrokerError> {
         let target = self.target(caller, Action::Revoke, key)?;
         let outbox = target.provider.supports_revocation().then(|| self.new_outbox_pair());
         let held = self.ports.credentials.load(&target.key).await?;
         if let Some(row) = &held {
+            if !force {
+                self.refuse_if_leased(row).await?;
+            }
             self.bury(row).await;
         }
         let revoke =
@@ -54,6 +58,10 @@ impl Broker {
         if let Some(held) = &held {
             self.ports.steps.reached(Step::Revoked, held.id);
             self.tell_waiters(&target.key.tenant, held.id).await;
+            self.end_leases(held.id).await;
+        } else {
+            // Consents may have been cancelled.
+            self.tell_watches(&target.key.tenant);
         }
         let provider = match outbox {
             _ if !row.deleted => None,
@@ -125,7 +133,7 @@ impl Broker {
         let (access, refresh) = match self.open_pending(taken).await {
             // A refresh that was under way may have left a newer pair.
             Ok(pair) => match row {
-                Some(id) => self.newest_known(id, &taken.key, pair).await,
+                Some(id) => self.newest_known(id, &taken.key, taken.grant_id, pair).await,
                 None => pair,
             },
             Err(CipherError::DoesNotOpen) => {

@@ -193,7 +193,8 @@ pub struct LeaseTerm {
 /// Who is using a credential's token right now. Advice that may be lost as a whole. Contract: `tests/it/contract/leases.rs`.
 #[async_trait]
 pub trait LeaseStore: Send + Sync {
-    /// Registers a lease for `ttl`, or less while a refresh waits; `None` if a refresh waits and nothing is left.
+    /// Registers a lease for `ttl`, or less while a refresh waits; `None` if a refresh waits and nothing is left, or if there
+    /// are 1,000 leases already.
     async fn acquire(
         &self,
         credential: CredentialId,

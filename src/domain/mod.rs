@@ -4,6 +4,7 @@ pub mod access_policy;
 pub mod breaker;
 pub mod coordination;
 pub mod credential;
+pub mod event;
 pub mod flow;
 pub mod key;
 pub mod loopback;

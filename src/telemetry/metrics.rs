@@ -78,8 +78,13 @@ pub const METRICS: &[Metric] = &[
         "From the claim of a refresh to its new token pair in the database.",
     ),
     histogram("token_broker_refresh_lag_seconds", "How late the background began refreshes."),
+    counter("token_broker_leases_total", "Leases, by what became of them."),
+    gauge("token_broker_watches", "Streams of WatchCredentials that are open."),
+    counter("token_broker_watch_events_total", "Events told by WatchCredentials."),
     gauge(STORE_UP, "1 while the database answers."),
     gauge(PERMIT_STORE_UP, "1 while the permit store answers; without it refreshes go by claim alone."),
+    gauge("token_broker_redis_up", "1 while Redis is connected; of a cluster, while all of it answers."),
+    counter("token_broker_redis_errors_total", "Calls to Redis without a usable answer, by operation."),
     gauge(BUILD_INFO, "1, with the version."),
 ];
 

@@ -1,6 +1,7 @@
 //! Permits, wake-ups and leases: [`local`] for a single process, [`redis`] for replicas.
 
 pub mod local;
+pub mod redis;
 mod waiters;
 
 use std::time::Duration;

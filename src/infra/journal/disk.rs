@@ -24,7 +24,7 @@ pub trait SegmentFile: Send {
 pub struct OsDisk;
 
 /// Zeros are written in pieces of this size.
-const PIECE: [u8; 65_536] = [0; 65_536];
+static PIECE: [u8; 65_536] = [0; 65_536];
 
 impl Disk for OsDisk {
     fn create(&self, path: &Path, size: usize) -> io::Result<Box<dyn SegmentFile>> {

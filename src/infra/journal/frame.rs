@@ -42,20 +42,14 @@ pub(super) fn read(segment: &[u8]) -> Contents<'_> {
             found.records.push(content);
             rest = behind;
         }
-        if rest.iter().all(|byte| *byte == 0) {
+        let Some(last) = rest.iter().rposition(|byte| *byte != 0) else { return found };
+        let next = (1..last).filter_map(|at| rest.get(at..)).find(|tail| first(tail).is_some());
+        let Some(tail) = next else {
+            found.torn = true;
             return found;
-        }
-        let next = (1..rest.len()).filter_map(|at| rest.get(at..)).find(|tail| first(tail).is_some());
-        match next {
-            Some(tail) => {
-                found.damaged += 1;
-                rest = tail;
-            }
-            None => {
-                found.torn = true;
-                return found;
-            }
-        }
+        };
+        found.damaged += 1;
+        rest = tail;
     }
 }
 

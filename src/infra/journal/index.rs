@@ -78,6 +78,11 @@ impl Index {
         kept.into_iter().find(|kept| kept.durable).map(|kept| kept.write.clone())
     }
 
+    /// Whether something was stored long enough ago.
+    pub(super) fn has_garbage(&self, now: Duration) -> bool {
+        self.ageing.front().is_some_and(|(due, _)| *due <= now)
+    }
+
     /// Forgets what was stored long enough ago. Answers the segments of which no record is needed any more.
     pub(super) fn garbage(&mut self, now: Duration) -> Vec<u64> {
         while let Some((due, key)) = self.ageing.pop_front_if(|(due, _)| *due <= now) {

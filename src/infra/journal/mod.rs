@@ -62,6 +62,11 @@ impl Shared {
         self.ready.store(ready, Ordering::Release);
     }
 
+    fn has_garbage(&self) -> bool {
+        let now = self.clock.monotonic();
+        self.index().has_garbage(now)
+    }
+
     fn garbage(&self) -> Vec<u64> {
         let now = self.clock.monotonic();
         self.index().garbage(now)
@@ -136,7 +141,11 @@ impl FileJournal {
 #[async_trait]
 impl Journal for FileJournal {
     async fn ready(&self) -> Result<(), JournalError> {
-        if self.shared.is_ready() { Ok(()) } else { self.ask(|reply| Command::Recover { reply }).await }
+        if self.shared.is_ready() && !self.shared.has_garbage() {
+            return Ok(());
+        }
+        // Now, while the provider has not been asked yet, is a better time for it than when its answer waits.
+        self.ask(|reply| Command::Prepare { reply }).await
     }
 
     async fn append(&self, write: &LineageWrite) -> Result<(), JournalError> {

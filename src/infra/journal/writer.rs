@@ -32,8 +32,8 @@ pub(super) type Reply = oneshot::Sender<Result<(), JournalError>>;
 pub(super) enum Command {
     /// Writes a framed record.
     Append { key: RecordKey, frame: Vec<u8>, reply: Reply },
-    /// Asks whether there is a good segment, and makes one if not.
-    Recover { reply: Reply },
+    /// Takes garbage out, and makes a new segment if there is no good one.
+    Prepare { reply: Reply },
 }
 
 struct Segment {
@@ -92,17 +92,17 @@ impl Writer {
                         bytes += frame.len();
                         batch.push((key, frame, reply));
                     }
-                    Command::Recover { reply } => asking.push(reply),
+                    Command::Prepare { reply } => asking.push(reply),
                 }
                 next = if bytes < BATCH_BYTES { commands.try_recv().ok() } else { None };
             }
             if !batch.is_empty() {
                 self.append(batch, bytes);
             }
+            self.tidy();
             if !asking.is_empty() {
                 answer(asking, &if self.shared.is_ready() { Ok(()) } else { self.roll(0) });
             }
-            self.tidy();
         }
     }
 
@@ -209,7 +209,7 @@ fn answer(replies: impl IntoIterator<Item = Reply>, result: &io::Result<()>) {
     for reply in replies {
         let copy = result
             .as_ref()
-            .map(|()| ())
+            .copied()
             .map_err(|error| JournalError(Box::new(io::Error::new(error.kind(), error.to_string()))));
         // Who does not listen any more has given up waiting; the record is written all the same.
         let _ = reply.send(copy);

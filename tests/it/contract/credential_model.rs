@@ -311,12 +311,20 @@ async fn follow(steps: Vec<Step>, stores: Stores) {
     }
 }
 
+fn run<F: Future<Output = ()>>(follow: F) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(follow);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn i2_random_operations_follow_the_model(steps in proptest::collection::vec(step(), 1..60)) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { follow(steps, super::sqlite().await).await });
+        run(async { follow(steps, super::sqlite().await).await });
+    }
+
+    #[test]
+    fn i2_random_operations_follow_the_model_on_postgres(steps in proptest::collection::vec(step(), 1..60)) {
+        run(async { follow(steps, super::postgres().await).await });
     }
 }

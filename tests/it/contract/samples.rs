@@ -8,8 +8,8 @@ use token_broker::domain::credential::{
 };
 use token_broker::domain::flow::{ConsentOptions, Flow, FlowStatus, RecordedEndpoints, StateHash};
 use token_broker::domain::key::{
-    Account, CallerId, ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, GrantName, OutboxId,
-    ProviderId, ServiceId, TenantId, UserId,
+    Account, CallerId, ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, GrantName, LeaseId,
+    OutboxId, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{
     ClaimRequest, GrantCondition, LineageWrite, NewGrant, OutboxPair, PendingRevocation, Release,
@@ -45,6 +45,10 @@ pub(crate) fn flow_id(n: u32) -> FlowId {
 
 pub(crate) fn outbox_id(n: u32) -> OutboxId {
     OutboxId::from_bytes(id_bytes(n))
+}
+
+pub(crate) fn lease_id(n: u32) -> LeaseId {
+    LeaseId::from_bytes(id_bytes(n))
 }
 
 pub(crate) fn owner(n: u32) -> ClaimOwner {

@@ -125,7 +125,7 @@ async fn the_youngest_successor_of_a_token_is_found() {
 }
 
 #[tokio::test]
-async fn nobody_else_may_read_it_and_it_holds_no_name_of_a_token() {
+async fn nobody_else_may_read_it() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let home = tempfile::tempdir().unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use token_broker::application::Settings;
+use token_broker::application::{LeaseSettings, Settings, WatchSettings};
 use token_broker::domain::coordination::{LeaseStore, Wakeups};
 use token_broker::domain::flow::FLOW_LIFETIME;
 use token_broker::domain::ports::Clock;
@@ -21,6 +21,8 @@ pub(crate) fn settings(public_base_url: &str) -> Settings {
         timings: TimingLimits::default(),
         flow_lifetime: FLOW_LIFETIME,
         max_wait: Duration::from_secs(5),
+        leases: LeaseSettings::default(),
+        watches: WatchSettings::default(),
     }
 }
 

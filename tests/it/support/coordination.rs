@@ -56,7 +56,11 @@ pub(crate) struct Permits {
 impl Permits {
     async fn store(&self) -> Result<Arc<LocalPermits>, CoordinationError> {
         self.life.goes_on().await;
-        if self.shared.unreachable.load(Ordering::SeqCst) { Err(unreachable()) } else { Ok(self.shared.store()) }
+        if self.shared.unreachable.load(Ordering::SeqCst) {
+            Err(unreachable())
+        } else {
+            Ok(self.shared.store())
+        }
     }
 }
 

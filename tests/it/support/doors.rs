@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use token_broker::application::{Broker, Ports};
+use token_broker::application::{Broker, Ports, Settings};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory};
@@ -59,15 +59,16 @@ fn key(padded: &str) -> String {
 pub(crate) struct Doors {
     pub(crate) grpc: SocketAddr,
     pub(crate) public: SocketAddr,
-    pub(crate) provider: HostileServer,
+    pub(crate) provider: Arc<HostileServer>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) tasks: TaskTracker,
     pub(crate) broker: Arc<Broker>,
     browser: reqwest::Client,
     database: PathBuf,
+    store: SqliteStore,
     _serving: tokio::task::JoinSet<()>,
-    _home: tempfile::TempDir,
+    home: Arc<tempfile::TempDir>,
 }
 
 struct Callers(HashMap<String, Arc<Caller>>);
@@ -102,16 +103,36 @@ impl Doors {
 
     /// With this public base URL, and this limit for every call.
     pub(crate) async fn open_with(public_base_url: &str, max_deadline: Duration) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let database = home.path().join("broker.db");
-        let store = SqliteStore::open(&database).await.unwrap();
-        let server = HostileServer::start().await;
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
+        let server = Arc::new(HostileServer::start().await);
         let clock = Arc::new(ManualClock::new());
+        Self::over(home, store, server, clock, alone::settings(public_base_url), max_deadline, 1).await
+    }
+
+    /// Another replica at the same database and provider. The two share nothing else: no word of one reaches the other.
+    pub(crate) async fn beside(&self) -> Self {
+        let mut settings = alone::settings("https://broker.example");
+        settings.watches.poll = Duration::from_millis(50);
+        let (home, store) = (Arc::clone(&self.home), self.store.clone());
+        let (server, clock) = (Arc::clone(&self.provider), Arc::clone(&self.clock));
+        Self::over(home, store, server, clock, settings, Duration::from_secs(60), 2).await
+    }
+
+    async fn over(
+        home: Arc<tempfile::TempDir>,
+        store: SqliteStore,
+        server: Arc<HostileServer>,
+        clock: Arc<ManualClock>,
+        settings: Settings,
+        max_deadline: Duration,
+        replica: u8,
+    ) -> Self {
+        let database = home.path().join("broker.db");
         let faults = Arc::new(Faults::default());
         let tasks = TaskTracker::new();
         let ports = ports(&store, &server, &clock, &faults);
-        let settings = alone::settings(public_base_url);
-        let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
+        let broker = Broker::new(ports, settings, ClaimOwner::from_random([replica; 16]), tasks.clone());
         let mut serving = tokio::task::JoinSet::new();
         let grpc = serve_grpc(&mut serving, Arc::clone(&broker), max_deadline).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -130,8 +151,9 @@ impl Doors {
             broker: Arc::clone(&broker),
             browser,
             database,
+            store,
             _serving: serving,
-            _home: home,
+            home,
         }
     }
 
@@ -291,6 +313,7 @@ fn ports(
         wakeups: alone::wakeups(),
         leases: alone::leases(Arc::clone(&clock)),
         steps: Arc::new(NoSteps),
+        events: Arc::new(store.clone()),
         clock,
     }
 }

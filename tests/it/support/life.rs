@@ -15,7 +15,11 @@ pub(crate) struct Life {
 
 impl Default for Life {
     fn default() -> Self {
-        Self { stopped: watch::Sender::new(false), taken: watch::Sender::default(), stop_at: Mutex::default() }
+        Self {
+            stopped: watch::Sender::new(false),
+            taken: watch::Sender::default(),
+            stop_at: Mutex::default(),
+        }
     }
 }
 

@@ -21,4 +21,5 @@ pub(crate) mod provider_player;
 pub(crate) mod replica;
 pub(crate) mod rig;
 pub(crate) mod strict_provider;
+pub(crate) mod switched_leases;
 pub(crate) mod token_server;

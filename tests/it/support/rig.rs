@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use token_broker::application::types::{
     AccessGrant, AuthorizationRequired, BeginInput, CallbackInput, CallbackOutcome, ConsentInput,
     GetCredentialInput, ImportInput, ServiceKey, StartedFlow, TokenAnswer,
 };
-use token_broker::application::{Broker, Ports, Settings, error::BrokerError};
+use token_broker::application::{Broker, Ports, Settings, WatchSettings, error::BrokerError};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
@@ -22,6 +23,7 @@ use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotatio
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::token_set::ProviderAccount;
+use token_broker::infra::coordination::local::LocalLeases;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
@@ -37,6 +39,7 @@ use super::mortal::Mortal;
 use super::provider::provider_at;
 use super::replica::Replica;
 use super::strict_provider::{StrictProvider, scope_set};
+use super::switched_leases::SwitchedLeases;
 
 /// The world, and the first replica in it.
 pub(crate) struct Rig {
@@ -44,19 +47,24 @@ pub(crate) struct Rig {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) provider: Arc<StrictProvider>,
     pub(crate) store: SqliteStore,
+    pub(crate) permits: Arc<SharedPermits>,
+    pub(crate) words: Arc<SharedWakeups>,
+    pub(crate) leases: Arc<SwitchedLeases>,
+    pub(crate) providers: Arc<dyn ProviderDirectory>,
     world: World,
     _dir: tempfile::TempDir,
 }
 
 /// What the replicas share.
-pub(crate) struct World {
+struct World {
     store: SqliteStore,
     clock: Arc<ManualClock>,
     provider: Arc<StrictProvider>,
-    pub(crate) permits: Arc<SharedPermits>,
-    pub(crate) words: Arc<SharedWakeups>,
+    permits: Arc<SharedPermits>,
+    words: Arc<SharedWakeups>,
+    leases: Arc<SwitchedLeases>,
     cipher: Arc<Vault>,
-    providers: Arc<Providers>,
+    providers: Arc<dyn ProviderDirectory>,
     settings: Settings,
 }
 
@@ -85,7 +93,8 @@ impl World {
             permits: Arc::new(Permits { shared: self.permits.clone(), life: life.clone() }),
             journal: journal.clone(),
             wakeups: Arc::new(Words { shared: self.words.clone(), life: life.clone() }),
-            leases: alone::leases(self.clock.clone()),
+            leases: self.leases.clone(),
+            events: Arc::new(self.store.clone()),
             steps: life.clone(),
         };
         let broker = Broker::new(ports, self.settings.clone(), owner, tasks.clone());
@@ -109,6 +118,11 @@ pub(crate) struct RigOptions {
     pub(crate) refresh_ahead: Duration,
     pub(crate) concurrency: usize,
     pub(crate) idle_limit: Option<Duration>,
+    /// A refresh ends the access token before.
+    pub(crate) kills_access: bool,
+    pub(crate) watches: WatchSettings,
+    /// No word of a change comes through.
+    pub(crate) deaf: bool,
     /// The provider `bolt` beside `acme`.
     pub(crate) bolt: bool,
 }
@@ -122,6 +136,9 @@ impl Default for RigOptions {
             refresh_ahead: Duration::from_secs(300),
             concurrency: 32,
             idle_limit: None,
+            kills_access: false,
+            watches: WatchSettings::default(),
+            deaf: false,
             bolt: false,
         }
     }
@@ -179,19 +196,27 @@ impl Rig {
             max_wait: options.max_wait,
             refresh_ahead: options.refresh_ahead,
             provider_concurrency: options.concurrency,
+            watches: options.watches,
             ..alone::settings("https://broker.example")
         };
+        let permits = Arc::new(SharedPermits::new(clock.clone()));
+        let words = Arc::new(SharedWakeups::default());
+        words.lost.store(options.deaf, Ordering::SeqCst);
+        let leases = Arc::new(SwitchedLeases::new(Arc::new(LocalLeases::new(clock.clone()))));
+        let providers: Arc<dyn ProviderDirectory> = Arc::new(Providers(definitions));
         let world = World {
             store: store.clone(),
             clock: clock.clone(),
             provider: provider.clone(),
-            permits: Arc::new(SharedPermits::new(clock.clone())),
-            words: Arc::default(),
+            permits: permits.clone(),
+            words: words.clone(),
+            leases: leases.clone(),
             cipher: Arc::new(vault),
-            providers: Arc::new(Providers(definitions)),
+            providers: providers.clone(),
             settings,
         };
-        Self { first: world.replica(1), world, clock, provider, store, _dir: dir }
+        let first = world.replica(1);
+        Self { first, clock, provider, store, permits, words, leases, providers, world, _dir: dir }
     }
 
     /// One more replica. Numbers are not used twice: each is a process run.
@@ -350,6 +375,7 @@ fn acme(options: &RigOptions) -> Provider {
     provider.response.error_aliases = BTreeMap::from([denial]);
     provider.refresh.rotation = options.rotation;
     provider.refresh.idle_limit = options.idle_limit;
+    provider.refresh.kills_access = options.kills_access;
     provider.revocation = options.revocation.clone();
     provider.services = BTreeMap::from([
         one("mail", "user", vec!["mail.read"]),

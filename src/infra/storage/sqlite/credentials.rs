@@ -4,16 +4,20 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::FromRow as _;
 
-use super::codec::{array, json_list, micros, reauth_reason_text, refresh_failure_text, time};
-use super::credential_row::{CredentialRow, credential_columns};
 use super::error::store_error;
+use super::events::record;
 use super::{Query, SqliteStore};
-use crate::domain::credential::{Credential, Epoch, Fingerprint, ReauthReason};
+use crate::domain::credential::{Credential, Epoch, Fingerprint, Generation, ReauthReason};
+use crate::domain::event::{Change, NewEvent, Standing};
 use crate::domain::key::{CredentialId, CredentialKey};
 use crate::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
     Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
+use crate::infra::storage::codec::{
+    KeyColumns, array, json_list, micros, reauth_reason_text, refresh_failure_text, time,
+};
+use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
 
 const BY_KEY: &str = concat!(
     "SELECT ",
@@ -49,7 +53,8 @@ const MARK_NEEDS_REAUTH: &str = "
     UPDATE credentials SET
         status = 'needs_reauth', claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
         failures = 0, reauth_reason = ?4, next_refresh_at = NULL, updated_at = ?5
-    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2 AND rt_fingerprint = ?3";
+    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2 AND rt_fingerprint = ?3
+    RETURNING tenant, provider, user_id, grant_name, account, generation";
 
 const DUE_FOR_SETTLE: &str = "
     SELECT id FROM credentials
@@ -89,6 +94,14 @@ pub(super) fn with_key<'q>(sql: &'static str, key: &'q CredentialKey) -> Query<'
         .bind(key.user.as_str())
         .bind(key.grant.as_str())
         .bind(key.account.as_str())
+}
+
+/// Of a row that was marked, for its event.
+#[derive(Debug, sqlx::FromRow)]
+struct MarkedRow {
+    #[sqlx(flatten)]
+    key: KeyColumns,
+    generation: Generation,
 }
 
 /// For `json_each`.
@@ -158,13 +171,22 @@ impl CredentialStore for SqliteStore {
         reason: ReauthReason,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query(MARK_NEEDS_REAUTH)
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query(MARK_NEEDS_REAUTH)
             .bind(&id.as_bytes()[..])
             .bind(epoch)
             .bind(&fingerprint.0[..])
             .bind(reauth_reason_text(reason))
-            .bind(micros(now));
-        Ok(self.write(query).await? == 1)
+            .bind(micros(now))
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        let Some(row) = row else { return Ok(false) };
+        let marked = MarkedRow::from_row(&row).map_err(store_error)?;
+        let change = Change::NeedsReauth { was: Standing::Connected, reason, generation: marked.generation };
+        record(&mut transaction, &NewEvent { key: marked.key.try_into()?, change, at: now }).await?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(true)
     }
 
     async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {

@@ -7,10 +7,8 @@ use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
 use crate::domain::ports::StoreError;
 use crate::domain::token_set::AccessLife;
 
-use super::Query;
 use super::codec::{
-    KeyColumns, array, count, fingerprint, json_scopes, micros, optional_time, reauth_reason,
-    refresh_failure, scopes, time,
+    KeyColumns, array, count, fingerprint, optional_time, reauth_reason, refresh_failure, scopes, time,
 };
 
 /// The columns of [`CredentialRow`].
@@ -25,21 +23,26 @@ macro_rules! credential_columns {
 pub(super) use credential_columns;
 
 /// Binds the columns from `access_sealed` to `rt_fingerprint` and then `next_refresh_at`, in that order: each statement
-/// that writes tokens numbers them so.
-pub(super) fn bind_tokens<'q>(query: Query<'q>, tokens: &'q StoredTokens) -> Query<'q> {
-    let refresh = tokens.refresh.as_ref();
-    query
-        .bind(&tokens.access_sealed.0)
-        .bind(micros(tokens.access_life.obtained_at))
-        .bind(tokens.access_life.expires_at.map(micros))
-        .bind(&tokens.token_type)
-        .bind(&tokens.profile_sealed.0)
-        .bind(json_scopes(&tokens.scopes))
-        .bind(tokens.scopes_assumed)
-        .bind(refresh.map(|refresh| &refresh.sealed.0))
-        .bind(refresh.map(|refresh| &refresh.fingerprint.0[..]))
-        .bind(tokens.next_refresh_at.map(micros))
+/// that writes tokens numbers them so. A macro, since the two databases' queries are of two types.
+macro_rules! bind_tokens {
+    ($query:expr, $tokens:expr) => {{
+        use $crate::infra::storage::codec::{json_scopes, micros};
+        let tokens: &$crate::domain::credential::StoredTokens = $tokens;
+        let refresh = tokens.refresh.as_ref();
+        $query
+            .bind(&tokens.access_sealed.0)
+            .bind(micros(tokens.access_life.obtained_at))
+            .bind(tokens.access_life.expires_at.map(micros))
+            .bind(&tokens.token_type)
+            .bind(&tokens.profile_sealed.0)
+            .bind(json_scopes(&tokens.scopes))
+            .bind(tokens.scopes_assumed)
+            .bind(refresh.map(|refresh| &refresh.sealed.0))
+            .bind(refresh.map(|refresh| &refresh.fingerprint.0[..]))
+            .bind(tokens.next_refresh_at.map(micros))
+    }};
 }
+pub(super) use bind_tokens;
 
 /// As stored.
 #[derive(Debug, sqlx::FromRow)]
