@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use token_broker::application::error::{BrokerError, Unavailable};
-use token_broker::application::types::{ConsentReason, TokenAnswer};
+use token_broker::application::types::ConsentReason;
 use token_broker::domain::coordination::{Permit, PermitRequest, PermitStore as _, Takeover};
 use token_broker::domain::credential::{CredentialState, RefreshFailure};
 use token_broker::domain::key::ClaimOwner;
@@ -14,16 +14,8 @@ use token_broker::domain::provider::{DISPATCH_WITHIN, HTTP_DEADLINE, Rotation, S
 use tokio::sync::watch;
 
 use crate::storage_faults::tamper;
-use crate::support::rig::{Rig, RigOptions, get_input, required, service, token, user_service};
+use crate::support::rig::{Rig, RigOptions, get_input, required, service, token, unavailable, user_service};
 use crate::support::strict_provider::Script;
-
-/// What is not available, and for how long.
-fn unavailable(answer: Result<TokenAnswer, BrokerError>) -> (Unavailable, Duration) {
-    match answer {
-        Err(BrokerError::Unavailable { what, retry_after }) => (what, retry_after),
-        other => panic!("expected an outage, got {other:?}"),
-    }
-}
 
 #[tokio::test]
 async fn a_failing_provider_costs_readers_nothing_while_the_token_is_valid() {

@@ -13,6 +13,7 @@ use token_broker::domain::credential::{Epoch, Fingerprint};
 use token_broker::domain::key::{ClaimOwner, CredentialId, GrantId};
 use token_broker::domain::ports::{Clock, LineageWrite};
 use token_broker::infra::coordination::local::{LocalPermits, LocalWakeups};
+use tokio::sync::watch;
 
 use super::life::Life;
 
@@ -132,9 +133,15 @@ pub(crate) struct SharedWakeups {
     /// Nobody hears anything.
     pub(crate) lost: AtomicBool,
     heard: Arc<AtomicUsize>,
+    listened: watch::Sender<usize>,
 }
 
 impl SharedWakeups {
+    /// Waits until anybody has begun to listen so often.
+    pub(crate) async fn listened(&self, times: usize) {
+        self.listened.subscribe().wait_for(|seen| *seen >= times).await.unwrap();
+    }
+
     /// How many waiters were woken.
     pub(crate) fn heard(&self) -> usize {
         self.heard.load(Ordering::SeqCst)
@@ -157,6 +164,7 @@ impl Wakeups for Words {
     }
 
     fn listen(&self, wake: &Wake) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.shared.listened.send_modify(|times| *times += 1);
         let (woken, heard) = (self.shared.words.listen(wake), self.shared.heard.clone());
         Box::pin(async move {
             woken.await;

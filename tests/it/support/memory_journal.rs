@@ -23,6 +23,11 @@ pub(crate) struct MemoryJournal {
 }
 
 impl MemoryJournal {
+    /// The journal of a replica that can be stopped.
+    pub(crate) fn of(life: Arc<Life>) -> Self {
+        Self { life, ..Self::default() }
+    }
+
     async fn check(&self, fault: &AtomicBool) -> Result<(), JournalError> {
         self.life.goes_on().await;
         if fault.load(Ordering::SeqCst) { Err(JournalError("the test says so".into())) } else { Ok(()) }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use token_broker::application::types::{
-    AccessGrant, AuthorizationRequired, GetCredentialInput, RefreshInput, TokenAnswer,
+    AccessGrant, AuthorizationRequired, GetCredentialInput, RefreshInput, RevokeAnswer, TokenAnswer,
 };
 use token_broker::application::{Broker, error::BrokerError};
 use token_broker::domain::access_policy::Caller;
@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::faulty_store::Faults;
 use super::life::Life;
 use super::memory_journal::MemoryJournal;
-use super::rig::{get_input, required, service, token};
+use super::rig::{get_input, required, service, token, user_service};
 
 #[derive(Clone)]
 pub(crate) struct Replica {
@@ -62,6 +62,22 @@ impl Replica {
     pub(crate) fn get_meanwhile(&self) -> JoinHandle<Result<TokenAnswer, BrokerError>> {
         let replica = self.clone();
         tokio::spawn(async move { replica.get().await })
+    }
+
+    pub(crate) async fn revoke(&self) -> Result<RevokeAnswer, BrokerError> {
+        self.broker.revoke(&self.caller, service("mail"), false).await
+    }
+
+    /// The same from a task of its own, which hangs with a replica that stops.
+    pub(crate) fn revoke_meanwhile(&self) -> JoinHandle<Result<RevokeAnswer, BrokerError>> {
+        let replica = self.clone();
+        tokio::spawn(async move { replica.revoke().await })
+    }
+
+    pub(crate) async fn get_of(&self, user: &str) -> Result<TokenAnswer, BrokerError> {
+        let mut input = get_input("mail");
+        input.key = user_service(user, "mail");
+        self.ask(input).await
     }
 
     /// The token; anything else fails the test.

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use token_broker::application::error::{BrokerError, Unavailable};
 use token_broker::application::types::{
     AccessGrant, AuthorizationRequired, BeginInput, CallbackInput, CallbackOutcome, ConsentInput,
     GetCredentialInput, ImportInput, ServiceKey, StartedFlow, TokenAnswer,
 };
-use token_broker::application::{Broker, Ports, Settings, WatchSettings, error::BrokerError};
+use token_broker::application::{Broker, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
@@ -28,6 +29,8 @@ use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use tokio_util::task::TaskTracker;
+
+use crate::storage_faults::tamper;
 
 use super::alone;
 use super::clock::ManualClock;
@@ -72,7 +75,7 @@ impl World {
     fn replica(&self, number: u8) -> Replica {
         let life = Arc::new(Life::default());
         let faults = Arc::new(Faults { life: life.clone(), ..Faults::default() });
-        let journal = Arc::new(MemoryJournal { life: life.clone(), ..MemoryJournal::default() });
+        let journal = Arc::new(MemoryJournal::of(life.clone()));
         let tasks = TaskTracker::new();
         let owner = ClaimOwner::from_random([number; 16]);
         let ports = Ports {
@@ -274,6 +277,36 @@ impl Rig {
         self.store.load(&row_key("mail")).await.unwrap().unwrap()
     }
 
+    /// The row of one of the users of [`Rig::import_at`].
+    pub(crate) async fn row_of(&self, user: &str) -> Credential {
+        let key = CredentialKey { user: UserId::new(user).unwrap(), ..row_key("mail") };
+        self.store.load(&key).await.unwrap().unwrap()
+    }
+
+    /// A grant made elsewhere, with this much of its access token's life left; zero: it has expired.
+    pub(crate) async fn import_at(&self, provider: &str, user: &str, left: Duration) {
+        let mut input = self.import_input();
+        input.key = ServiceKey { provider: ProviderId::new(provider).unwrap(), ..user_service(user, "mail") };
+        input.expires_at = Some(self.now() + left);
+        self.broker.import_credential(&self.caller, input).await.unwrap();
+    }
+
+    /// What is in the database, to come back to.
+    pub(crate) async fn save_rows(&self) {
+        tamper(
+            self.store.path(),
+            "DROP TABLE IF EXISTS saved; CREATE TABLE saved AS SELECT * FROM credentials",
+        )
+        .await;
+    }
+
+    /// A failover loses what was committed since.
+    pub(crate) async fn lose_commits(&self) {
+        let sql =
+            "DELETE FROM credentials; INSERT INTO credentials SELECT * FROM saved; DELETE FROM revocations";
+        tamper(self.store.path(), sql).await;
+    }
+
     pub(crate) fn now(&self) -> jiff::Timestamp {
         self.clock.now()
     }
@@ -319,6 +352,14 @@ pub(crate) fn required(answer: Result<TokenAnswer, BrokerError>) -> Authorizatio
     match answer {
         Ok(TokenAnswer::AuthorizationRequired(required)) => required,
         other => panic!("expected the need to consent, got {other:?}"),
+    }
+}
+
+/// What is not available, and for how long; anything else fails the test.
+pub(crate) fn unavailable(answer: Result<TokenAnswer, BrokerError>) -> (Unavailable, Duration) {
+    match answer {
+        Err(BrokerError::Unavailable { what, retry_after }) => (what, retry_after),
+        other => panic!("expected an outage, got {other:?}"),
     }
 }
 
