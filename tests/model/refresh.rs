@@ -80,9 +80,6 @@ impl Protocol {
         let Some(pair) = state.replicas[index].held() else { return };
         self.write(state, pair);
         acknowledge(&mut state.replicas[index]);
-        if let Phase::Holding { child, copies } = state.replicas[index].phase {
-            state.replicas[index].phase = Phase::Stored { child, copies };
-        }
     }
 
     /// The grant was revoked meanwhile: what was obtained is revoked, too.
@@ -108,7 +105,6 @@ impl Protocol {
         let Some(pair) = state.replicas[index].held() else { return };
         note_discard(state, pair);
         acknowledge(&mut state.replicas[index]);
-        self.end_task(state, index);
     }
 
     pub(crate) fn publish(&self, state: &mut State, index: usize) {
@@ -223,13 +219,16 @@ impl Protocol {
     }
 }
 
-/// The database knows the pair, or does not want it: its record needs no replay unless the database forgets.
+/// The database has answered: the record needs no replay unless the database forgets.
 fn acknowledge(replica: &mut Replica) {
     let held = replica.held();
     if let Some(record) = &mut replica.journal
         && Some(record.pair) == held
     {
         record.stored = true;
+    }
+    if let Phase::Holding { child, copies } = replica.phase {
+        replica.phase = Phase::Stored { child, copies };
     }
 }
 

@@ -142,7 +142,7 @@ pub(crate) enum Phase {
     Answering(Answer),
     /// The new pair is in memory, and in those copies.
     Holding { child: Token, copies: Copies },
-    /// The row has the pair.
+    /// The row has the pair, or another grant. Copies that are not made yet still are: the database may forget its answer.
     Stored { child: Token, copies: Copies },
     /// The pair is in the outbox instead of the row: its grant was revoked meanwhile.
     Compensating { child: Token },
