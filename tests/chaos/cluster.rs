@@ -70,7 +70,10 @@ pub(crate) async fn run() -> bool {
     println!("SIGTERM to all replicas…");
     for (number, end) in fleet.stop(keepers).await.into_iter().enumerate() {
         let in_order = end.is_some_and(|status| status.success());
-        println!("  replica {number}: {}", end.map_or("it did not end".to_owned(), |status| status.to_string()));
+        println!(
+            "  replica {number}: {}",
+            end.map_or("it did not end".to_owned(), |status| status.to_string())
+        );
         good &= in_order;
     }
     good &= record.incidents().is_empty();
@@ -124,10 +127,15 @@ async fn reports(site: &Site, provider: &Provider) -> bool {
         callers.spawn(async move { clients::ask(&mut client, 0, Question::Refresh(generation)).await });
     }
     let answers: BTreeSet<String> = callers.join_all().await.iter().map(|a| format!("{a:?}")).collect();
-    let issued = |p: &&crate::history::Presentation| p.grant == grant && matches!(p.outcome, Outcome::Issued(_));
+    let issued =
+        |p: &&crate::history::Presentation| p.grant == grant && matches!(p.outcome, Outcome::Issued(_));
     let presentations = provider.book.presentations();
     let after = presentations.iter().filter(issued).count();
     let different: BTreeSet<_> = presentations.iter().filter(issued).map(|p| p.issue).collect();
-    println!("  different answers: {}, requests to the provider beyond one a token: {}", answers.len(), after - different.len());
+    println!(
+        "  different answers: {}, requests to the provider beyond one a token: {}",
+        answers.len(),
+        after - different.len()
+    );
     answers.len() == 1 && after == different.len()
 }

@@ -78,8 +78,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let asked =
-        |argument: String| ["--duration", "--cluster", "--broker", "--help"].iter().any(|a| argument.starts_with(a));
+    let asked = |argument: String| {
+        ["--duration", "--cluster", "--broker", "--help"].iter().any(|a| argument.starts_with(a))
+    };
     if !std::env::args().any(asked) {
         println!("chaos: `make chaos` and `make cluster` run this");
         return ExitCode::SUCCESS;
