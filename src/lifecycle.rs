@@ -13,11 +13,11 @@ use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::app::Database;
 use crate::application::Broker;
 use crate::domain::coordination::PermitStore;
 use crate::domain::ports::{DeadOwners, StoreHealth};
 use crate::infra::journal::Former;
-use crate::infra::storage::sqlite::SqliteStore;
 use crate::telemetry::metrics::{PERMIT_STORE_UP, STORE_UP};
 
 /// How often the database is asked whether it is there.
@@ -182,7 +182,7 @@ pub(crate) struct Parts {
     pub(crate) servers: Vec<JoinHandle<()>>,
     pub(crate) operations: JoinHandle<()>,
     pub(crate) tasks: TaskTracker,
-    pub(crate) store: SqliteStore,
+    pub(crate) database: Database,
     pub(crate) announce: Duration,
     pub(crate) drain: Duration,
 }
@@ -207,7 +207,7 @@ impl Running {
             servers,
             operations,
             tasks,
-            store,
+            database,
             announce,
             drain,
         } = self.parts;
@@ -242,7 +242,7 @@ impl Running {
 
         stop_operations.cancel();
         operations.abort();
-        if timeout(CLOSE_LIMIT, store.close()).await.is_err() {
+        if timeout(CLOSE_LIMIT, database.close()).await.is_err() {
             tracing::warn!("the database did not close in time; it is checked when it is opened again");
         }
         match outcome {

@@ -11,7 +11,7 @@ use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE};
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
-use crate::domain::key::{CredentialId, CredentialKey};
+use crate::domain::key::{CredentialId, CredentialKey, GrantId};
 use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, RevokeWrite, StoreError};
 use crate::domain::step::Step;
 
@@ -25,6 +25,7 @@ impl Broker {
     pub(super) async fn known_successor(
         &self,
         id: CredentialId,
+        grant: GrantId,
         parent: Fingerprint,
         row_epoch: Epoch,
     ) -> Option<LineageWrite> {
@@ -37,7 +38,9 @@ impl Broker {
             }
         };
         let journaled = self.ports.journal.successor(id, parent).await;
-        [kept, journaled].into_iter().flatten().filter(|w| w.epoch > row_epoch).max_by_key(|w| w.epoch)
+        // Of this grant: a provider may give a token out again under a new consent.
+        let younger = |write: &LineageWrite| write.grant_id == grant && write.epoch > row_epoch;
+        [kept, journaled].into_iter().flatten().filter(younger).max_by_key(|write| write.epoch)
     }
 
     /// Gives the row a pair that is durable elsewhere. Tries until the database answers.
@@ -71,16 +74,21 @@ impl Broker {
                 }
             };
             if end.is_ok() {
+                self.tell_stored(&write).await;
                 self.stored_elsewhere(&write).await;
             }
             return end;
         }
     }
 
-    /// The row has it, or nobody wants it: the other copies may go in their own time. Tells the waiters.
-    pub(super) async fn stored_elsewhere(&self, write: &LineageWrite) {
+    /// The row has it, or nobody wants it: its waiters look again.
+    pub(super) async fn tell_stored(&self, write: &LineageWrite) {
         self.ports.wakeups.publish(Wake::Credential(write.id)).await;
         self.ports.steps.reached(Step::Published, write.id);
+    }
+
+    /// The row has it, or nobody wants it: the other copies may go in their own time.
+    pub(super) async fn stored_elsewhere(&self, write: &LineageWrite) {
         self.ports.journal.stored(write.id, write.epoch).await;
         let stored =
             self.ports.permits.successor_stored(write.id, write.parent_fingerprint, write.epoch).await;
@@ -129,13 +137,19 @@ impl Broker {
     }
 
     /// The newest pair of a grant that descends from this one and that only the permit store or the journal knows.
-    pub(super) async fn newest_known(&self, id: CredentialId, key: &CredentialKey, pair: Pair) -> Pair {
+    pub(super) async fn newest_known(
+        &self,
+        id: CredentialId,
+        key: &CredentialKey,
+        grant: GrantId,
+        pair: Pair,
+    ) -> Pair {
         let mut newest = pair;
         let mut epoch = 0;
         for _ in 0..LONGEST_CHAIN {
             let Some(refresh) = &newest.1 else { break };
             let Ok(fingerprint) = self.fingerprint(key, refresh).await else { break };
-            let Some(write) = self.known_successor(id, fingerprint, epoch).await else { break };
+            let Some(write) = self.known_successor(id, grant, fingerprint, epoch).await else { break };
             epoch = write.epoch;
             match self.open_write(key, &write).await {
                 Ok(pair) => newest = pair,

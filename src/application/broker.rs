@@ -1,7 +1,8 @@
 //! The object that holds the ports. Use cases are methods on it, one file each.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,7 @@ use super::sweep::Housekeeping;
 use super::watch::{WatchSettings, Watchers};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
 use crate::domain::event::EventStore;
-use crate::domain::key::{ClaimOwner, CredentialKey, OutboxId, ProviderId};
+use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId, ProviderId};
 use crate::domain::ports::{
     Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore,
     ProviderDirectory,
@@ -100,6 +101,8 @@ pub struct Broker {
     pub(super) begin_turns: KeyedLock<CredentialKey>,
     /// Of two consents for one key at the same time, the second one sees the first one's account.
     pub(super) store_turns: KeyedLock<CredentialKey>,
+    /// Rows of which this process does not know whether it has claimed them.
+    pub(super) unclear: Mutex<HashSet<CredentialId>>,
     /// See [`Broker::begin_replay`].
     pub(super) replaying: AtomicBool,
     /// What the sweeper remembers.
@@ -123,6 +126,7 @@ impl Broker {
             ahead: Ahead::default(),
             begin_turns: KeyedLock::default(),
             store_turns: KeyedLock::default(),
+            unclear: Mutex::default(),
             replaying: AtomicBool::new(false),
             housekeeping: Housekeeping::default(),
             watchers: Watchers::default(),

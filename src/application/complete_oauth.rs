@@ -20,6 +20,7 @@ use crate::domain::key::{CredentialId, ProviderId};
 use crate::domain::ports::{Consumed, GrantCondition, NewGrant, ProviderFailure, StoreError, StoredGrant};
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
+use crate::domain::step::Step;
 use crate::domain::token_set::{AccessLife, ProviderAccount, TokenResponse};
 
 /// What the authorization endpoint answered (RFC 6749 section 4.1.2).
@@ -226,7 +227,10 @@ impl Broker {
             now: self.ports.clock.now(),
         };
         Ok(match self.ports.credentials.store_grant(grant).await? {
-            StoredGrant::Stored(_) => Stored::Yes,
+            StoredGrant::Stored(row) => {
+                self.ports.steps.reached(Step::GrantStored, row.id);
+                Stored::Yes
+            }
             StoredGrant::ConditionFailed => Stored::FlowEnded,
         })
     }

@@ -1,7 +1,7 @@
 //! How a refresh ends without a new pair: the grant is dead, the token was not spent, or nobody knows whether the row is
 //! claimed.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +11,8 @@ use super::error::BrokerError;
 use super::metrics;
 use super::refresh::{Claimed, FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE, Ready};
 use super::single_flight::FlightEnd;
-use crate::domain::credential::{BackOff, ReauthReason, RefreshFailure};
+use crate::domain::credential::{BackOff, Credential, ReauthReason, RefreshFailure};
+use crate::domain::key::CredentialId;
 use crate::domain::ports::{CipherError, Release, StoreError};
 use crate::domain::refresh_policy::back_off_delay;
 use crate::domain::step::Step;
@@ -24,7 +25,8 @@ impl Broker {
     /// epoch and fingerprint), or what came of an earlier presentation is known after all.
     pub(super) async fn grant_is_dead(self: &Arc<Self>, claimed: &Claimed) -> Result<(), FlightEnd> {
         let Ready { row, refresh, .. } = &claimed.ready;
-        if let Some(write) = self.known_successor(row.id, refresh.fingerprint, refresh.epoch).await {
+        let known = self.known_successor(row.id, row.grant_id, refresh.fingerprint, refresh.epoch).await;
+        if let Some(write) = known {
             return self.adopt(write, "after_invalid_grant").await;
         }
         let now = self.ports.clock.now();
@@ -36,6 +38,8 @@ impl Broker {
         match marked {
             Ok(_) => {
                 self.ports.steps.reached(Step::Demoted, row.id);
+                // Should the same token come back with a new consent, nobody has to wait for this permit's end.
+                self.drop_permit(&claimed.ready).await;
                 self.tell_waiters(&row.key.tenant, row.id).await;
             }
             // The row stays `refreshing`; settling asks the provider once more and hears the same.
@@ -69,23 +73,46 @@ impl Broker {
 
     /// The database did not say whether the row is claimed. Nothing was sent, and nothing will be: if it is claimed, it is
     /// given back as soon as the database answers, rather than left to settle.
-    pub(super) fn take_back_claim(self: &Arc<Self>, claimed: Claimed) {
+    ///
+    /// A claim that was not written and the next one of this process have the same owner and epoch: until this one is given
+    /// back, this process claims the row no more, or it would give that one back while its request is under way.
+    pub(super) async fn take_back_claim(self: &Arc<Self>, ready: Ready) {
+        self.drop_permit(&ready).await;
+        let Ready { row, timings, .. } = ready;
+        if self.give_back_claim(&row).await {
+            return;
+        }
+        let unclear = Unclear::begin(self, row.id);
         let broker = Arc::clone(self);
         self.tasks.spawn(async move {
-            broker.drop_permit(&claimed.ready).await;
-            let id = claimed.ready.row.id;
             let mut pause = FIRST_WRITE_PAUSE;
-            let give_up = broker.ports.clock.monotonic() + claimed.ready.timings.settle_after;
-            while broker.ports.clock.monotonic() < give_up {
-                let now = broker.ports.clock.now();
-                let release = Release { id, epoch: claimed.epoch, owner: broker.owner, back_off: None, now };
-                if broker.ports.credentials.release_claim(release).await.is_ok() {
-                    return;
-                }
+            let give_up = broker.ports.clock.monotonic() + timings.settle_after;
+            while broker.ports.clock.monotonic() < give_up && !broker.give_back_claim(&row).await {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(MAX_WRITE_PAUSE);
             }
+            drop(unclear);
         });
+    }
+
+    /// Whether the database has answered.
+    async fn give_back_claim(&self, row: &Credential) -> bool {
+        let now = self.ports.clock.now();
+        let release = Release { id: row.id, epoch: row.epoch + 1, owner: self.owner, back_off: None, now };
+        match self.ports.credentials.release_claim(release).await {
+            Ok(true) => {
+                self.ports.steps.reached(Step::Released, row.id);
+                self.tell_waiters(&row.key.tenant, row.id).await;
+                true
+            }
+            Ok(false) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Whether this process does not know if it has claimed the row.
+    pub(super) fn claim_is_unclear(&self, id: CredentialId) -> bool {
+        self.unclear.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
     /// The token is not presented, or was not spent. A permit that stays for want of a permit store runs out by itself.
@@ -95,6 +122,25 @@ impl Broker {
             tracing::warn!(credential = %id, %error, "a permit could not be taken back");
             metrics::permit_store_error("drop_permit");
         }
+    }
+}
+
+/// While it lives, this process does not know whether it has claimed the row.
+struct Unclear {
+    broker: Arc<Broker>,
+    id: CredentialId,
+}
+
+impl Unclear {
+    fn begin(broker: &Arc<Broker>, id: CredentialId) -> Self {
+        broker.unclear.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        Self { broker: Arc::clone(broker), id }
+    }
+}
+
+impl Drop for Unclear {
+    fn drop(&mut self) {
+        self.broker.unclear.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 

@@ -23,7 +23,8 @@ pub(super) struct Slot {
     gate: Arc<Gate>,
     /// Held until the answer is there.
     place: Option<OwnedSemaphorePermit>,
-    recorded: bool,
+    /// It finds out whether the provider is back; until then everybody else is refused.
+    probes: bool,
 }
 
 /// Why there is none.
@@ -66,12 +67,13 @@ impl Gates {
         };
         // It may have opened meanwhile; and only who has a place can be the probe.
         let mut breaker = gate.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let probes = breaker.0.is_open();
         match breaker.0.admit(now()) {
             Admission::Pass => {}
             Admission::Refused { retry_after } => return Err(Shut { why: breaker.1, retry_after }),
         }
         drop(breaker);
-        Ok(Slot { gate, place: Some(place), recorded: false })
+        Ok(Slot { gate, place: Some(place), probes })
     }
 
     /// How many calls the background may begin: a quarter of the places stays free for readers.
@@ -138,7 +140,7 @@ impl Slot {
     /// The call is over.
     pub(super) fn done(&mut self, now: Duration, failure: Option<ProviderFailure>) {
         self.place = None;
-        self.recorded = true;
+        self.probes = false;
         let (signal, why) = match failure {
             None | Some(ProviderFailure::InvalidGrant | ProviderFailure::Refused) => {
                 (Signal::Answered, RefreshFailure::ProviderUnavailable)
@@ -161,8 +163,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if !self.recorded {
-            // Nothing was sent: if this was the probe, another may be. The time of the opening is over by now.
+        if self.probes {
+            // Nothing was sent: another may probe. The time of the opening is over by now.
             let mut breaker = self.gate.breaker.lock().unwrap_or_else(PoisonError::into_inner);
             breaker.0.give_back(Duration::ZERO);
         }

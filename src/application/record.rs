@@ -81,15 +81,8 @@ impl Broker {
         });
         let (broker, copy) = (Arc::clone(self), write.clone());
         self.tasks.spawn(async move {
-            let result = broker.ports.permits.keep_successor(&copy).await;
-            match &result {
-                Ok(()) => broker.ports.steps.reached(Step::SuccessorCopied, copy.id),
-                Err(error) => {
-                    tracing::warn!(credential = %copy.id, %error, "a new token pair is not in the permit store");
-                    metrics::permit_store_error("keep_successor");
-                }
-            }
-            let _ = done.send(result.is_ok()).await;
+            let kept = broker.keep_successor(&copy).await;
+            let _ = done.send(kept).await;
         });
         while let Some(durable) = made.recv().await {
             if durable {
@@ -97,6 +90,21 @@ impl Broker {
             }
         }
         Copies(made)
+    }
+
+    /// Puts a pair where all replicas see it. False: the permit store does not have it.
+    pub(super) async fn keep_successor(&self, write: &LineageWrite) -> bool {
+        match self.ports.permits.keep_successor(write).await {
+            Ok(()) => {
+                self.ports.steps.reached(Step::SuccessorCopied, write.id);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(credential = %write.id, %error, "a new token pair is not in the permit store");
+                metrics::permit_store_error("keep_successor");
+                false
+            }
+        }
     }
 
     /// Waiters of all replicas, and watchers.

@@ -34,6 +34,7 @@ use super::Broker;
 use super::endings::{later, storage_failed, vault_failed};
 use super::error::BrokerError;
 use super::gates::Slot;
+use super::lease_gate::LeaseGate;
 use super::metrics;
 use super::sealing::Profile;
 use super::single_flight::{Flight, FlightEnd};
@@ -45,7 +46,7 @@ use crate::domain::credential::{
     Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
 };
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{ClaimRequest, Field, Persisted, ProviderFailure, StoreError};
+use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure, StoreError};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
 use crate::domain::refresh_policy::{Decision, Demand, decide};
 use crate::domain::secret::SecretString;
@@ -176,7 +177,9 @@ impl Broker {
                 self.release(&claimed, RefreshFailure::ProviderUnavailable, None).await;
                 return Ok(());
             }
+            let provider = Arc::clone(&claimed.ready.provider);
             let end = self.present(claimed).await;
+            self.leases_settled(&provider, id).await;
             metrics::refresh_duration(self.ports.clock.monotonic().saturating_sub(started).as_secs_f64());
             return end;
         }
@@ -207,6 +210,9 @@ impl Broker {
             | Decision::BackOff { .. }
             | Decision::Reauthorize(_) => return Ok(Next::Nothing),
         };
+        if self.claim_is_unclear(id) {
+            return Err(FlightEnd::StorageUnavailable);
+        }
         if settles && self.replaying.load(Ordering::SeqCst) {
             let settle_at = later(self.ports.clock.now(), REPLAY_RETRY);
             return Err(FlightEnd::OutcomeUnknown { settle_at });
@@ -230,6 +236,9 @@ impl Broker {
             tracing::error!(credential = %row.id, "a refresh token is not the one that its row says");
             return Err(FlightEnd::DataLoss);
         }
+        if let LeaseGate::WaitFor(longest) = self.leases_allow(&provider, &row, demand).await {
+            return self.leased(&row, longest).await;
+        }
         let slot = self.pass_gates(&provider).await?;
         Ok(Next::Ready(Box::new(Ready {
             provider,
@@ -243,6 +252,14 @@ impl Broker {
             settles,
             slot,
         })))
+    }
+
+    /// Callers are using the token, which this provider would end, and it is alive. The background comes back when the last
+    /// lease has ended; readers are given the token as it is.
+    async fn leased(&self, row: &Credential, longest: Duration) -> Result<Next, FlightEnd> {
+        let again = later(self.ports.clock.now(), longest);
+        self.ports.credentials.reschedule(row.id, Some(again)).await.map_err(storage_failed)?;
+        Err(FlightEnd::Leased { retry_after: longest })
     }
 
     /// Step 3, as far as it concerns the provider and the journal.
@@ -267,12 +284,6 @@ impl Broker {
     /// Step 4.
     async fn take_permit(self: &Arc<Self>, ready: &Ready) -> Result<Turn, FlightEnd> {
         let (row, refresh, timings) = (&ready.row, &ready.refresh, &ready.timings);
-        if ready.settles
-            && let Some(write) = self.ports.journal.successor(row.id, refresh.fingerprint).await
-            && write.epoch > refresh.epoch
-        {
-            return self.adopt(write, "journal").await.map(|()| Turn::Again);
-        }
         let mut request = PermitRequest {
             credential: row.id,
             grant: row.grant_id,
@@ -280,13 +291,18 @@ impl Broker {
             row_epoch: refresh.epoch,
             owner: self.owner,
             lifetime: timings.settle_after,
-            takeover: if ready.settles { Takeover::Anybody } else { Takeover::None },
+            // Also for the last chance: the permit of the claim that is settled has run out with it. One that stands is of a
+            // presentation that the row does not know of, since the database has lost its claim.
+            takeover: Takeover::None,
         };
         loop {
             match self.ports.permits.take(request).await {
                 Ok(Permit::Taken) => {
                     self.ports.steps.reached(Step::PermitTaken, row.id);
-                    return Ok(Turn::Mine);
+                    let Some(write) = self.journaled(ready).await else { return Ok(Turn::Mine) };
+                    // Where the other replicas see it; until then the permit keeps them from the token.
+                    self.keep_successor(&write).await;
+                    return self.adopt(write, "journal").await.map(|()| Turn::Again);
                 }
                 Ok(Permit::Successor(write)) => {
                     return self.adopt(*write, "permit_store").await.map(|()| Turn::Again);
@@ -294,10 +310,16 @@ impl Broker {
                 Ok(Permit::Buried) => return self.revoke_again(row).await.map(|()| Turn::Again),
                 Ok(Permit::Held { owner, age }) => {
                     // A process that died between permit and claim: its request, if there was one, has ended by now.
-                    let over = age > timings.dispatch_within + timings.http_deadline;
+                    let over = age >= timings.dispatch_within + timings.http_deadline;
                     let dead = over
                         && request.takeover == Takeover::None
                         && self.ports.permits.is_dead(owner).await.unwrap_or(false);
+                    if !dead && ready.settles {
+                        let left = timings.settle_after.saturating_sub(age);
+                        return Err(FlightEnd::OutcomeUnknown {
+                            settle_at: later(self.ports.clock.now(), left),
+                        });
+                    }
                     if !dead {
                         return Ok(Turn::Others);
                     }
@@ -305,6 +327,9 @@ impl Broker {
                 }
                 Err(error) => {
                     metrics::permit_store_error("take");
+                    if let Some(write) = self.journaled(ready).await {
+                        return self.adopt(write, "journal").await.map(|()| Turn::Again);
+                    }
                     if ready.settles && ready.provider.refresh.rotation != Rotation::None {
                         // What came of the first presentation may stand in the permit store: without a look there, the
                         // last chance would be the second presentation that ends the grant.
@@ -317,6 +342,14 @@ impl Broker {
                 }
             }
         }
+    }
+
+    /// What this process's journal has of a presentation that the row knows nothing of: its write is still to come, or was
+    /// lost with the database's last commits.
+    async fn journaled(&self, ready: &Ready) -> Option<LineageWrite> {
+        let (row, refresh) = (&ready.row, &ready.refresh);
+        let write = self.ports.journal.successor(row.id, refresh.fingerprint).await?;
+        (write.grant_id == row.grant_id && write.epoch > refresh.epoch).then_some(write)
     }
 
     /// Step 5. `None`: somebody else moved the row.
@@ -352,8 +385,7 @@ impl Broker {
                 Ok(None)
             }
             Err(error) => {
-                let epoch = ready.row.epoch + 1;
-                self.take_back_claim(Claimed { ready, epoch, settle_at });
+                self.take_back_claim(ready).await;
                 Err(storage_failed(error))
             }
         }
@@ -391,6 +423,10 @@ impl Broker {
         match answer {
             Ok(response) => return self.keep(&claimed, response).await,
             Err(ProviderFailure::InvalidGrant) => return self.grant_is_dead(&claimed).await,
+            // This request did not spend the token; an earlier one may have, and that must not be forgotten.
+            Err(_) if claimed.ready.settles && claimed.ready.provider.refresh.rotation == Rotation::Strict => {
+                return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
+            }
             Err(ProviderFailure::ClientRejected | ProviderFailure::Refused) => {
                 self.release(&claimed, RefreshFailure::ClientRejected, None).await;
             }
@@ -448,6 +484,7 @@ impl Broker {
                 }
             }
         }
+        self.tell_stored(&write).await;
         let broker = Arc::clone(self);
         self.tasks.spawn(async move {
             // Not before the copies are made: the slower one would come to stay for longer.

@@ -33,10 +33,7 @@ impl Broker {
         tracing::info!(owner = %former.owner, records = former.records.len(), "replaying a dead process's journal");
         for write in &former.records {
             // First where all replicas see it: should this process die too, the pair is not in one place only.
-            if let Err(error) = self.ports.permits.keep_successor(write).await {
-                tracing::warn!(credential = %write.id, %error, "a replayed pair is not in the permit store");
-                metrics::permit_store_error("keep_successor");
-            }
+            self.keep_successor(write).await;
             while self.adopt(write.clone(), "journal").await == Err(FlightEnd::StorageUnavailable) {
                 tokio::time::sleep(MAX_WRITE_PAUSE).await;
             }

@@ -133,7 +133,7 @@ impl Broker {
         let (access, refresh) = match self.open_pending(taken).await {
             // A refresh that was under way may have left a newer pair.
             Ok(pair) => match row {
-                Some(id) => self.newest_known(id, &taken.key, pair).await,
+                Some(id) => self.newest_known(id, &taken.key, taken.grant_id, pair).await,
                 None => pair,
             },
             Err(CipherError::DoesNotOpen) => {

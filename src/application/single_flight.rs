@@ -34,6 +34,11 @@ pub(super) enum FlightEnd {
     },
     /// Another replica has it, for longer than readers wait.
     Elsewhere,
+    /// Callers hold leases of a token that is alive, and that a refresh would end.
+    Leased {
+        /// When the last of them ends.
+        retry_after: Duration,
+    },
     /// The row's secrets do not open.
     DataLoss,
     /// The task panicked, or was ended with the process.

@@ -1,6 +1,7 @@
 //! The background: settles unknown outcomes, retries revocations, expires flows.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,7 +50,15 @@ impl Housekeeping {
 
     /// Whether it has not begun to settle this row lately; from now on it has.
     fn begins_to_settle(&self, id: CredentialId, now: Duration) -> bool {
-        self.settling.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now).is_none()
+        let mut settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asking again does not prolong it: a row that stays due is asked about every second.
+        match settling.entry(id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(now);
+                true
+            }
+        }
     }
 }
 
@@ -120,5 +129,25 @@ impl Broker {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_stays_due_is_settled_again_after_a_while() {
+        let housekeeping = Housekeeping::default();
+        let id = CredentialId::from_bytes([1; 16]);
+        let mut begun = Vec::new();
+        for second in 0..30 {
+            let now = Duration::from_secs(second);
+            housekeeping.settling(now);
+            if housekeeping.begins_to_settle(id, now) {
+                begun.push(second);
+            }
+        }
+        assert_eq!(begun, [0, 10, 20]);
     }
 }

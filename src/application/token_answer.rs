@@ -106,6 +106,10 @@ impl Broker {
                 Some(FlightEnd::ProviderUnavailable { why, retry_after }) => {
                     BrokerError::Unavailable { what: why.into(), retry_after }
                 }
+                // The token is alive: what is left of it is served below.
+                Some(FlightEnd::Leased { retry_after }) => {
+                    BrokerError::Unavailable { what: Unavailable::RefreshInProgress, retry_after }
+                }
                 Some(FlightEnd::DataLoss) => BrokerError::DataLoss,
                 Some(FlightEnd::Broken) => BrokerError::Internal,
             };

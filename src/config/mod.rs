@@ -17,6 +17,8 @@ mod providers;
 mod public;
 mod reader;
 mod redis;
+mod replicas;
+mod secret;
 mod show;
 mod shutdown;
 mod storage;
@@ -29,6 +31,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use self::redis::{Redis, RedisLogin};
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
@@ -40,10 +43,10 @@ pub use operations::Operations;
 pub use problem::{ConfigErrors, Problem};
 pub use providers::ProviderEntry;
 pub use public::Public;
-pub use redis::{Redis, RedisLogin};
+pub use replicas::Replicas;
 pub use show::Setting;
 pub use shutdown::Shutdown;
-pub use storage::Storage;
+pub use storage::{Postgres, Storage};
 pub use values::duration as parse_duration;
 pub use vault::{Vault, VaultKey};
 
@@ -65,6 +68,8 @@ pub struct Config {
     pub operations: Operations,
     /// The database.
     pub storage: Storage,
+    /// How many may serve.
+    pub replicas: Replicas,
     /// The local copy of new tokens.
     pub journal: Journal,
     /// What replicas share; `None`: the broker is alone.
@@ -131,8 +136,9 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let public = public::read(&root.section("public"));
     let operations = operations::read(&root.section("operations"));
     let storage = storage::read(&root.section("storage"));
+    let replicas = replicas::read(&root.section("replicas"));
     let journal = journal::read(&root.section("journal"));
-    let redis = redis::read(&root.section("redis"));
+    let redis = self::redis::read(&root.section("redis"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
     let leases = leases::read(&root.section("leases"));
@@ -147,6 +153,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         public: public?,
         operations: operations?,
         storage: storage?,
+        replicas: replicas?,
         journal: journal?,
         redis: redis?,
         vault: vault?,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::TlsFiles;
 use super::reader::{Key, Section};
+use super::secret::secret;
 use crate::domain::secret::SecretString;
 
 /// See `default.toml`.
@@ -51,6 +52,7 @@ const SCHEMES: [&str; 7] = [
 const MAX_PREFIX_BYTES: usize = 32;
 
 /// `None`: a mistake. `Some(None)`: there is no Redis.
+#[expect(clippy::option_option, reason = "the outer one is that of every section")]
 pub(super) fn read(section: &Section<'_>) -> Option<Option<Redis>> {
     let url = section.optional("url");
     let url_text = url.parsed(|text| check_url(text).map(|()| text.to_owned()));
@@ -100,22 +102,15 @@ pub(super) fn read(section: &Section<'_>) -> Option<Option<Redis>> {
 }
 
 /// `None`: a mistake. `Some(None)`: no password.
+#[expect(clippy::option_option, reason = "the outer one is that of every section")]
 fn login(username: &Key<'_>, file: &Key<'_>, variable: &Key<'_>) -> Option<Option<RedisLogin>> {
-    let password = match (file.is_set(), variable.is_set()) {
-        (false, false) if username.is_set() => {
-            username.problem("is of no use without a password, from a file or an environment variable");
-            return None;
-        }
-        (false, false) => return Some(None),
-        (true, true) => {
-            variable.problem("is given twice: from a file and from an environment variable");
-            return None;
-        }
-        (true, false) => file.file_content(),
-        (false, true) => variable.variable(),
-    };
+    if username.is_set() && !file.is_set() && !variable.is_set() {
+        username.problem("is of no use without a password, from a file or an environment variable");
+        return None;
+    }
+    let Some(password) = secret(file, variable)? else { return Some(None) };
     let username = if username.is_set() { Some(username.text()?) } else { None };
-    Some(Some(RedisLogin { username, password: SecretString::new(password?) }))
+    Some(Some(RedisLogin { username, password }))
 }
 
 /// What the client would not notice or not say. The rest is its business, at the start.

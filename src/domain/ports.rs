@@ -165,7 +165,8 @@ pub trait CredentialStore: Send + Sync {
     async fn claim_for_settle(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError>;
 
     /// Step 8, guarded by lineage: the grant is the same, the row is not revoked, its `rt_epoch` is below this epoch, and
-    /// the parent fingerprint is the row's own or its parent's. Sets `active`, generation + 1, clears back-off and claim.
+    /// the parent fingerprint is the row's own or its parent's. Sets `active`, generation + 1, clears back-off and claim;
+    /// the row's epoch becomes at least this one.
     async fn persist_lineage(&self, write: LineageWrite) -> Result<Persisted, StoreError>;
 
     /// The refresh token was not spent: `refreshing` at this epoch by this owner → `active`, with this back-off if the

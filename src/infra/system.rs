@@ -1,32 +1,15 @@
 //! The system's clock and randomness: the only place that asks for either.
 
 use std::time::Duration;
-#[cfg(not(target_os = "linux"))]
-use std::time::Instant;
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::ports::{Clock, Entropy};
 
 /// The system's clock.
-#[derive(Debug)]
-pub struct SystemClock {
-    #[cfg(not(target_os = "linux"))]
-    start: Instant,
-}
-
-impl Default for SystemClock {
-    #[cfg_attr(
-        not(target_os = "linux"),
-        expect(clippy::disallowed_methods, reason = "this is the Clock port")
-    )]
-    fn default() -> Self {
-        Self {
-            #[cfg(not(target_os = "linux"))]
-            start: Instant::now(),
-        }
-    }
-}
+#[derive(Debug, Default)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the Clock port")]
@@ -34,16 +17,10 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
-    /// Counts the time in which the machine was suspended: a claim does not get older the less for that.
-    #[cfg(target_os = "linux")]
     fn monotonic(&self) -> Duration {
-        let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        // Counts the time in which the machine is suspended: a claim ages meanwhile.
+        let since_boot = clock_gettime(ClockId::Boottime);
         Duration::try_from(since_boot).unwrap_or_default()
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn monotonic(&self) -> Duration {
-        self.start.elapsed()
     }
 }
 

@@ -9,6 +9,7 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use token_broker::infra::storage::postgres::{DatabaseClock, PgSettings, PgStore, RowClock};
 use token_broker::infra::storage::sqlite::SqliteStore;
+use token_broker::infra::system::SystemClock;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -159,7 +160,7 @@ impl Backing {
                     connect_timeout: Duration::from_secs(5),
                     statement_timeout: Duration::from_secs(5),
                 };
-                let clock = Arc::new(DatabaseClock::default());
+                let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock::default())));
                 let store = PgStore::open(&settings, RowClock::Database, clock).await.unwrap();
                 rows::read(Arc::new(store), site).await
             }

@@ -1,7 +1,7 @@
 //! A broker process of a run: the product, started by the harness's own binary so that it can listen to the steps of the
 //! protocol and die at one. The product itself has no such code.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, Write as _};
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub(crate) const KILLED: &str = "killed";
 struct Obedient {
     /// Opened to append: one write a line, which survives the process.
     file: Mutex<File>,
-    orders: Mutex<BTreeMap<&'static str, ()>>,
+    orders: Mutex<BTreeSet<Step>>,
 }
 
 impl Obedient {
@@ -47,9 +47,9 @@ impl Obedient {
         let Some(step) = Step::ALL.into_iter().find(|step| step.name() == name) else { return };
         let mut orders = self.orders.lock().unwrap();
         if spared {
-            orders.remove(step.name());
+            orders.remove(&step);
         } else {
-            orders.insert(step.name(), ());
+            orders.insert(step);
         }
     }
 
@@ -63,7 +63,7 @@ impl Obedient {
 impl Steps for Obedient {
     fn reached(&self, step: Step, credential: CredentialId) {
         self.write(step.name(), &credential.to_string());
-        if self.orders.lock().unwrap().contains_key(step.name()) {
+        if self.orders.lock().unwrap().contains(&step) {
             self.write(KILLED, step.name());
             let _ = kill_process(getpid(), Signal::KILL);
             loop {
@@ -115,6 +115,7 @@ fn overrides(steps: Arc<dyn Steps>, naive: bool) -> Overrides {
     let mut overrides = Overrides { steps: Some(steps), ..Overrides::default() };
     if naive {
         overrides.wrap_credentials = Some(Box::new(naive::credentials));
+        overrides.wrap_permits = Some(Box::new(naive::permits));
     }
     overrides
 }

@@ -174,7 +174,7 @@ impl Clerk {
         loop {
             attempts += 1;
             let replica = self.dice.index(self.clients.len());
-            let request = RevokeRequest { key: Some(key_of(credential)) };
+            let request = RevokeRequest { key: Some(key_of(credential)), ..RevokeRequest::default() };
             let answer = timeout(DEADLINE, self.clients[replica].revoke(request)).await;
             let done = matches!(answer, Ok(Ok(_)));
             if done || attempts == 60 {

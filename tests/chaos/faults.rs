@@ -19,7 +19,6 @@ use crate::record::Record;
 /// The kinds of faults beside those of the provider's single answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    KillAtSomeStep,
     KillAtRandom,
     Pause,
     FlushRedis,
@@ -29,14 +28,8 @@ enum Fault {
     ProviderHangs,
 }
 
-/// A round: the rarer ones once, kills more often.
-const DECK: [Fault; 14] = [
-    Fault::KillAtSomeStep,
-    Fault::KillAtSomeStep,
-    Fault::KillAtSomeStep,
-    Fault::KillAtSomeStep,
-    Fault::KillAtSomeStep,
-    Fault::KillAtSomeStep,
+/// A round.
+const DECK: [Fault; 8] = [
     Fault::KillAtRandom,
     Fault::Pause,
     Fault::Pause,
@@ -76,20 +69,28 @@ impl Dealer {
     /// Deals until it is told to stop; a fault that has begun is ended.
     pub(crate) async fn deal(mut self, stop: CancellationToken) {
         let mut deck = Vec::new();
+        loop {
+            let wait = self.dice.between(self.pace.0, self.pace.1);
+            if stop.run_until_cancelled(sleep(wait)).await.is_none() {
+                return;
+            }
+            if deck.is_empty() {
+                deck = DECK.to_vec();
+                self.dice.shuffle(&mut deck);
+            }
+            self.inflict(deck.pop().unwrap_or(Fault::KillAtRandom)).await;
+        }
+    }
+
+    /// Has processes die at steps until it is told to stop.
+    pub(crate) async fn order_deaths(mut self, stop: CancellationToken) {
         let mut ordered: BTreeMap<Step, Order> = BTreeMap::new();
         loop {
             let wait = self.dice.between(self.pace.0, self.pace.1);
             if stop.run_until_cancelled(sleep(wait)).await.is_none() {
                 break;
             }
-            if deck.is_empty() {
-                deck = DECK.to_vec();
-                self.dice.shuffle(&mut deck);
-            }
-            match deck.pop().unwrap_or(Fault::KillAtRandom) {
-                Fault::KillAtSomeStep => self.order(&mut ordered).await,
-                other => self.inflict(other).await,
-            }
+            self.order(&mut ordered).await;
         }
         for step in Step::ALL {
             self.fleet.spare(step).await;
@@ -129,7 +130,6 @@ impl Dealer {
         let short = (Duration::from_millis(1000), Duration::from_millis(3000));
         let lasts = self.dice.between(short.0, short.1);
         let what = match fault {
-            Fault::KillAtSomeStep => return,
             Fault::KillAtRandom => {
                 self.fleet.kill(replica).await;
                 return;

@@ -8,6 +8,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
@@ -41,6 +42,7 @@ use clap::Parser;
 
 /// Fault injection for the refresh protocol.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct Arguments {
     /// How long faults are dealt, in seconds.
     #[arg(long)]

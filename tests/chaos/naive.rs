@@ -1,12 +1,14 @@
 //! The broker that H8 needs: no claim, and a write that takes whatever is in the row for its own. What is left to keep two
 //! replicas apart is a lock in Redis that runs out, as the peers have it. A run with it must break the checks.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Takeover};
 use token_broker::domain::credential::{Claim, Credential, Epoch, Fingerprint, ReauthReason};
-use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey};
+use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, GrantId};
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
     Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
@@ -135,5 +137,75 @@ impl CredentialStore for Naive {
 
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
         self.inner.mark_used(ids, now).await
+    }
+}
+
+/// A lock for a second in place of the permit, let go when the new pair is there; no successors.
+pub(crate) fn permits(inner: Arc<dyn PermitStore>) -> Arc<dyn PermitStore> {
+    Arc::new(Lock { inner, owner: OnceLock::new() })
+}
+
+/// When the lock runs out: longer than most refreshes take.
+const LOCK: Duration = Duration::from_secs(1);
+
+struct Lock {
+    inner: Arc<dyn PermitStore>,
+    /// This process, as its first request says.
+    owner: OnceLock<ClaimOwner>,
+}
+
+#[async_trait]
+impl PermitStore for Lock {
+    async fn take(&self, mut request: PermitRequest) -> Result<Permit, CoordinationError> {
+        self.owner.get_or_init(|| request.owner);
+        (request.lifetime, request.takeover) = (LOCK, Takeover::None);
+        self.inner.take(request).await
+    }
+
+    async fn keep_successor(&self, write: &LineageWrite) -> Result<(), CoordinationError> {
+        let Some(owner) = self.owner.get() else { return Ok(()) };
+        self.inner.drop_permit(write.id, write.parent_fingerprint, *owner).await
+    }
+
+    async fn successor(
+        &self,
+        _: CredentialId,
+        _: Fingerprint,
+    ) -> Result<Option<LineageWrite>, CoordinationError> {
+        Ok(None)
+    }
+
+    async fn successor_stored(
+        &self,
+        _: CredentialId,
+        _: Fingerprint,
+        _: Epoch,
+    ) -> Result<(), CoordinationError> {
+        Ok(())
+    }
+
+    async fn drop_permit(
+        &self,
+        credential: CredentialId,
+        token: Fingerprint,
+        owner: ClaimOwner,
+    ) -> Result<(), CoordinationError> {
+        self.inner.drop_permit(credential, token, owner).await
+    }
+
+    async fn bury(&self, credential: CredentialId, grant: GrantId) -> Result<(), CoordinationError> {
+        self.inner.bury(credential, grant).await
+    }
+
+    async fn owner_died(&self, owner: ClaimOwner) -> Result<(), CoordinationError> {
+        self.inner.owner_died(owner).await
+    }
+
+    async fn is_dead(&self, _: ClaimOwner) -> Result<bool, CoordinationError> {
+        Ok(false)
+    }
+
+    async fn ping(&self) -> Result<(), CoordinationError> {
+        self.inner.ping().await
     }
 }

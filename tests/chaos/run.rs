@@ -40,15 +40,21 @@ pub(crate) struct Plan {
 const TIMES: Times = Times { http_deadline: Duration::from_secs(2), strict_settle: Duration::from_secs(9) };
 /// Beyond a claim's deadline of 4 s; with dispatch and deadline below the settling time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(3000), Duration::from_millis(4500));
-const CLIENTS: u32 = 8;
-const CLIENT_PACE: Duration = Duration::from_millis(100);
+/// 80 calls a second in all.
+const CLIENTS: u32 = 24;
+const CLIENT_PACE: Duration = Duration::from_millis(300);
 const CLERKS: u32 = 3;
 const CLERK_PACE: Duration = Duration::from_millis(150);
-const FAULT_PACE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(1200));
+/// From the end of a disturbance to the next.
+const DISTURBANCE_PACE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(1500));
+/// From one order to die at a step to the next.
+const DEATH_PACE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_millis(2000));
 /// How long a read of a valid token may take, two cores being shared by everything.
-const READ_LIMIT: Duration = Duration::from_millis(1500);
+const READ_LIMIT: Duration = Duration::from_millis(2000);
 /// A taken revocation is nobody else's for 90 s, so that one whose process was killed takes that long.
 const REST_LIMIT: Duration = Duration::from_secs(150);
+/// The naive build need not come to rest.
+const NAIVE_REST_LIMIT: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Whether it is as it should be.
@@ -93,16 +99,20 @@ pub(crate) async fn run(plan: Plan) -> bool {
     for clerk in 0..CLERKS {
         workers.spawn(Clerk::new(&load, &provider.book, clerk).work(CLERK_PACE));
     }
-    let dealer = Dealer {
+    let dealer = |purpose, pace| Dealer {
         fleet: Arc::clone(&fleet),
         backing: Arc::clone(&backing),
         book: Arc::clone(&provider.book),
         record: Arc::clone(&record),
-        dice: Dice::new(plan.seed, "deck"),
-        pace: FAULT_PACE,
+        dice: Dice::new(plan.seed, purpose),
+        pace,
         pause: PAUSE,
     };
-    workers.spawn(dealer.deal(stop.clone()));
+    workers.spawn(dealer("disturbances", DISTURBANCE_PACE).deal(stop.clone()));
+    // A short run has to see every fault, too; a long one leaves the replicas more time to work.
+    let calmer = u32::try_from(plan.duration.as_secs() / 60).unwrap_or(1).clamp(1, 3);
+    let pace = (DEATH_PACE.0 * calmer, DEATH_PACE.1 * calmer);
+    workers.spawn(dealer("deaths", pace).order_deaths(stop.clone()));
     let interrupted = wait(plan.duration).await;
     stop.cancel();
     // The clerks end what they have begun, and the dealer a fault.
@@ -117,7 +127,8 @@ pub(crate) async fn run(plan: Plan) -> bool {
     println!("chaos: waiting for rest");
     fleet.wait_until_all_serve().await;
     fleet.wait_until_all_are_ready().await;
-    rest(&backing, &provider.book, &record).await;
+    let limit = if plan.naive { NAIVE_REST_LIMIT } else { REST_LIMIT };
+    rest(&backing, &provider.book, &record, limit).await;
     for (replica, end) in fleet.stop(keepers).await.into_iter().enumerate() {
         if !end.is_some_and(|status: ExitStatus| status.success()) {
             record.incident(format!("replica {replica} did not end in order: {end:?}"));
@@ -136,13 +147,25 @@ pub(crate) async fn run(plan: Plan) -> bool {
     report.good()
 }
 
-/// Until the time is up. True: a signal came first.
+/// Until the time is up. True: a signal came first; the run is brought to its end. A signal after that ends it at once.
 async fn wait(duration: Duration) -> bool {
+    let interrupted = tokio::select! {
+        () = sleep(duration) => false,
+        () = interruption() => true,
+    };
+    tokio::spawn(async {
+        interruption().await;
+        // The replicas and servers notice.
+        std::process::exit(130);
+    });
+    interrupted
+}
+
+async fn interruption() {
     let mut terminate = signal(SignalKind::terminate()).unwrap();
     tokio::select! {
-        () = sleep(duration) => false,
-        _ = tokio::signal::ctrl_c() => true,
-        _ = terminate.recv() => true,
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
 }
 
@@ -166,8 +189,8 @@ async fn connect_all(load: &Arc<Load>, book: &Arc<Book>) {
 }
 
 /// Waits until nothing is left to be done.
-async fn rest(backing: &Backing, book: &Book, record: &Record) {
-    let deadline = Instant::now() + REST_LIMIT;
+async fn rest(backing: &Backing, book: &Book, record: &Record, limit: Duration) {
+    let deadline = Instant::now() + limit;
     loop {
         let glance = backing.glance().await;
         if let Ok(glance) = &glance

@@ -54,10 +54,9 @@ impl Site {
         let key_hash = hex::encode(Sha256::digest(api_key.as_bytes()));
         // One address for all, as a load balancer has it: the harness's browsers go to any replica.
         let base_url = format!("http://127.0.0.1:{}", free_port());
-        let registrations: String = PROVIDERS
-            .iter()
+        let registrations = PROVIDERS
             .map(|id| format!("[providers.{id}]\nclient_id = \"chaos\"\nclient_secret = \"chaos-secret\"\n"))
-            .collect();
+            .concat();
         let replicas = (0..replicas)
             .map(|number| {
                 let site = ReplicaSite {

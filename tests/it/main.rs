@@ -21,6 +21,8 @@ mod demo;
 mod dependencies;
 #[path = "../support/engines/mod.rs"]
 mod engines;
+#[path = "../support/fakes/mod.rs"]
+mod fakes;
 mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;

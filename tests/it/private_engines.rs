@@ -8,6 +8,7 @@ use std::time::Duration;
 use sqlx::Connection as _;
 
 use crate::engines::postgres::{Options, Postgres, Stop};
+use crate::engines::redis::{self, Redis};
 
 /// Tells the process of the test below what to do.
 const AS_A_CHILD: &str = "TOKEN_BROKER_TEST_HOLDS_A_SERVER";
@@ -59,6 +60,54 @@ fn a_server_ends_with_a_test_process_that_is_killed() {
         .spawn()
         .unwrap();
     assert!(runs(pid) && home.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut rest = String::new();
+    log.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    log.wait().unwrap();
+    assert!(!runs(pid), "{rest}");
+}
+
+#[test]
+fn a_redis_starts_again_in_its_place_and_ends_with_its_test() {
+    let server = Redis::start(redis::Options::default());
+    let (home, port) = (server.home().to_owned(), server.port());
+    let first = server.pid().to_string();
+    server.pause();
+    server.kill();
+    assert!(!runs(&first), "a paused one is killed, too");
+    server.start_again();
+    assert_eq!(server.port(), port);
+    let second = server.pid().to_string();
+    drop(server);
+    assert!(!runs(&second) && !home.exists());
+}
+
+#[expect(clippy::print_stdout, reason = "the parent reads it")]
+#[test]
+fn a_redis_ends_with_a_test_process_that_is_killed() {
+    if std::env::var_os(AS_A_CHILD).is_some() {
+        let server = Redis::start(redis::Options::default());
+        println!("\nholds {} {}", server.pid(), server.home().display());
+        std::thread::sleep(Duration::from_secs(600));
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["private_engines::a_redis_ends_with_a_test_process_that_is_killed", "--exact", "--nocapture"])
+        .env(AS_A_CHILD, "1")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let held = lines.map(Result::unwrap).find_map(|line| line.strip_prefix("holds ").map(str::to_owned));
+    let held = held.expect("the child has a server");
+    let (pid, home) = held.split_once(' ').unwrap();
+    let mut log = Command::new("tail")
+        .args(["--follow=descriptor", "--quiet", &format!("--pid={pid}"), &format!("{home}/log")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(runs(pid));
     child.kill().unwrap();
     child.wait().unwrap();
     let mut rest = String::new();

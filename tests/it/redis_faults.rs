@@ -2,7 +2,7 @@
 //! call ends in time, and everything works again when Redis does.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, Takeover, Wake};
 use token_broker::domain::ports::LineageWrite;
@@ -10,7 +10,7 @@ use token_broker::domain::secret::SecretString;
 use token_broker::infra::coordination::redis::{
     RedisCoordination, RedisLogin, RedisSettings, RedisSetupError, RedisTls, RedisTlsClient,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::contract::coordination::settings;
 use crate::contract::samples::{at, credential_id, fingerprint, grant_id, lease_id, owner, tenant, tokens};
@@ -86,14 +86,14 @@ async fn until_it_works(redis: &RedisCoordination, n: u32) {
     }
 }
 
-/// Takes a permit and fails; answers why.
+/// Takes a permit, which has to be written, and fails; answers why.
 async fn unreachable(redis: &RedisCoordination) -> String {
     let began = Instant::now();
-    let error = redis.permits.take(request(1)).await.unwrap_err();
+    let error = redis.permits.take(request(1_000)).await.unwrap_err();
     assert!(began.elapsed() < LONG / 2, "took {:?}", began.elapsed());
     match error {
         CoordinationError::Unreachable(cause) => cause.to_string(),
-        other => panic!("{other:?}"),
+        other @ CoordinationError::Corrupt(_) => panic!("{other:?}"),
     }
 }
 
@@ -273,8 +273,8 @@ async fn replicas_wake_each_others_waiters_also_after_a_restart_of_redis() {
 
 // ---- logins and certificates ------------------------------------------------------------------------------------------
 
-fn login(username: &str, password: &str) -> Option<RedisLogin> {
-    Some(RedisLogin { username: Some(username.to_owned()), password: SecretString::from(password) })
+fn login(username: &str, password: &str) -> RedisLogin {
+    RedisLogin { username: Some(username.to_owned()), password: SecretString::from(password) }
 }
 
 /// The rights that the documentation names.
@@ -291,21 +291,21 @@ async fn the_documented_rights_are_enough_and_another_password_is_not() {
     let server = Redis::start(Options { acl_user, ..Options::default() });
     let with = |login| RedisSettings { login, ..patient(&server.url()) };
     let (redis, other) = (
-        connect(&with(login("broker", "password"))).await,
-        connect(&with(login("broker", "password"))).await,
+        connect(&with(Some(login("broker", "password")))).await,
+        connect(&with(Some(login("broker", "password")))).await,
     );
     let waiter = other.wakeups.listen(&Wake::Credential(credential_id(1)));
     work(&redis, 1).await.unwrap();
     timeout(LONG, waiter).await.unwrap();
     // Nothing was refused on the way, not even where it would not show.
     assert_eq!(server.command::<Vec<redis::Value>>(&["ACL", "LOG"]), []);
-    for login in [login("broker", "secret-canary"), login("nobody", "password"), None] {
+    for login in [Some(login("broker", "secret-canary")), Some(login("nobody", "password")), None] {
         let why = unreachable(&connect(&with(login)).await).await;
         assert!(!why.contains("secret-canary"), "{why}");
         assert!(why.contains("AUTH") || why.contains("uthentication") || why.contains("WRONGPASS"), "{why}");
     }
     // The password is put right at the server: no restart of the broker.
-    let wrong = connect(&with(login("broker", "later"))).await;
+    let wrong = connect(&with(Some(login("broker", "later")))).await;
     unreachable(&wrong).await;
     server.command::<()>(&["ACL", "SETUSER", "broker", ">later"]);
     until_it_works(&wrong, 2).await;
@@ -315,19 +315,38 @@ fn test_certificates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/tls")
 }
 
-#[tokio::test]
-async fn tls_needs_the_right_authority() {
+fn test_tls() -> TlsFiles {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let folder = test_certificates();
-    let files = TlsFiles {
+    TlsFiles {
         certificate: folder.join("server.crt"),
         key: folder.join("server.key"),
         authority: folder.join("ca.crt"),
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_gets_it() {
+    let files = test_tls();
+    let settings = vec!["tls-auth-clients yes".to_owned()];
+    let server = Redis::start(Options { tls: Some(files.clone()), settings, ..Options::default() });
+    let with = |client| RedisSettings {
+        tls: RedisTls { ca_file: Some(files.authority.clone()), client },
+        ..patient(&server.url())
     };
+    unreachable(&connect(&with(None)).await).await;
+    let client = RedisTlsClient { certificate_file: files.certificate.clone(), key_file: files.key.clone() };
+    work(&connect(&with(Some(client))).await, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_needs_the_right_authority() {
+    let (files, folder) = (test_tls(), test_certificates());
     let acl_user = Some(AclUser { name: "broker".to_owned(), rules: documented_rights() });
-    let server = Redis::start(Options { tls: Some(files), acl_user, ..Options::default() });
+    let settings = vec!["bind 127.0.0.1 127.0.0.2".to_owned()];
+    let server = Redis::start(Options { tls: Some(files), acl_user, settings });
     let with = |url: &str, ca_file: Option<PathBuf>| RedisSettings {
-        login: login("broker", "password"),
+        login: Some(login("broker", "password")),
         tls: RedisTls { ca_file, client: None },
         ..patient(url)
     };
@@ -335,7 +354,7 @@ async fn tls_needs_the_right_authority() {
     work(&connect(&with(&url, Some(folder.join("ca.crt")))).await, 1).await.unwrap();
     // The system's authorities do not know it; the name is another; it speaks no plain text.
     unreachable(&connect(&with(&url, None)).await).await;
-    let other_name = format!("rediss://127.0.0.1:{}", server.port());
+    let other_name = format!("rediss://127.0.0.2:{}", server.port());
     unreachable(&connect(&with(&other_name, Some(folder.join("ca.crt")))).await).await;
     let plain = format!("redis://localhost:{}", server.port());
     unreachable(&connect(&with(&plain, None)).await).await;
@@ -349,7 +368,7 @@ async fn tls_needs_the_right_authority() {
     let swapped =
         RedisSettings { tls: RedisTls { ca_file: None, client: Some(swapped) }, ..with(&url, None) };
     assert!(matches!(RedisCoordination::connect(&swapped).await.err(), Some(RedisSetupError::Client(_))));
-    let bad_url = RedisCoordination::connect(&settings("redis://a,b")).await;
+    let bad_url = RedisCoordination::connect(&with("redis://a,b", None)).await;
     assert!(matches!(bad_url.err(), Some(RedisSetupError::Url(_))));
 }
 

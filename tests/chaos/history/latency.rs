@@ -27,18 +27,18 @@ pub(crate) fn known_valid(history: &History) -> Vec<&Call> {
         let until = issued.expires.saturating_sub(margin);
         known.entry(call.credential).or_default().push(Known { since: call.returned, until });
     }
-    let mut changed: BTreeMap<CredentialNo, Vec<(Micros, Micros)>> = BTreeMap::new();
+    let mut changes: BTreeMap<CredentialNo, Vec<(Micros, Micros)>> = BTreeMap::new();
     for change in &history.changes {
         // A revocation, or the end of a grant, takes the token away; only a new consent gives another.
         let _: Deed = change.deed;
-        changed.entry(change.credential).or_default().push((change.invoked, change.returned));
+        changes.entry(change.credential).or_default().push((change.invoked, change.returned));
     }
     let reads = history.calls.iter().filter(|call| call.question == Question::Read);
     reads
         .filter(|call| {
-            let changes = changed.get(&call.credential).map_or(&[][..], Vec::as_slice);
+            let at_it = changes.get(&call.credential).map_or(&[][..], Vec::as_slice);
             let untouched_since =
-                |since: Micros| changes.iter().all(|(from, to)| *to < since || *from > call.returned);
+                |since: Micros| at_it.iter().all(|(from, to)| *to < since || *from > call.returned);
             let known = known.get(&call.credential).map_or(&[][..], Vec::as_slice);
             known.iter().any(|k| {
                 k.since <= call.invoked

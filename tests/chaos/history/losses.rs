@@ -1,7 +1,7 @@
 //! H5: a grant that was ended because a spent refresh token came back is a loss. Each must have its own fault inside its
 //! own window: between the provider's rotation and the first durable copy of the new pair.
 
-use super::{Disturbance, Reached, ms};
+use super::{Disturbance, Reached, Row, RowState, ms};
 use super::{End, Grant, GrantNo, History, Issue, Micros, Outcome, Presentation, ProviderFault, Run};
 
 /// What kept the new pair from being kept.
@@ -28,7 +28,7 @@ impl Cause {
     }
 }
 
-/// A grant that a second presentation ended.
+/// A grant that a second presentation ended, or will end: its refresh token is spent, and what came of it is gone.
 #[derive(Debug, Clone)]
 pub(crate) struct Loss {
     pub(crate) grant: GrantNo,
@@ -44,12 +44,22 @@ pub(crate) fn losses(history: &History) -> Vec<Loss> {
         Some((at, End::Reuse(issue))) => Some((*number, grant, issue, at)),
         _ => None,
     });
-    ended
+    let mut losses: Vec<Loss> = ended
         .map(|(number, grant, issue, at)| {
             let cause = cause(history, number, grant, issue, at);
             Loss { grant: number, issue, at, cause }
         })
-        .collect()
+        .collect();
+    losses.extend(history.rows.iter().filter_map(|row| not_found_out(history, row)));
+    losses
+}
+
+/// A loss that the broker does not know of yet: the last chance has met a provider that would not look at the token.
+pub(super) fn not_found_out(history: &History, row: &Row) -> Option<Loss> {
+    let (number, issue) = row.refresh.filter(|_| row.state == RowState::Active)?;
+    let grant = history.grants.get(&number).filter(|grant| grant.end.is_none() && !grant.is_live(issue))?;
+    let cause = cause(history, number, grant, issue, Micros::MAX)?;
+    Some(Loss { grant: number, issue, at: Micros::MAX, cause: Some(cause) })
 }
 
 pub(super) fn check(history: &History) -> Vec<String> {

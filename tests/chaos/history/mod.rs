@@ -14,10 +14,11 @@ mod revocation;
 use std::collections::BTreeMap;
 use std::fmt;
 
-#[allow(unused_imports, reason = "for the report, which the tests do not make")]
+#[allow(unused_imports, reason = "each user needs a part")]
 pub(crate) use latency::known_valid;
-pub(crate) use losses::losses;
-#[allow(unused_imports, reason = "as above")]
+#[allow(unused_imports, reason = "each user needs a part")]
+pub(crate) use losses::{Cause, losses};
+#[allow(unused_imports, reason = "each user needs a part")]
 pub(crate) use presentations::per_token;
 
 /// Microseconds.

@@ -87,13 +87,13 @@ fn superseded(history: &History, number: GrantNo) -> bool {
         .is_some_and(|next| matches!(next.deed, Deed::Stored(_)))
 }
 
-/// Whether the replica that exchanged the code was killed when it had, and had not stored the grant yet.
+/// Whether the replica that was to exchange the code was killed before it had stored the grant: the code, or the answer, was
+/// under way.
 fn consent_was_killed(history: &History, number: GrantNo) -> bool {
-    let made = history.grants[&number].issues.first().map_or(0, |first| first.at);
     history.changes.iter().filter(|c| c.deed == Deed::Stored(number)).any(|change| {
         history.windows.iter().any(|window| {
             matches!(window.what, Disturbance::Killed(run) if run.replica == change.replica)
-                && (made..=change.returned + AFTER_THE_BROWSER).contains(&window.from)
+                && (change.invoked..=change.returned + AFTER_THE_BROWSER).contains(&window.from)
         })
     })
 }

@@ -223,7 +223,7 @@ impl Book {
     }
 
     /// The presentation is over. `None`: the provider did not look.
-    pub(super) fn left(&self, visit: Visit, fault: Option<ProviderFault>, outcome: Option<Outcome>) {
+    pub(super) fn left(&self, visit: &Visit, fault: Option<ProviderFault>, outcome: Option<Outcome>) {
         let mut state = self.lock();
         state.under_way -= 1;
         state.presentations.push(Presentation {

@@ -140,11 +140,11 @@ async fn refresh(book: &Book, provider: &str, token: &str) -> Reply {
         _ => None,
     };
     if let Some(reply) = lost {
-        book.left(visit, fault, None);
+        book.left(&visit, fault, None);
         return reply;
     }
     let (outcome, pair) = book.rotate(&visit);
-    book.left(visit, fault, Some(outcome));
+    book.left(&visit, fault, Some(outcome));
     match fault {
         Some(ProviderFault::LostAnswer) => Reply::Close,
         Some(ProviderFault::ResetAfter) => Reply::Reset,

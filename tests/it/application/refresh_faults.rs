@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use token_broker::application::error::{BrokerError, Unavailable};
 use token_broker::application::types::{ConsentReason, TokenAnswer};
+use token_broker::domain::coordination::{Permit, PermitRequest, PermitStore as _, Takeover};
 use token_broker::domain::credential::{CredentialState, RefreshFailure};
 use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::ports::{CredentialStore as _, DeadOwners, ProviderFailure};
@@ -334,10 +335,40 @@ async fn after_a_restart_a_dead_owners_claim_is_settled_soon() {
     rig.provider.next_refresh(Script::LostBefore);
     unavailable(rig.get().await);
     let restarted = ClaimOwner::from_random([2; 16]);
+    rig.permits.owner_died(ClaimOwner::from_random([1; 16])).await.unwrap();
     assert_eq!(rig.store.settle_early(DeadOwners::AllBut(restarted)).await.unwrap(), 1);
     rig.clock.advance(HTTP_DEADLINE + DISPATCH_WITHIN);
     rig.broker.sweep().await;
     rig.settle().await;
+    assert_eq!(rig.token().await.generation, 2);
+}
+
+#[tokio::test]
+async fn i1_the_last_chance_waits_for_a_permit_that_the_row_does_not_know_of() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    rig.provider.next_refresh(Script::LostBefore);
+    unavailable(rig.get().await);
+    rig.clock.advance(STRICT_SETTLE);
+    // Another replica has taken the last chance; the database has failed over, and has lost its claim.
+    let row = rig.row().await;
+    let refresh = row.tokens().unwrap().refresh.clone().unwrap();
+    let request = PermitRequest {
+        credential: row.id,
+        grant: row.grant_id,
+        token: refresh.fingerprint,
+        row_epoch: refresh.epoch,
+        owner: ClaimOwner::from_random([2; 16]),
+        lifetime: STRICT_SETTLE,
+        takeover: Takeover::None,
+    };
+    assert_eq!(rig.permits.take(request).await.unwrap(), Permit::Taken);
+    rig.clock.advance(Duration::from_secs(20));
+    let left = STRICT_SETTLE.saturating_sub(Duration::from_secs(20));
+    assert_eq!(unavailable(rig.get().await), (Unavailable::OutcomeUnknown, left));
+    assert_eq!(rig.provider.presented().len(), 1);
+    rig.clock.advance(left);
     assert_eq!(rig.token().await.generation, 2);
 }
 

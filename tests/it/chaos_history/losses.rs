@@ -1,6 +1,6 @@
 //! H5: every grant that was ended by a spent token has its own fault inside its own window.
 
-use super::history::losses;
+use super::history::{Cause, losses};
 use super::{
     Check, Disturbance, End, GrantNo, History, Outcome, ProviderFault, RUN, RowState, Run, SECOND, breaks,
     good, presented, step_at, window,
@@ -22,7 +22,7 @@ fn lost() -> History {
 fn cause(history: &History) -> Option<String> {
     let found: Vec<(GrantNo, _)> = losses(history).into_iter().map(|loss| (loss.grant, loss.cause)).collect();
     assert_eq!(found.len(), 1);
-    found[0].1.map(|cause| cause.name())
+    found[0].1.map(Cause::name)
 }
 
 #[test]
@@ -112,4 +112,19 @@ fn h5_a_process_that_was_stopped_with_the_request_under_way_is_told_apart() {
     history.windows[0].to = 19 * SECOND;
     history.windows[0].from = 18 * SECOND;
     assert_eq!(breaks(&history), [Check::H5]);
+}
+
+#[test]
+fn h5_h7_a_loss_that_nobody_has_found_out_yet_is_a_loss_inside_its_window() {
+    let mut history = lost();
+    history.presentations.pop();
+    history.grants.get_mut(&0).unwrap().end = None;
+    history.rows[0].state = RowState::Active;
+    assert_eq!(breaks(&history), [Check::H7]);
+    history.windows.push(window(Disturbance::Killed(RUN), 20 * SECOND + 60_000, 22 * SECOND));
+    assert_eq!(breaks(&history), []);
+    assert_eq!(cause(&history).unwrap(), "kill -9 before a durable copy");
+    // A row that was given up must have heard it from the provider.
+    history.rows[0].state = RowState::NeedsReauth;
+    assert_eq!(breaks(&history), [Check::H7]);
 }

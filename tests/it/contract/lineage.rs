@@ -19,6 +19,7 @@ contract!(
     i3_a_new_consent_does_not_make_a_revoked_grant_good,
     i7_an_answer_is_kept_while_its_parent_is_in_the_row,
     i7_a_brother_of_the_stored_pair_replaces_it,
+    i7_the_epoch_of_a_claim_that_the_database_has_lost_is_not_given_again,
     a_stranger_is_not_stored,
     of_sixteen_answers_under_one_claim_one_is_stored,
 );
@@ -224,6 +225,19 @@ async fn i7_a_brother_of_the_stored_pair_replaces_it(stores: Stores) {
     let newest = stored(stores.credentials.persist_lineage(lineage(&row, second, 3, at(312))).await.unwrap());
     assert_eq!(newest.generation, 3);
     assert_eq!(newest.tokens().unwrap().refresh.as_ref().unwrap().fingerprint, fingerprint(3));
+}
+
+async fn i7_the_epoch_of_a_claim_that_the_database_has_lost_is_not_given_again(stores: Stores) {
+    let row = stores.connected(key("alice"), 1).await;
+    // The claim's commit went with a failover; its answer comes all the same.
+    let lost = row.epoch + 1;
+    let kept = stored(stores.credentials.persist_lineage(lineage(&row, lost, 2, at(11))).await.unwrap());
+    assert_eq!((kept.epoch, kept.generation), (lost, row.generation + 1));
+    // Else the next claim's answer would be no younger than the row, and be thrown away.
+    let epoch = stores.claimed(&kept, 1, at(20)).await;
+    assert_eq!(epoch, lost + 1);
+    let next = stored(stores.credentials.persist_lineage(lineage(&kept, epoch, 3, at(21))).await.unwrap());
+    assert_eq!((next.epoch, next.tokens()), (epoch, Some(&lineage(&kept, epoch, 3, at(21)).tokens)));
 }
 
 async fn a_stranger_is_not_stored(stores: Stores) {

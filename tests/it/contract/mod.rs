@@ -27,6 +27,7 @@ use token_broker::infra::storage::postgres::RowClock;
 use token_broker::infra::storage::sqlite::SqliteStore;
 
 use crate::engines;
+use crate::fakes::MemoryStore;
 
 /// The ports of one empty database.
 #[derive(Clone)]
@@ -56,6 +57,20 @@ pub(crate) async fn sqlite() -> Stores {
     }
 }
 
+/// An empty database in memory: what the simulations of the protocol run on keeps the same promises.
+pub(crate) async fn memory() -> Stores {
+    let store = Arc::new(MemoryStore::default());
+    Stores {
+        credentials: store.clone(),
+        flows: store.clone(),
+        outbox: store.clone(),
+        data_keys: store.clone(),
+        events: store.clone(),
+        health: store,
+        _home: Arc::new(()),
+    }
+}
+
 /// An empty `PostgreSQL` database.
 pub(crate) async fn postgres() -> Stores {
     let server = engines::postgres::shared();
@@ -76,6 +91,7 @@ macro_rules! contract {
     ($($case:ident),+ $(,)?) => {
         $crate::contract::contract!(@on sqlite: $($case),+);
         $crate::contract::contract!(@on postgres: $($case),+);
+        $crate::contract::contract!(@on memory: $($case),+);
     };
     (@on $database:ident: $($case:ident),+) => {
         mod $database {

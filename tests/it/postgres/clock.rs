@@ -17,7 +17,7 @@ const A_MOMENT: SignedDuration = SignedDuration::from_secs(60);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 fn now() -> Timestamp {
-    SystemClock::default().now()
+    SystemClock.now()
 }
 
 /// A claim by a caller whose clock is wrong by so much, to be settled in so many seconds.
@@ -109,7 +109,7 @@ impl Clock for Wrong {
 async fn a_machine_whose_clock_is_wrong_has_the_databases_time() {
     let server = postgres::shared();
     let settings = postgres::settings(&server.url(&server.migrated_database().await));
-    let clock = std::sync::Arc::new(DatabaseClock::new(std::sync::Arc::new(Wrong(SystemClock::default()))));
+    let clock = std::sync::Arc::new(DatabaseClock::new(std::sync::Arc::new(Wrong(SystemClock))));
     assert!(is_about(clock.now(), now() - HOUR * 24), "nothing is known yet");
     let store = PgStore::open(&settings, RowClock::Database, clock.clone()).await.unwrap();
     assert!(is_about(clock.now(), now()), "known as soon as it is open");

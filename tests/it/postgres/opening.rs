@@ -15,7 +15,7 @@ use crate::contract::samples::{at, claim_request, key};
 use crate::engines::postgres::{self, Options, Postgres, WITH_PASSWORD};
 
 async fn open(settings: &PgSettings) -> Result<PgStore, OpenError> {
-    let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock::default())));
+    let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock)));
     PgStore::open(settings, RowClock::Caller, clock).await
 }
 

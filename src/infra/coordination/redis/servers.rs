@@ -92,6 +92,9 @@ fn socket(text: &str) -> Result<Servers, &'static str> {
 }
 
 fn address(text: &str, default_port: u16, tls: bool) -> Result<Address, &'static str> {
+    if text.contains(',') {
+        return Err("has more than one host, but is neither of sentinels nor of a cluster");
+    }
     // The URL parser knows what a host is; http is as good as any scheme with a host.
     let url = Url::parse(&format!("http://{text}")).map_err(|_| "has a host that is none")?;
     let host = match url.host() {

@@ -10,6 +10,7 @@
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
 mod clock;
+mod company;
 mod credentials;
 mod data_keys;
 mod error;
@@ -33,6 +34,7 @@ use sqlx::postgres::PgPool;
 use url::Url;
 
 pub use clock::DatabaseClock;
+pub use company::{Company, CompanyError};
 pub use error::OpenError;
 
 use crate::domain::ports::{Clock as _, StoreError, StoreHealth};

@@ -123,7 +123,7 @@ async fn prepare(server: &str, connection: &mut PgConnection) -> Result<(), Open
 }
 
 /// How to connect, and how to call the database in messages.
-fn options(settings: &PgSettings) -> Result<(String, PgConnectOptions), OpenError> {
+pub(super) fn options(settings: &PgSettings) -> Result<(String, PgConnectOptions), OpenError> {
     let url = &settings.url;
     let server = format!(
         "{}@{}:{}{}",

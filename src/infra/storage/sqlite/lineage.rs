@@ -12,11 +12,13 @@ use crate::infra::storage::codec::{micros, status_standing};
 use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
 
 /// Not guarded by status (beyond "not revoked") nor by the row's epoch: an answer that descends from the row's token is
-/// never thrown away because somebody else has claimed the row, or given it up, meanwhile (I7). A row that was given up
-/// is connected again by it, which is an event: such a write (the last parameter) goes with a transaction.
+/// never thrown away because somebody else has claimed the row, or given it up, meanwhile (I7). The row's epoch follows: a
+/// database that lost the claim's commit in a failover would give the same epoch to the next claim, whose answer would
+/// then not be younger than the row's. A row that was given up is connected again by it, which is an event: such a write
+/// (the last parameter) goes with a transaction.
 const PERSIST: &str = concat!(
     "UPDATE credentials SET
-        status = 'active', generation = generation + 1,
+        status = 'active', generation = generation + 1, epoch = max(epoch, ?3),
         access_sealed = ?5, access_obtained_at = ?6, access_expires_at = ?7, token_type = ?8,
         profile_sealed = ?9, scopes = ?10, scopes_assumed = ?11,
         rt_sealed = coalesce(?12, rt_sealed), rt_fingerprint = coalesce(?13, rt_fingerprint),

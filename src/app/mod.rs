@@ -1,4 +1,7 @@
-//! The composition root: the one file that names SQLite and reqwest, binds listeners and puts the broker together.
+//! The composition root: binds the listeners and puts the broker together. `outside.rs` names the engines behind the ports.
+
+mod database;
+mod outside;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,24 +18,25 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::{Identity, ServerTlsConfig};
 use url::Url;
 
-use crate::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
+use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
 use crate::config::{self, Config};
-use crate::domain::key::ClaimOwner;
-use crate::domain::ports::{
-    Clock, CredentialStore, DeadOwners, Entropy, OAuthClient, StoreError, StoreHealth,
-};
+use crate::domain::coordination::PermitStore;
+use crate::domain::ports::{Clock, CredentialStore, Entropy, OAuthClient, StoreError};
 use crate::domain::provider::TimingLimits;
-use crate::domain::step::{NoSteps, Steps};
+use crate::domain::step::Steps;
 use crate::infra::callers::ConfiguredCallers;
-use crate::infra::coordination::local::{LocalLeases, LocalPermits, LocalWakeups};
-use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, Vault, VaultError};
-use crate::infra::journal::{self, FileJournal, Former};
+use crate::infra::coordination::redis::RedisSetupError;
+use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, VaultError};
+use crate::infra::journal;
 use crate::infra::oauth::{HttpOAuthClient, HttpSettings, HttpSetupError};
 use crate::infra::providers::{
     Catalogue, ConfiguredProviders, DefinitionError, Registration, RegistrationError,
 };
-use crate::infra::storage::sqlite::{OpenError, SqliteStore};
-use crate::infra::system::{SystemClock, SystemEntropy};
+use crate::infra::storage::{postgres, sqlite};
+pub(crate) use database::Database;
+use outside::Outside;
+pub(crate) use outside::postgres_settings;
+
 use crate::lifecycle::{self, Parts, Readiness, Running};
 use crate::telemetry::metrics::{self, MetricsError};
 use crate::transport::grpc::{self, GrpcOptions, IncomingLimits};
@@ -40,6 +44,9 @@ use crate::transport::http::{self, Limits, OperationsState};
 
 /// Puts a wrapper around the credential store.
 pub type WrapCredentials = Box<dyn FnOnce(Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> + Send>;
+
+/// Puts a wrapper around the permit store.
+pub type WrapPermits = Box<dyn FnOnce(Arc<dyn PermitStore>) -> Arc<dyn PermitStore> + Send>;
 
 /// What tests put in place of the real thing.
 #[derive(Default)]
@@ -52,6 +59,8 @@ pub struct Overrides {
     pub oauth: Option<Arc<dyn OAuthClient>>,
     /// Around the credential store.
     pub wrap_credentials: Option<WrapCredentials>,
+    /// Around the permit store.
+    pub wrap_permits: Option<WrapPermits>,
     /// Hears of the refresh protocol's steps.
     pub steps: Option<Arc<dyn Steps>>,
 }
@@ -71,7 +80,16 @@ pub enum StartError {
     },
     /// The database can't be opened.
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Store(#[from] sqlite::OpenError),
+    /// The database can't be opened.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
+    /// Another replica serves from this database, and there is no Redis between the two.
+    #[error(transparent)]
+    Company(#[from] postgres::CompanyError),
+    /// The settings of Redis can't be used.
+    #[error(transparent)]
+    Redis(#[from] RedisSetupError),
     /// The database can't be used.
     #[error("the database cannot be used: {}", with_causes(.0))]
     StoreUse(#[from] StoreError),
@@ -138,7 +156,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let metrics = metrics::install()?;
     warn_of_risks(&config);
 
-    let Outside { store, ports, owner, former, dead } = outside(&config, overrides).await?;
+    let Outside { database, ports, owner, former, dead } = outside::open(&config, overrides).await?;
     let listeners = Listeners::bind(&config).await?;
     let tasks = TaskTracker::new();
     let entropy = Arc::clone(&ports.entropy);
@@ -160,7 +178,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         grpc_options(&config.grpc, &tasks, &stop)?,
     )
     .map_err(StartError::Tls)?;
-    let health_of_store: Arc<dyn StoreHealth> = Arc::new(store.clone());
+    let health_of_store = database.health();
     let upkeep = metrics.clone();
     let operations_router = http::operations_router(OperationsState {
         ready: ready_receiver,
@@ -205,67 +223,11 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         servers,
         operations,
         tasks,
-        store,
+        database,
         announce,
         drain,
     };
     Ok(Running { grpc_addr, public_addr, operations_addr, parts })
-}
-
-/// Everything behind the ports.
-struct Outside {
-    store: SqliteStore,
-    ports: Ports,
-    owner: ClaimOwner,
-    former: Vec<Former>,
-    /// Who else is provably dead.
-    dead: Option<DeadOwners>,
-}
-
-async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, StartError> {
-    // What only reads comes first, so that a mistake there leaves no new database behind.
-    let providers = providers(config)?;
-    let keyring = keyring(config)?;
-    let clock = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock::default()));
-    let entropy = overrides.entropy.unwrap_or_else(|| Arc::new(SystemEntropy));
-    let oauth = match overrides.oauth {
-        Some(oauth) => oauth,
-        None => oauth_client(config, Arc::clone(&clock))?,
-    };
-
-    let store = SqliteStore::open(&config.storage.path).await?;
-    let shared = Arc::new(store.clone());
-    let vault = Vault::new(keyring, shared.clone(), Arc::clone(&entropy), Arc::clone(&clock));
-    vault.check().await?;
-    let mut owner = [0; 16];
-    entropy.fill(&mut owner);
-    let owner = ClaimOwner::from_random(owner);
-    let (journal, former) = FileJournal::open(&config.journal.directory, owner, Arc::clone(&clock))?;
-    tracing::info!(path = %config.storage.path.display(), "database open");
-
-    let credentials: Arc<dyn CredentialStore> = shared.clone();
-    let ports = Ports {
-        entropy,
-        credentials: match overrides.wrap_credentials {
-            Some(wrap) => wrap(credentials),
-            None => credentials,
-        },
-        flows: shared.clone(),
-        outbox: shared.clone(),
-        events: shared,
-        cipher: Arc::new(vault),
-        oauth,
-        providers: Arc::new(providers),
-        permits: Arc::new(LocalPermits::new(Arc::clone(&clock))),
-        journal,
-        wakeups: Arc::new(LocalWakeups::default()),
-        leases: Arc::new(LocalLeases::new(Arc::clone(&clock))),
-        steps: overrides.steps.unwrap_or_else(|| Arc::new(NoSteps)),
-        clock,
-    };
-    // The lock on the database file shows that every other owner is dead.
-    let dead = Some(DeadOwners::AllBut(owner));
-    Ok(Outside { store, ports, owner, former, dead })
 }
 
 /// Sockets with the addresses they got.
