@@ -32,6 +32,7 @@ mod lifecycle;
 mod main_job;
 mod oauth_client;
 mod oidc_provider;
+mod postgres;
 mod postgres_events;
 mod private_engines;
 mod proofs;
