@@ -1,10 +1,10 @@
 # `make` shows what there is to do. Needs the Rust toolchain and a C compiler; `make test` installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint fmt proto clean
+.PHONY: help demo run test simulate chaos cluster lint lint-deploy fmt proto clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: ## See a consent, a refresh, two users kept apart and a revoke; ends by itself
 	cargo run --locked -- demo
@@ -16,9 +16,26 @@ test: ## Run all tests
 	tests/setup
 	cargo test --locked
 
+# How long `make chaos` deals faults, in seconds; its seed; NAIVE=1 for the build that must fail; further ARGS.
+DURATION = 300
+chaos: ## Break everything around three replicas and check the history: DURATION=300 SEED=… NAIVE=1
+	tests/setup
+	cargo test --locked --test chaos -- --duration $(DURATION) $(if $(SEED),--seed $(SEED)) $(if $(NAIVE),--naive) $(ARGS)
+
+cluster: ## See three replicas over Postgres and Redis share their work; ends by itself
+	tests/setup
+	cargo test --locked --test chaos -- --cluster
+
+simulate: ## Simulate the refresh protocol with more seeds: make simulate SEEDS=100000 FIRST_SEED=10000
+	SEEDS=$(or $(SEEDS),100000) FIRST_SEED=$(or $(FIRST_SEED),10000) \
+		cargo test --locked --test simulate the_invariants -- --nocapture
+
 lint: ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+
+lint-deploy: ## Check the image, compose, Kubernetes and systemd files of deploy/
+	deploy/lint
 
 fmt: ## Format the code
 	cargo fmt

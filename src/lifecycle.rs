@@ -13,10 +13,12 @@ use tokio_util::task::TaskTracker;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::app::Database;
 use crate::application::Broker;
-use crate::domain::ports::StoreHealth;
-use crate::infra::storage::sqlite::SqliteStore;
-use crate::telemetry::metrics::STORE_UP;
+use crate::domain::coordination::PermitStore;
+use crate::domain::ports::{DeadOwners, StoreHealth};
+use crate::infra::journal::Former;
+use crate::telemetry::metrics::{PERMIT_STORE_UP, STORE_UP};
 
 /// How often the database is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(2);
@@ -81,6 +83,29 @@ pub(crate) async fn watch_store(store: Arc<dyn StoreHealth>, readiness: Readines
     }
 }
 
+/// Tells by metric and log whether the permit store answers. Without it the broker serves on: the claims keep tokens safe,
+/// at the price of waiting.
+pub(crate) async fn watch_permits(permits: Arc<dyn PermitStore>, stop: CancellationToken) {
+    let mut ticks = interval(PING_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_up = true;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let problem = match timeout(PING_LIMIT, permits.ping()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the permit store does not answer in time".to_owned()),
+        };
+        let up = problem.is_none();
+        metrics::gauge!(PERMIT_STORE_UP).set(if up { 1.0 } else { 0.0 });
+        match problem {
+            Some(problem) if was_up => tracing::warn!(problem, "degraded: refreshes go by claim alone"),
+            None if !was_up => tracing::info!("the permit store is back"),
+            _ => {}
+        }
+        was_up = up;
+    }
+}
+
 /// Runs the background work until it is cancelled; a round that has begun is finished.
 pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
     let mut ticks = interval(SWEEP_EVERY);
@@ -88,6 +113,50 @@ pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         broker.sweep().await;
     }
+}
+
+/// Refreshes ahead of expiry until it is cancelled. A round that left something behind is followed by another as soon as
+/// there is room.
+pub(crate) async fn refresh_ahead(broker: Arc<Broker>, stop: CancellationToken) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut more = false;
+    loop {
+        let next = async {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = broker.background_refresh_ended(), if more => {}
+            }
+        };
+        if stop.run_until_cancelled(next).await.is_none() {
+            return;
+        }
+        more = broker.refresh_due().await;
+    }
+}
+
+/// Replays what dead processes left in the journal; what is not replayed at the end is found again at the next start.
+/// `others`: whose claims may be settled early after that, beside those of the replayed runs.
+pub(crate) async fn replay(
+    broker: Arc<Broker>,
+    former: Vec<Former>,
+    others: Option<DeadOwners>,
+    stop: CancellationToken,
+) {
+    for run in former {
+        if stop.run_until_cancelled(broker.replay(run.run())).await.is_none() {
+            return;
+        }
+        if let Err(error) = run.forget().await {
+            tracing::error!(%error, "a replayed journal could not be deleted; it will be replayed again");
+        }
+    }
+    if let Some(others) = others
+        && stop.run_until_cancelled(broker.settle_early(others)).await.is_none()
+    {
+        return;
+    }
+    broker.end_replay();
 }
 
 /// A broker that serves.
@@ -113,7 +182,7 @@ pub(crate) struct Parts {
     pub(crate) servers: Vec<JoinHandle<()>>,
     pub(crate) operations: JoinHandle<()>,
     pub(crate) tasks: TaskTracker,
-    pub(crate) store: SqliteStore,
+    pub(crate) database: Database,
     pub(crate) announce: Duration,
     pub(crate) drain: Duration,
 }
@@ -138,7 +207,7 @@ impl Running {
             servers,
             operations,
             tasks,
-            store,
+            database,
             announce,
             drain,
         } = self.parts;
@@ -173,7 +242,7 @@ impl Running {
 
         stop_operations.cancel();
         operations.abort();
-        if timeout(CLOSE_LIMIT, store.close()).await.is_err() {
+        if timeout(CLOSE_LIMIT, database.close()).await.is_err() {
             tracing::warn!("the database did not close in time; it is checked when it is opened again");
         }
         match outcome {

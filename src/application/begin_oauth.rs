@@ -8,8 +8,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::SignedDuration;
 use sha2::{Digest as _, Sha256};
 
-use super::error::{BrokerError, Unavailable, Violation};
-use super::refresh::later;
+use super::endings::later;
+use super::error::{BrokerError, Limit, Unavailable, Violation};
 use super::target::{permit, service};
 use super::types::{BeginInput, ConsentInput, StartedFlow};
 use super::{Broker, return_url};
@@ -156,7 +156,8 @@ impl Broker {
         if self.ports.flows.insert_flow(&flow, MAX_PENDING_FLOWS).await? {
             Ok(started)
         } else {
-            Err(BrokerError::ResourceExhausted { retry_after: self.settings.flow_lifetime })
+            let retry_after = self.settings.flow_lifetime;
+            Err(BrokerError::ResourceExhausted { limit: Limit::PendingConsents, retry_after })
         }
     }
 

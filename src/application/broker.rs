@@ -1,18 +1,29 @@
 //! The object that holds the ports. Use cases are methods on it, one file each.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::gates::Gates;
 use super::keyed_lock::KeyedLock;
+use super::lease::LeaseSettings;
+use super::refresh_ahead::Ahead;
 use super::single_flight::Flights;
 use super::sweep::Housekeeping;
-use crate::domain::key::{ClaimOwner, CredentialKey, ProviderId};
+use super::watch::{WatchSettings, Watchers};
+use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
+use crate::domain::event::EventStore;
+use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId, ProviderId};
 use crate::domain::ports::{
-    Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxStore, ProviderDirectory,
+    Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore,
+    ProviderDirectory,
 };
+use crate::domain::provider::TimingLimits;
+use crate::domain::step::Steps;
 
 /// The outside world.
 #[derive(Clone)]
@@ -33,6 +44,18 @@ pub struct Ports {
     pub oauth: Arc<dyn OAuthClient>,
     /// The providers.
     pub providers: Arc<dyn ProviderDirectory>,
+    /// Permits, successors, tombstones.
+    pub permits: Arc<dyn PermitStore>,
+    /// The local copy of new token pairs.
+    pub journal: Arc<dyn Journal>,
+    /// Words between replicas.
+    pub wakeups: Arc<dyn Wakeups>,
+    /// Who is using a token.
+    pub leases: Arc<dyn LeaseStore>,
+    /// What has changed for users.
+    pub events: Arc<dyn EventStore>,
+    /// Hears of the protocol's steps.
+    pub steps: Arc<dyn Steps>,
 }
 
 /// What the operator decides.
@@ -42,12 +65,22 @@ pub struct Settings {
     pub public_base_url: Url,
     /// Origins with path prefixes that a `return_url` may lie under. Empty: none is allowed.
     pub return_urls: Vec<Url>,
-    /// A token with less than this left is refreshed behind the reader's back.
+    /// A token with less than this left is refreshed behind the reader's back and in the background. Zero: never.
     pub refresh_ahead: Duration,
+    /// The background keeps a token fresh for this long after it was last asked for.
+    pub active_window: Duration,
+    /// Calls to one provider's token endpoint at a time.
+    pub provider_concurrency: usize,
+    /// How long requests and their settling take.
+    pub timings: TimingLimits,
     /// How long a link works.
     pub flow_lifetime: Duration,
     /// How long a reader waits for somebody else's refresh, at most.
     pub max_wait: Duration,
+    /// How long leases stand.
+    pub leases: LeaseSettings,
+    /// How watches run.
+    pub watches: WatchSettings,
 }
 
 /// The use cases.
@@ -60,27 +93,43 @@ pub struct Broker {
     pub(super) tasks: TaskTracker,
     /// The refreshes under way.
     pub(super) flights: Flights,
+    /// What the background remembers.
+    pub(super) ahead: Ahead,
+    /// Circuit breakers and bulkheads.
+    pub(super) gates: Gates,
     /// Of callers that begin a consent for one key at the same time, all get the first one's link.
     pub(super) begin_turns: KeyedLock<CredentialKey>,
     /// Of two consents for one key at the same time, the second one sees the first one's account.
     pub(super) store_turns: KeyedLock<CredentialKey>,
+    /// Rows of which this process does not know whether it has claimed them.
+    pub(super) unclear: Mutex<HashSet<CredentialId>>,
+    /// See [`Broker::begin_replay`].
+    pub(super) replaying: AtomicBool,
     /// What the sweeper remembers.
     pub(super) housekeeping: Housekeeping,
+    /// How many watches each caller has.
+    pub(super) watchers: Watchers,
 }
 
 impl Broker {
     /// Puts it together. `tasks` is what shutdown waits for.
     #[must_use]
     pub fn new(ports: Ports, settings: Settings, owner: ClaimOwner, tasks: TaskTracker) -> Arc<Self> {
+        let gates = Gates::new(settings.provider_concurrency);
         Arc::new(Self {
             ports,
             settings,
             owner,
             tasks,
             flights: Flights::default(),
+            gates,
+            ahead: Ahead::default(),
             begin_turns: KeyedLock::default(),
             store_turns: KeyedLock::default(),
+            unclear: Mutex::default(),
+            replaying: AtomicBool::new(false),
             housekeeping: Housekeeping::default(),
+            watchers: Watchers::default(),
         })
     }
 
@@ -89,6 +138,14 @@ impl Broker {
         let mut bytes = [0; N];
         self.ports.entropy.fill(&mut bytes);
         bytes
+    }
+
+    /// Ids for the outbox rows of one revocation.
+    pub(super) fn new_outbox_pair(&self) -> OutboxPair {
+        OutboxPair {
+            first: OutboxId::from_random(self.random()),
+            after_refresh: OutboxId::from_random(self.random()),
+        }
     }
 
     /// Where browsers reach the public listener.

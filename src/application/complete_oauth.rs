@@ -20,6 +20,7 @@ use crate::domain::key::{CredentialId, ProviderId};
 use crate::domain::ports::{Consumed, GrantCondition, NewGrant, ProviderFailure, StoreError, StoredGrant};
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
+use crate::domain::step::Step;
 use crate::domain::token_set::{AccessLife, ProviderAccount, TokenResponse};
 
 /// What the authorization endpoint answered (RFC 6749 section 4.1.2).
@@ -172,6 +173,7 @@ impl Broker {
         };
         match self.store(flow, plain, &account).await {
             Ok(Stored::Yes) => {
+                self.tell_watches(&flow.key.tenant);
                 metrics::consent(&provider.id, "completed");
                 tracing::info!(flow = %flow.id, provider = %provider.id, "consent completed");
                 CallbackOutcome::Connected {
@@ -225,7 +227,10 @@ impl Broker {
             now: self.ports.clock.now(),
         };
         Ok(match self.ports.credentials.store_grant(grant).await? {
-            StoredGrant::Stored(_) => Stored::Yes,
+            StoredGrant::Stored(row) => {
+                self.ports.steps.reached(Step::GrantStored, row.id);
+                Stored::Yes
+            }
             StoredGrant::ConditionFailed => Stored::FlowEnded,
         })
     }
@@ -262,6 +267,7 @@ impl Broker {
             // The sweeper marks it as interrupted.
             tracing::error!(flow = %flow.id, %error, "the end of a flow could not be stored");
         }
+        self.tell_watches(&flow.key.tenant);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::credential::RefreshFailure;
 use crate::domain::ports::{CipherError, StoreError};
 
 /// A field that can't be accepted, and what to change.
@@ -39,6 +40,8 @@ pub enum BrokerError {
     /// A limit is used up.
     #[error("a limit is used up")]
     ResourceExhausted {
+        /// Of what there are too many.
+        limit: Limit,
         /// When to come back.
         retry_after: Duration,
     },
@@ -76,6 +79,33 @@ pub enum Precondition {
     CredentialExists,
     /// The flow is not pending any more.
     FlowEnded,
+    /// The lease is none any more, and the token perhaps neither.
+    LeaseLost(LostLease),
+    /// The credential is in use and may not be revoked without force.
+    Leased {
+        /// By so many leases.
+        leases: u64,
+    },
+    /// The cursor is older than the events that are kept, or of another database.
+    CursorExpired,
+}
+
+/// What became of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LostLease {
+    /// It ran out, was released, or was lost with all others; or it is not of this key.
+    Ended,
+    /// There is no token any more.
+    NoToken(super::types::ConsentReason),
+}
+
+/// What is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Consents of one user at one provider that are pending.
+    PendingConsents,
+    /// Streams of one caller at this replica.
+    Watches,
 }
 
 /// What is not available.
@@ -93,6 +123,17 @@ pub enum Unavailable {
     RefreshInProgress,
     /// A refresh's outcome is unknown, while no valid token is left.
     OutcomeUnknown,
+}
+
+impl From<RefreshFailure> for Unavailable {
+    fn from(failure: RefreshFailure) -> Self {
+        match failure {
+            RefreshFailure::ProviderUnavailable => Self::Provider,
+            RefreshFailure::RateLimited => Self::ProviderRateLimited,
+            RefreshFailure::ClientRejected => Self::ClientRejected,
+            RefreshFailure::OutcomeUnknown => Self::OutcomeUnknown,
+        }
+    }
 }
 
 /// How soon to come back after a database error.

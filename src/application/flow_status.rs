@@ -19,6 +19,7 @@ impl Broker {
         self.permitted_flow(caller, Action::CancelFlow, id).await?;
         let now = self.ports.clock.now();
         let flow = self.ports.flows.cancel_flow(&caller.tenant, id, now).await?;
+        self.tell_watches(&caller.tenant);
         let view = self.view_flow(flow.ok_or(BrokerError::NotFound(NotFound::Flow))?);
         if view.status == FlowStatus::Cancelled {
             Ok(view)

@@ -65,7 +65,10 @@ impl Broker {
             now,
         };
         match self.ports.credentials.store_grant(grant).await? {
-            StoredGrant::Stored(row) => self.view_opened(&row).await,
+            StoredGrant::Stored(row) => {
+                self.tell_watches(&row.key.tenant);
+                self.view_opened(&row).await
+            }
             StoredGrant::ConditionFailed => {
                 Err(BrokerError::FailedPrecondition(Precondition::CredentialExists))
             }

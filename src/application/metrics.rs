@@ -25,3 +25,42 @@ pub(super) fn revocation(provider: &ProviderId, outcome: &'static str) {
 pub(super) fn token_answer(outcome: &'static str) {
     metrics::counter!("token_broker_token_answers_total", "outcome" => outcome).increment(1);
 }
+
+/// What became of a lease.
+pub(super) fn lease(outcome: &'static str) {
+    metrics::counter!("token_broker_leases_total", "outcome" => outcome).increment(1);
+}
+
+/// A pair that an earlier presentation had left elsewhere came into its row.
+pub(super) fn adoption(source: &'static str) {
+    metrics::counter!("token_broker_adoptions_total", "source" => source).increment(1);
+}
+
+/// The permit store did not do what the protocol asked of it.
+pub(super) fn permit_store_error(operation: &'static str) {
+    metrics::counter!("token_broker_permit_store_errors_total", "operation" => operation).increment(1);
+}
+
+/// The journal did not take a record.
+pub(super) fn journal_error() {
+    metrics::counter!("token_broker_journal_errors_total").increment(1);
+}
+
+/// A provider's circuit opened or closed.
+pub(super) fn circuit(provider: &ProviderId, open: bool) {
+    metrics::gauge!("token_broker_circuit_open", "provider" => provider.to_string()).set(if open {
+        1.0
+    } else {
+        0.0
+    });
+}
+
+/// From a claim to the row's new pair, the provider's own time included.
+pub(super) fn refresh_duration(seconds: f64) {
+    metrics::histogram!("token_broker_refresh_duration_seconds").record(seconds);
+}
+
+/// How long after its time the background began a refresh.
+pub(super) fn refresh_lag(seconds: f64) {
+    metrics::histogram!("token_broker_refresh_lag_seconds").record(seconds);
+}

@@ -3,24 +3,38 @@
 pub mod error;
 pub mod types;
 
+mod adopt;
 mod begin_oauth;
 mod broker;
 mod complete_oauth;
+mod elsewhere;
+mod endings;
 mod flow_status;
+mod gates;
 mod get_credential;
 mod import_credential;
 mod keyed_lock;
+mod lease;
+mod lease_gate;
 mod list_credentials;
 mod list_providers;
 mod metrics;
 mod orphan;
+mod record;
 mod refresh;
+mod refresh_ahead;
+mod replay;
 mod return_url;
 mod revoke;
 mod sealing;
 mod single_flight;
 mod sweep;
 mod target;
+mod tell;
 mod token_answer;
+mod watch;
 
 pub use broker::{Broker, Ports, Settings};
+pub use lease::LeaseSettings;
+pub use lease_gate::LeaseGate;
+pub use watch::{Watch, WatchSettings};

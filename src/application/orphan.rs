@@ -11,6 +11,9 @@ use crate::domain::ports::{Field, PendingRevocation};
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
 
+/// An access token, with the refresh token that came with it.
+pub(super) type Pair = (SecretString, Option<SecretString>);
+
 impl Broker {
     /// Revokes tokens that no row holds. Durable if the database answers; else the provider is told at once, once.
     pub(super) async fn revoke_orphan(

@@ -1,80 +1,116 @@
 //! Refresh, and the refresh algorithm.
 //!
 //! A rotating refresh token is a one-shot permit: the provider ends the grant if it sees one twice. So the broker records
-//! before the call that the token may be spent, and never takes the end of a claim for the end of the call.
+//! before the call that the token may be spent, and never takes the end of a claim, or of a lock, for the end of the call.
 //!
 //! 1. **Join**: one refresh per credential in this process (`single_flight.rs`), in a task of its own.
-//! 2. **Read and decide** (`domain/refresh_policy.rs`).
-//! 3. **Gates**: what can fail without harm fails now: the provider is configured, its endpoints are known, the refresh
-//!    token and the profile open, the data keys that will seal the answer are in memory.
-//! 4. (The permit of other replicas: SQLite serves one process, which holds the database's lock.)
-//! 5. **Claim**: one statement turns the row to `refreshing` under a new epoch.
+//! 2. **Read and decide** (`domain/refresh_policy.rs`). Another replica is at it: wait (`elsewhere.rs`).
+//! 3. **Gates**: what can fail without harm fails now. The circuit is closed and there is a place (`gates.rs`), the endpoints
+//!    are known, the refresh token and the profile open, the data keys that will seal the answer are in memory, the journal
+//!    can be written, the leases let it go.
+//! 4. **Permit**: the permit store gives it to one replica. A successor there is adopted without a call (`adopt.rs`), a
+//!    tombstone ends the matter. If the permit store can't be reached, the claim alone does: the permit only saves calls.
+//! 5. **Claim**: one statement turns the row to `refreshing` under a new epoch. No connection is held from here on.
 //! 6. **Dispatch** within 2 seconds of the claim by the monotonic clock: one POST, never repeated.
-//! 7. **Record**: seal the answer.
+//! 7. **Record**: seal the answer; journal and permit store get it in parallel, and one of the two is waited for.
 //! 8. **Persist** by lineage, until the database answers.
-//! 9. Waiters wake and read the row.
+//! 9. **Publish**: waiters wake and read the row. The permit has become the successor; nothing is unlocked.
 //!
-//! An unknown outcome leaves the row `refreshing`. After `settle_at` the same steps run with [`claim_for_settle`] for
-//! step 5: one more presentation under a new epoch.
+//! An unknown outcome leaves the row `refreshing` and the permit standing. After `settle_at` the same steps run with
+//! [`claim_for_settle`] for step 5, after a look for a successor in the permit store and the journal: one more presentation
+//! under a new epoch, the last chance.
+//!
+//! Each step has a name ([`Step`]); the fault tests use the same.
 //!
 //! [`claim_for_settle`]: crate::domain::ports::CredentialStore::claim_for_settle
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::Broker;
+use super::endings::{later, storage_failed, vault_failed};
 use super::error::BrokerError;
+use super::gates::Slot;
+use super::lease_gate::LeaseGate;
 use super::metrics;
 use super::sealing::Profile;
 use super::single_flight::{Flight, FlightEnd};
 use super::token_answer::Reading;
 use super::types::{RefreshInput, TokenAnswer};
 use crate::domain::access_policy::{Action, Caller};
+use crate::domain::coordination::{Permit, PermitRequest, Takeover};
 use crate::domain::credential::{
-    BackOff, Claim, Credential, CredentialState, Epoch, ReauthReason, RefreshFailure, StoredRefreshToken,
-    StoredTokens,
+    Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
 };
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{
-    CipherError, ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure, StoreError,
-};
+use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure, StoreError};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
-use crate::domain::refresh_policy::{Decision, Demand, back_off_delay, decide};
+use crate::domain::refresh_policy::{Decision, Demand, decide};
 use crate::domain::secret::SecretString;
-use crate::domain::token_set::{AccessLife, TokenResponse};
+use crate::domain::step::Step;
+use crate::domain::token_set::TokenResponse;
 
 /// The first pause before a write is tried again; doubles up to [`MAX_WRITE_PAUSE`].
-const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause before a write is tried again.
-const MAX_WRITE_PAUSE: Duration = Duration::from_secs(1);
-/// How often a write that a settling could replace is tried again.
-const WRITE_ATTEMPTS: u32 = 5;
-/// How often a claim that lost a race reads again. Somebody else's success ends the race, so losing often is a fault.
-const MAX_CLAIM_RACES: u32 = 8;
+pub(super) const MAX_WRITE_PAUSE: Duration = Duration::from_secs(1);
+/// How often a refresh that lost a race reads again. Somebody else's success ends the race, so losing often is a fault.
+const MAX_RACES: u32 = 8;
+/// How soon a settling that can't look for a successor is tried again.
+const SETTLE_RETRY: Duration = Duration::from_secs(5);
+/// How soon a settling is tried again while a dead process's journal is replayed.
+const REPLAY_RETRY: Duration = Duration::from_secs(1);
+/// How soon to come back when a provider's endpoints are not known or the journal can't be written.
+const GATE_RETRY: Duration = Duration::from_secs(1);
 
 /// A row that passed the gates.
-struct Ready {
-    provider: Arc<Provider>,
-    timings: RefreshTimings,
-    row: Credential,
-    tokens: StoredTokens,
-    refresh: StoredRefreshToken,
+pub(super) struct Ready {
+    pub(super) provider: Arc<Provider>,
+    pub(super) timings: RefreshTimings,
+    pub(super) row: Credential,
+    pub(super) tokens: StoredTokens,
+    pub(super) refresh: StoredRefreshToken,
     /// The refresh token itself.
-    token: SecretString,
+    pub(super) token: SecretString,
     /// The answer may add to it.
-    profile: Profile,
+    pub(super) profile: Profile,
     /// How many refreshes had failed before.
-    failures: u32,
+    pub(super) failures: u32,
     /// The outcome of an earlier presentation is unknown.
     settles: bool,
+    /// The place at the provider.
+    slot: Slot,
 }
 
 /// A row whose refresh token this task may present, once.
-struct Claimed {
-    ready: Ready,
-    epoch: Epoch,
+pub(super) struct Claimed {
+    pub(super) ready: Ready,
+    pub(super) epoch: Epoch,
+    /// When the outcome is settled, should it stay unknown.
+    settle_at: Timestamp,
+}
+
+/// What step 2 finds.
+enum Next {
+    /// Go on.
+    Ready(Box<Ready>),
+    /// Another replica has claimed the row.
+    Others(Box<Credential>),
+    /// There is nothing to do (any more).
+    Nothing,
+}
+
+/// What step 4 finds.
+enum Turn {
+    /// This process may go on to the claim.
+    Mine,
+    /// Another replica has the permit.
+    Others,
+    /// The row has changed by what was found; look again.
+    Again,
 }
 
 impl Broker {
@@ -111,8 +147,28 @@ impl Broker {
     }
 
     async fn fly(self: &Arc<Self>, id: CredentialId, demand: Demand) -> Result<(), FlightEnd> {
-        for _ in 0..MAX_CLAIM_RACES {
-            let Some(ready) = self.prepare(id, demand).await? else { return Ok(()) };
+        for _ in 0..MAX_RACES {
+            let ready = match self.prepare(id, demand).await? {
+                Next::Ready(ready) => *ready,
+                Next::Nothing => return Ok(()),
+                // Nobody waits for the background's refreshes.
+                Next::Others(_) if demand == Demand::Ahead => return Ok(()),
+                Next::Others(row) => {
+                    self.wait_for_others(&row).await?;
+                    continue;
+                }
+            };
+            match self.take_permit(&ready).await? {
+                Turn::Mine => {}
+                Turn::Again => continue,
+                Turn::Others if demand == Demand::Ahead => return Ok(()),
+                Turn::Others => {
+                    let row = ready.row.clone();
+                    drop(ready);
+                    self.wait_for_others(&row).await?;
+                    continue;
+                }
+            }
             let started = self.ports.clock.monotonic();
             let Some(claimed) = self.claim(ready).await? else { continue };
             if self.ports.clock.monotonic().saturating_sub(started) > claimed.ready.timings.dispatch_within {
@@ -121,21 +177,25 @@ impl Broker {
                 self.release(&claimed, RefreshFailure::ProviderUnavailable, None).await;
                 return Ok(());
             }
-            return self.present(claimed).await;
+            let provider = Arc::clone(&claimed.ready.provider);
+            let end = self.present(claimed).await;
+            self.leases_settled(&provider, id).await;
+            metrics::refresh_duration(self.ports.clock.monotonic().saturating_sub(started).as_secs_f64());
+            return end;
         }
         Err(FlightEnd::Broken)
     }
 
-    /// Steps 2 and 3. `None`: there is nothing to do (any more).
-    async fn prepare(&self, id: CredentialId, demand: Demand) -> Result<Option<Ready>, FlightEnd> {
+    /// Steps 2 and 3.
+    async fn prepare(&self, id: CredentialId, demand: Demand) -> Result<Next, FlightEnd> {
         let Some(row) = self.ports.credentials.load_by_id(id).await.map_err(storage_failed)? else {
-            return Ok(None);
+            return Ok(Next::Nothing);
         };
         let Some(provider) = self.ports.providers.provider(&row.key.tenant, &row.key.provider) else {
             tracing::warn!(provider = %row.key.provider, "a stored credential's provider is not configured");
             return Err(FlightEnd::Broken);
         };
-        let Some(timings) = provider.refresh.timings() else {
+        let Some(timings) = provider.refresh.timings(&self.settings.timings) else {
             tracing::error!(provider = %provider.id, "the provider's grace is too short for any safe timing");
             return Err(FlightEnd::Broken);
         };
@@ -145,28 +205,30 @@ impl Broker {
                 matches!(row.state, CredentialState::Refreshing { .. })
             }
             Decision::Settle => true,
+            Decision::Wait { .. } => return Ok(Next::Others(Box::new(row))),
             Decision::Serve { refresh_behind: false, .. }
-            | Decision::Wait { .. }
             | Decision::BackOff { .. }
-            | Decision::Reauthorize(_) => return Ok(None),
+            | Decision::Reauthorize(_) => return Ok(Next::Nothing),
         };
+        if self.claim_is_unclear(id) {
+            return Err(FlightEnd::StorageUnavailable);
+        }
+        if settles && self.replaying.load(Ordering::SeqCst) {
+            let settle_at = later(self.ports.clock.now(), REPLAY_RETRY);
+            return Err(FlightEnd::OutcomeUnknown { settle_at });
+        }
         let failures = match &row.state {
             CredentialState::Active { back_off, .. } => back_off.map_or(0, |b| b.failures),
             CredentialState::Refreshing { failures, .. } => *failures,
-            CredentialState::NeedsReauth { .. } | CredentialState::Revoked => return Ok(None),
+            CredentialState::NeedsReauth { .. } | CredentialState::Revoked => return Ok(Next::Nothing),
         };
-        let Some(tokens) = row.tokens().cloned() else { return Ok(None) };
-        let Some(refresh) = tokens.refresh.clone() else { return Ok(None) };
+        let Some(tokens) = row.tokens().cloned() else { return Ok(Next::Nothing) };
+        let Some(refresh) = tokens.refresh.clone() else { return Ok(Next::Nothing) };
         let token = self
             .open_text(&row.key, row.grant_id, Field::RefreshToken, &refresh.sealed)
             .await
             .map_err(vault_failed)?;
         let profile = self.open_profile(&row, &tokens).await.map_err(vault_failed)?;
-        // A discovered endpoint is looked up now: after the claim the request must leave at once.
-        if let Err(failure) = self.ports.oauth.endpoints(&provider).await {
-            tracing::warn!(provider = %provider.id, %failure, "the provider's endpoints could not be discovered");
-            return Err(FlightEnd::ProviderUnavailable);
-        }
         // Sealing and fingerprinting the answer must not be what fails: both keys are in memory from here on.
         self.seal_text(&row.key, row.grant_id, Field::RefreshToken, &token).await.map_err(vault_failed)?;
         if self.fingerprint(&row.key, &token).await.map_err(vault_failed)? != refresh.fingerprint {
@@ -174,13 +236,127 @@ impl Broker {
             tracing::error!(credential = %row.id, "a refresh token is not the one that its row says");
             return Err(FlightEnd::DataLoss);
         }
-        Ok(Some(Ready { provider, timings, row, tokens, refresh, token, profile, failures, settles }))
+        if let LeaseGate::WaitFor(longest) = self.leases_allow(&provider, &row, demand).await {
+            return self.leased(&row, longest).await;
+        }
+        let slot = self.pass_gates(&provider).await?;
+        Ok(Next::Ready(Box::new(Ready {
+            provider,
+            timings,
+            row,
+            tokens,
+            refresh,
+            token,
+            profile,
+            failures,
+            settles,
+            slot,
+        })))
+    }
+
+    /// Callers are using the token, which this provider would end, and it is alive. The background comes back when the last
+    /// lease has ended; readers are given the token as it is.
+    async fn leased(&self, row: &Credential, longest: Duration) -> Result<Next, FlightEnd> {
+        let again = later(self.ports.clock.now(), longest);
+        self.ports.credentials.reschedule(row.id, Some(again)).await.map_err(storage_failed)?;
+        Err(FlightEnd::Leased { retry_after: longest })
+    }
+
+    /// Step 3, as far as it concerns the provider and the journal.
+    async fn pass_gates(&self, provider: &Provider) -> Result<Slot, FlightEnd> {
+        let shut = |why, retry_after| FlightEnd::ProviderUnavailable { why, retry_after };
+        // A discovered endpoint is looked up now: after the claim the request must leave at once.
+        if let Err(failure) = self.ports.oauth.endpoints(provider).await {
+            tracing::warn!(provider = %provider.id, %failure, "the provider's endpoints could not be discovered");
+            return Err(shut(RefreshFailure::ProviderUnavailable, GATE_RETRY));
+        }
+        if let Err(error) = self.ports.journal.ready().await {
+            tracing::error!(%error, "the journal can't be written: no refresh begins");
+            metrics::journal_error();
+            return Err(FlightEnd::StorageUnavailable);
+        }
+        self.gates
+            .pass(provider, || self.ports.clock.monotonic(), self.settings.max_wait)
+            .await
+            .map_err(|refused| shut(refused.why, refused.retry_after))
+    }
+
+    /// Step 4.
+    async fn take_permit(self: &Arc<Self>, ready: &Ready) -> Result<Turn, FlightEnd> {
+        let (row, refresh, timings) = (&ready.row, &ready.refresh, &ready.timings);
+        let mut request = PermitRequest {
+            credential: row.id,
+            grant: row.grant_id,
+            token: refresh.fingerprint,
+            row_epoch: refresh.epoch,
+            owner: self.owner,
+            lifetime: timings.settle_after,
+            // Also for the last chance: the permit of the claim that is settled has run out with it. One that stands is of a
+            // presentation that the row does not know of, since the database has lost its claim.
+            takeover: Takeover::None,
+        };
+        loop {
+            match self.ports.permits.take(request).await {
+                Ok(Permit::Taken) => {
+                    self.ports.steps.reached(Step::PermitTaken, row.id);
+                    let Some(write) = self.journaled(ready).await else { return Ok(Turn::Mine) };
+                    // Where the other replicas see it; until then the permit keeps them from the token.
+                    self.keep_successor(&write).await;
+                    return self.adopt(write, "journal").await.map(|()| Turn::Again);
+                }
+                Ok(Permit::Successor(write)) => {
+                    return self.adopt(*write, "permit_store").await.map(|()| Turn::Again);
+                }
+                Ok(Permit::Buried) => return self.revoke_again(row).await.map(|()| Turn::Again),
+                Ok(Permit::Held { owner, age }) => {
+                    // A process that died between permit and claim: its request, if there was one, has ended by now.
+                    let over = age >= timings.dispatch_within + timings.http_deadline;
+                    let dead = over
+                        && request.takeover == Takeover::None
+                        && self.ports.permits.is_dead(owner).await.unwrap_or(false);
+                    if !dead && ready.settles {
+                        let left = timings.settle_after.saturating_sub(age);
+                        return Err(FlightEnd::OutcomeUnknown {
+                            settle_at: later(self.ports.clock.now(), left),
+                        });
+                    }
+                    if !dead {
+                        return Ok(Turn::Others);
+                    }
+                    request.takeover = Takeover::From(owner);
+                }
+                Err(error) => {
+                    metrics::permit_store_error("take");
+                    if let Some(write) = self.journaled(ready).await {
+                        return self.adopt(write, "journal").await.map(|()| Turn::Again);
+                    }
+                    if ready.settles && ready.provider.refresh.rotation != Rotation::None {
+                        // What came of the first presentation may stand in the permit store: without a look there, the
+                        // last chance would be the second presentation that ends the grant.
+                        tracing::warn!(credential = %row.id, %error, "settling waits for the permit store");
+                        let settle_at = later(self.ports.clock.now(), SETTLE_RETRY);
+                        return Err(FlightEnd::OutcomeUnknown { settle_at });
+                    }
+                    tracing::warn!(credential = %row.id, %error, "no permit: the claim alone decides");
+                    return Ok(Turn::Mine);
+                }
+            }
+        }
+    }
+
+    /// What this process's journal has of a presentation that the row knows nothing of: its write is still to come, or was
+    /// lost with the database's last commits.
+    async fn journaled(&self, ready: &Ready) -> Option<LineageWrite> {
+        let (row, refresh) = (&ready.row, &ready.refresh);
+        let write = self.ports.journal.successor(row.id, refresh.fingerprint).await?;
+        (write.grant_id == row.grant_id && write.epoch > refresh.epoch).then_some(write)
     }
 
     /// Step 5. `None`: somebody else moved the row.
-    async fn claim(&self, ready: Ready) -> Result<Option<Claimed>, FlightEnd> {
+    async fn claim(self: &Arc<Self>, ready: Ready) -> Result<Option<Claimed>, FlightEnd> {
         let now = self.ports.clock.now();
         let timings = ready.timings;
+        let settle_at = later(now, timings.settle_after);
         let request = ClaimRequest {
             id: ready.row.id,
             fingerprint: ready.refresh.fingerprint,
@@ -189,27 +365,44 @@ impl Broker {
             claim: Claim {
                 owner: self.owner,
                 deadline: later(now, timings.dispatch_within + timings.http_deadline),
-                settle_at: later(now, timings.settle_after),
+                settle_at,
             },
             now,
         };
-        let epoch = if ready.settles {
+        let claim = if ready.settles {
             self.ports.credentials.claim_for_settle(request).await
         } else {
             self.ports.credentials.claim_for_refresh(request).await
         };
-        Ok(epoch.map_err(storage_failed)?.map(|epoch| Claimed { ready, epoch }))
+        match claim {
+            Ok(Some(epoch)) => {
+                let step = if ready.settles { Step::SettleClaimed } else { Step::Claimed };
+                self.ports.steps.reached(step, ready.row.id);
+                Ok(Some(Claimed { ready, epoch, settle_at }))
+            }
+            Ok(None) => {
+                self.drop_permit(&ready).await;
+                Ok(None)
+            }
+            Err(error) => {
+                self.take_back_claim(ready).await;
+                Err(storage_failed(error))
+            }
+        }
     }
 
-    /// Steps 6 to 8.
-    async fn present(self: &Arc<Self>, claimed: Claimed) -> Result<(), FlightEnd> {
+    /// Steps 6 to 9.
+    async fn present(self: &Arc<Self>, mut claimed: Claimed) -> Result<(), FlightEnd> {
         let ready = &claimed.ready;
+        self.ports.steps.reached(Step::Dispatched, ready.row.id);
         let answer = self
             .ports
             .oauth
             .refresh(&ready.provider, &ready.token, &ready.tokens.scopes, ready.timings.http_deadline)
             .await;
+        self.ports.steps.reached(Step::Answered, ready.row.id);
         let outcome = match &answer {
+            Ok(_) if ready.settles => "last_chance_success",
             Ok(_) => "success",
             Err(ProviderFailure::InvalidGrant) if ready.settles => "window_loss",
             Err(ProviderFailure::InvalidGrant) => "invalid_grant",
@@ -224,9 +417,18 @@ impl Broker {
             credential = %ready.row.id, provider = %ready.provider.id, epoch = claimed.epoch,
             settles = ready.settles, outcome, "refresh token presented",
         );
+        let failure = answer.as_ref().err().copied();
+        claimed.ready.slot.done(self.ports.clock.monotonic(), failure);
+        let claimed = claimed;
         match answer {
             Ok(response) => return self.keep(&claimed, response).await,
-            Err(ProviderFailure::InvalidGrant) => self.grant_is_dead(&claimed).await,
+            Err(ProviderFailure::InvalidGrant) => return self.grant_is_dead(&claimed).await,
+            // This request did not spend the token; an earlier one may have, and that must not be forgotten.
+            Err(_)
+                if claimed.ready.settles && claimed.ready.provider.refresh.rotation == Rotation::Strict =>
+            {
+                return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
+            }
             Err(ProviderFailure::ClientRejected | ProviderFailure::Refused) => {
                 self.release(&claimed, RefreshFailure::ClientRejected, None).await;
             }
@@ -238,54 +440,40 @@ impl Broker {
             }
             // Presenting it again is harmless where it does not rotate; elsewhere the row stays as it is until it is
             // settled.
-            Err(ProviderFailure::Ambiguous) if ready.provider.refresh.rotation == Rotation::None => {
+            Err(ProviderFailure::Ambiguous) if claimed.ready.provider.refresh.rotation == Rotation::None => {
                 self.release(&claimed, RefreshFailure::ProviderUnavailable, None).await;
             }
-            Err(ProviderFailure::Ambiguous) => {}
+            Err(ProviderFailure::Ambiguous) => {
+                return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
+            }
         }
         Ok(())
     }
 
-    /// Steps 7 and 8: from here on the only copy of the new pair is in this task's hands.
+    /// Steps 7 to 9: until the first copy is durable, the only one of the new pair is in this task's hands.
     async fn keep(self: &Arc<Self>, claimed: &Claimed, response: TokenResponse) -> Result<(), FlightEnd> {
         let ready = &claimed.ready;
-        let obtained_at = self.ports.clock.now();
+        let mut write = self.seal_answer(claimed, &response).await?;
+        let copies = self.copy(&write).await;
         let mut pause = FIRST_WRITE_PAUSE;
         loop {
-            let result = match self.renew(claimed, &response, obtained_at).await {
-                Ok(tokens) => {
-                    let write = LineageWrite {
-                        id: ready.row.id,
-                        grant_id: ready.row.grant_id,
-                        epoch: claimed.epoch,
-                        parent_fingerprint: ready.refresh.fingerprint,
-                        tokens,
-                        now: self.ports.clock.now(),
-                    };
-                    self.ports.credentials.persist_lineage(write).await
+            write.now = self.ports.clock.now();
+            match self.ports.credentials.persist_lineage(write.clone()).await {
+                Ok(Persisted::Stored(_) | Persisted::AlreadyStored(_)) => {
+                    self.ports.steps.reached(Step::Persisted, ready.row.id);
+                    break;
                 }
-                Err(CipherError::Store(error)) => Err(error),
-                Err(error @ (CipherError::UnknownKey | CipherError::DoesNotOpen)) => {
-                    return Err(vault_failed(error));
-                }
-            };
-            match result {
-                Ok(Persisted::Stored(_) | Persisted::AlreadyStored(_)) => return Ok(()),
                 Ok(Persisted::Revoked) => {
                     metrics::refresh(&ready.provider.id, "revoked_meanwhile");
-                    self.revoke_orphan(
-                        &ready.provider,
-                        &ready.row.key,
-                        ready.row.grant_id,
-                        &response.access_token,
-                        Some(response.refresh_token.as_ref().unwrap_or(&ready.token)),
-                    )
-                    .await;
-                    return Ok(());
+                    let refresh = response.refresh_token.as_ref().unwrap_or(&ready.token);
+                    let (key, grant) = (&ready.row.key, ready.row.grant_id);
+                    self.revoke_orphan(&ready.provider, key, grant, &response.access_token, Some(refresh))
+                        .await;
+                    break;
                 }
                 Ok(Persisted::Superseded) => {
                     metrics::refresh(&ready.provider.id, "superseded");
-                    return Ok(());
+                    break;
                 }
                 Err(StoreError::Corrupt(what)) => {
                     tracing::error!(credential = %ready.row.id, what, "the row is damaged; a new token pair is lost");
@@ -298,117 +486,13 @@ impl Broker {
                 }
             }
         }
+        self.tell_stored(&write).await;
+        let broker = Arc::clone(self);
+        self.tasks.spawn(async move {
+            // Not before the copies are made: the slower one would come to stay for longer.
+            copies.all_made().await;
+            broker.stored_elsewhere(&write).await;
+        });
+        Ok(())
     }
-
-    /// Step 7: the row's new tokens.
-    async fn renew(
-        &self,
-        claimed: &Claimed,
-        response: &TokenResponse,
-        obtained_at: Timestamp,
-    ) -> Result<StoredTokens, CipherError> {
-        let Ready { row, tokens, refresh, profile, provider, .. } = &claimed.ready;
-        let (key, grant) = (&row.key, row.grant_id);
-        // No refresh token in the answer: the old one stays good.
-        let (sealed, fingerprint) = match &response.refresh_token {
-            Some(token) => (
-                self.seal_text(key, grant, Field::RefreshToken, token).await?,
-                self.fingerprint(key, token).await?,
-            ),
-            None => (refresh.sealed.clone(), refresh.fingerprint),
-        };
-        let profile_sealed = if response.extra.is_empty() {
-            tokens.profile_sealed.clone()
-        } else {
-            let mut profile = profile.clone();
-            profile.extra.extend(response.extra.clone());
-            self.seal_profile(key, grant, &profile).await?
-        };
-        // Absent: unchanged (RFC 6749 section 6). Empty: some providers send "" on every refresh.
-        let (scopes, scopes_assumed) = match &response.scopes {
-            Some(granted) if !granted.is_empty() => {
-                (provider.normalise_granted(granted, &tokens.scopes), false)
-            }
-            _ => (tokens.scopes.clone(), tokens.scopes_assumed),
-        };
-        Ok(StoredTokens {
-            access_sealed: self.seal_text(key, grant, Field::AccessToken, &response.access_token).await?,
-            access_life: AccessLife::starting(obtained_at, response.expires_in),
-            token_type: response.token_type.clone(),
-            refresh: Some(StoredRefreshToken {
-                sealed,
-                fingerprint,
-                parent_fingerprint: Some(refresh.fingerprint),
-                epoch: claimed.epoch,
-            }),
-            profile_sealed,
-            scopes,
-            scopes_assumed,
-        })
-    }
-
-    /// `invalid_grant`: the row needs a new consent, unless its refresh token has moved on (I8): the statement is guarded
-    /// by epoch and fingerprint.
-    async fn grant_is_dead(&self, claimed: &Claimed) {
-        let Ready { row, refresh, .. } = &claimed.ready;
-        let now = self.ports.clock.now();
-        let reason = ReauthReason::RefreshTokenRejected;
-        let credentials = &self.ports.credentials;
-        let marked =
-            insist(|| credentials.mark_needs_reauth(row.id, claimed.epoch, refresh.fingerprint, reason, now))
-                .await;
-        if let Err(error) = marked {
-            // The row stays `refreshing`; settling asks the provider once more and hears the same.
-            tracing::error!(credential = %row.id, %error, "a dead grant could not be marked");
-        }
-    }
-
-    /// The refresh token was not spent: it may be presented again after a while.
-    async fn release(&self, claimed: &Claimed, last: RefreshFailure, at_least: Option<Duration>) {
-        let failures = claimed.ready.failures.saturating_add(1);
-        let [random] = self.random::<1>();
-        let delay = back_off_delay(failures, random).max(at_least.unwrap_or_default());
-        let now = self.ports.clock.now();
-        let back_off = BackOff { not_before: later(now, delay), failures, last };
-        let id = claimed.ready.row.id;
-        let credentials = &self.ports.credentials;
-        if let Err(error) = insist(|| credentials.release_claim(id, claimed.epoch, back_off, now)).await {
-            tracing::error!(credential = %id, %error, "a claim could not be released; it will be settled");
-        }
-    }
-}
-
-/// Tries a write a few times. Without it the row would have to be settled, which takes minutes at a strict provider.
-async fn insist<T, F>(write: impl Fn() -> F) -> Result<T, StoreError>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let mut pause = FIRST_WRITE_PAUSE;
-    for _ in 0..WRITE_ATTEMPTS {
-        match write().await {
-            Err(StoreError::Unavailable(_)) => tokio::time::sleep(pause).await,
-            done => return done,
-        }
-        pause = (pause * 2).min(MAX_WRITE_PAUSE);
-    }
-    write().await
-}
-
-fn storage_failed(error: StoreError) -> FlightEnd {
-    match BrokerError::from(error) {
-        BrokerError::DataLoss => FlightEnd::DataLoss,
-        _ => FlightEnd::StorageUnavailable,
-    }
-}
-
-fn vault_failed(error: CipherError) -> FlightEnd {
-    match BrokerError::from(error) {
-        BrokerError::DataLoss => FlightEnd::DataLoss,
-        _ => FlightEnd::StorageUnavailable,
-    }
-}
-
-/// `now` and a while. Saturates.
-pub(super) fn later(now: Timestamp, by: Duration) -> Timestamp {
-    SignedDuration::try_from(by).ok().and_then(|by| now.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }

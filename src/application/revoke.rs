@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::endings::later;
 use super::error::BrokerError;
-use super::refresh::later;
+use super::orphan::Pair;
 use super::types::{ProviderRevocation, RevokeAnswer, ServiceKey};
 use super::{Broker, metrics};
 use crate::domain::access_policy::{Action, Caller};
+use crate::domain::credential::Credential;
 use crate::domain::key::OutboxId;
-use crate::domain::ports::{CipherError, Field, PendingRevocation, ProviderFailure, RevocationOutcome};
+use crate::domain::ports::{
+    CipherError, Field, PendingRevocation, ProviderFailure, RevocationOutcome, RevokeWrite,
+};
 use crate::domain::refresh_policy::back_off_delay;
-use crate::domain::secret::SecretString;
+use crate::domain::step::Step;
 
 /// How long the caller waits for the provider's word.
 const WAIT: Duration = Duration::from_secs(5);
@@ -36,24 +40,52 @@ impl Broker {
         self: &Arc<Self>,
         caller: &Caller,
         key: ServiceKey,
+        force: bool,
     ) -> Result<RevokeAnswer, BrokerError> {
         let target = self.target(caller, Action::Revoke, key)?;
-        let supported = target.provider.supports_revocation();
-        let outbox = supported.then(|| OutboxId::from_random(self.random()));
+        let outbox = target.provider.supports_revocation().then(|| self.new_outbox_pair());
         let held = self.ports.credentials.load(&target.key).await?;
-        let now = self.ports.clock.now();
-        let row = self.ports.credentials.revoke_with_outbox(&target.key, outbox, now).await?;
+        if let Some(row) = &held {
+            if !force {
+                self.refuse_if_leased(row).await?;
+            }
+            self.bury(row).await;
+        }
+        let revoke =
+            RevokeWrite { key: target.key.clone(), grant: None, outbox, now: self.ports.clock.now() };
+        let row = self.ports.credentials.revoke_with_outbox(revoke).await?;
         // From here on it is gone, whatever becomes of this call.
+        if let Some(held) = &held {
+            self.ports.steps.reached(Step::Revoked, held.id);
+            self.tell_waiters(&target.key.tenant, held.id).await;
+            self.end_leases(held.id).await;
+        } else {
+            // Consents may have been cancelled.
+            self.tell_watches(&target.key.tenant);
+        }
         let provider = match outbox {
             _ if !row.deleted => None,
             None => Some(ProviderRevocation::NotSupported),
-            Some(id) => Some(self.tell_provider(id).await),
+            Some(ids) => Some(self.tell_provider(ids.first).await),
         };
         let scopes = held.as_ref().filter(|_| row.deleted).and_then(|held| held.tokens()).map(|t| &t.scopes);
         let services = scopes.map_or_else(BTreeSet::new, |scopes| {
             target.provider.covered_services(&target.key.grant, scopes).cloned().collect()
         });
         Ok(RevokeAnswer { deleted: row.deleted, provider, services, cancelled_flows: row.cancelled_flows })
+    }
+
+    /// The tombstone comes before the commit: a refresh that begins between the two ends at the one or the other, and a
+    /// commit that the database loses in a failover is done again by whoever meets the tombstone. A revocation whose
+    /// commit fails may therefore still come about later, which is what was asked for.
+    async fn bury(&self, row: &Credential) {
+        match self.ports.permits.bury(row.id, row.grant_id).await {
+            Ok(()) => self.ports.steps.reached(Step::Tombstoned, row.id),
+            Err(error) => {
+                tracing::warn!(credential = %row.id, %error, "no tombstone: the row alone says that it is revoked");
+                metrics::permit_store_error("bury");
+            }
+        }
     }
 
     /// The first attempt, in a task of its own: a caller that hangs up does not stop it.
@@ -96,8 +128,14 @@ impl Broker {
             tracing::warn!(provider = %taken.key.provider, "a revocation waits for a provider that is not configured");
             return Attempt::Later(None);
         };
+        // Its id alone: the row may have another grant by now, or be damaged.
+        let row = self.ports.credentials.load(&taken.key).await.ok().flatten().map(|row| row.id);
         let (access, refresh) = match self.open_pending(taken).await {
-            Ok(tokens) => tokens,
+            // A refresh that was under way may have left a newer pair.
+            Ok(pair) => match row {
+                Some(id) => self.newest_known(id, &taken.key, taken.grant_id, pair).await,
+                None => pair,
+            },
             Err(CipherError::DoesNotOpen) => {
                 tracing::error!(provider = %provider.id, "a token to revoke does not open");
                 return Attempt::Finished(RevocationOutcome::Failed);
@@ -127,15 +165,15 @@ impl Broker {
                 (Attempt::Later(retry_after), "rate_limited")
             }
         };
+        if let Some(id) = row {
+            self.ports.steps.reached(Step::RevocationTold, id);
+        }
         metrics::revocation(&provider.id, outcome);
         tracing::info!(provider = %provider.id, attempt = taken.attempts, outcome, "revocation presented");
         attempt
     }
 
-    async fn open_pending(
-        &self,
-        taken: &PendingRevocation,
-    ) -> Result<(SecretString, Option<SecretString>), CipherError> {
+    async fn open_pending(&self, taken: &PendingRevocation) -> Result<Pair, CipherError> {
         let (key, grant) = (&taken.key, taken.grant_id);
         let access = self.open_text(key, grant, Field::AccessToken, &taken.access_sealed).await?;
         let refresh = match &taken.refresh_sealed {

@@ -115,6 +115,7 @@ impl Broker {
             profile_sealed: self.seal_profile(key, grant, &plain.profile).await?,
             scopes: plain.scopes,
             scopes_assumed: plain.scopes_assumed,
+            next_refresh_at: None,
         })
     }
 

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use crate::domain::credential::RefreshFailure;
 use crate::domain::key::CredentialId;
 
 /// How a flight ended.
@@ -17,8 +20,25 @@ pub(super) enum FlightEnd {
     SeeRow,
     /// The database did not answer before anything was sent.
     StorageUnavailable,
-    /// The provider's endpoints are not known; nothing was claimed or sent.
-    ProviderUnavailable,
+    /// The provider's endpoints are not known, or it is left alone for a while; nothing was claimed or sent.
+    ProviderUnavailable {
+        /// Why not.
+        why: RefreshFailure,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The token was presented, and what came of it is not known before this time.
+    OutcomeUnknown {
+        /// When it is settled.
+        settle_at: Timestamp,
+    },
+    /// Another replica has it, for longer than readers wait.
+    Elsewhere,
+    /// Callers hold leases of a token that is alive, and that a refresh would end.
+    Leased {
+        /// When the last of them ends.
+        retry_after: Duration,
+    },
     /// The row's secrets do not open.
     DataLoss,
     /// The task panicked, or was ended with the process.
@@ -60,7 +80,8 @@ impl Drop for Landing {
 
 impl Flights {
     /// The refresh of this credential that is under way, if any.
-    pub(super) fn current(&self, id: CredentialId) -> Option<Flight> {
+    #[cfg(test)]
+    fn current(&self, id: CredentialId) -> Option<Flight> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 

@@ -1,12 +1,14 @@
 //! The background: settles unknown outcomes, retries revocations, expires flows.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Broker;
+use crate::domain::event::EVENT_LIFETIME;
 use crate::domain::flow::EXCHANGE_LIMIT;
 use crate::domain::key::CredentialId;
 use crate::domain::ports::StoreError;
@@ -20,6 +22,10 @@ const TIDY_EVERY: Duration = Duration::from_secs(30);
 const KEEP_FLOWS: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// How long a finished revocation is kept, without its tokens.
 const KEEP_REVOCATIONS: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+/// How many events are deleted at a time, and how many times in a round.
+const EVENT_BATCH: u32 = 500;
+const EVENT_BATCHES: u32 = 20;
 
 /// A row that stays due although its settling was begun (its provider is not configured any more, its token does not
 /// open) is left alone for this long. Less than any provider's settling time, so that no other row waits.
@@ -44,7 +50,15 @@ impl Housekeeping {
 
     /// Whether it has not begun to settle this row lately; from now on it has.
     fn begins_to_settle(&self, id: CredentialId, now: Duration) -> bool {
-        self.settling.lock().unwrap_or_else(PoisonError::into_inner).insert(id, now).is_none()
+        let mut settling = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Asking again does not prolong it: a row that stays due is asked about every second.
+        match settling.entry(id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(entry) => {
+                entry.insert(now);
+                true
+            }
+        }
     }
 }
 
@@ -58,10 +72,13 @@ impl Broker {
         if let Err(error) = self.revoke_due(now).await {
             tracing::error!(%error, "revocations could not be looked up");
         }
+        if let Err(error) = self.write_uses(now).await {
+            tracing::error!(%error, "who was used lately could not be written down");
+        }
         if self.tidying_is_due()
             && let Err(error) = self.tidy(now).await
         {
-            tracing::error!(%error, "ended flows and revocations could not be tidied up");
+            tracing::error!(%error, "ended flows, revocations and old events could not be tidied up");
         }
     }
 
@@ -102,6 +119,35 @@ impl Broker {
             earlier(SignedDuration::try_from(EXCHANGE_LIMIT).unwrap_or(SignedDuration::MAX));
         self.ports.flows.sweep_flows(now, interrupted_before, earlier(KEEP_FLOWS)).await?;
         self.ports.outbox.delete_finished_revocations(earlier(KEEP_REVOCATIONS)).await?;
+        let kept = SignedDuration::try_from(EVENT_LIFETIME).unwrap_or(SignedDuration::MAX);
+        // In batches, so that none holds up other writers for long. What is left is for the next round.
+        for _ in 0..EVENT_BATCHES {
+            if self.ports.events.delete_events_before(earlier(kept), EVENT_BATCH).await?
+                < u64::from(EVENT_BATCH)
+            {
+                break;
+            }
+        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_stays_due_is_settled_again_after_a_while() {
+        let housekeeping = Housekeeping::default();
+        let id = CredentialId::from_bytes([1; 16]);
+        let mut begun = Vec::new();
+        for second in 0..30 {
+            let now = Duration::from_secs(second);
+            housekeeping.settling(now);
+            if housekeeping.begins_to_settle(id, now) {
+                begun.push(second);
+            }
+        }
+        assert_eq!(begun, [0, 10, 20]);
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::Broker;
 use super::error::{BrokerError, NotFound};
 use super::types::ServiceKey;
+use std::time::Duration;
+
 use crate::domain::access_policy::{Action, Caller};
 use crate::domain::key::{CredentialKey, ProviderId, ServiceId, UserId};
 use crate::domain::provider::{Provider, Service};
@@ -64,7 +66,16 @@ impl Broker {
 
     /// The times that the refresh decision needs.
     pub(super) fn refresh_policy(&self, provider: &Provider) -> RefreshPolicy {
-        RefreshPolicy { margin: provider.refresh.expiry_margin, refresh_ahead: self.settings.refresh_ahead }
+        // Early enough that the token outlives a refresh whose outcome is unknown.
+        let outlive = provider
+            .refresh
+            .timings(&self.settings.timings)
+            .map_or(Duration::ZERO, |timings| timings.settle_after + timings.http_deadline);
+        let refresh_ahead = match self.settings.refresh_ahead {
+            Duration::ZERO => Duration::ZERO,
+            ahead => ahead.max(outlive),
+        };
+        RefreshPolicy { margin: provider.refresh.expiry_margin, refresh_ahead }
     }
 }
 

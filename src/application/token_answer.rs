@@ -52,7 +52,6 @@ impl Broker {
         let give_up = Instant::now() + time_left.map_or(max_wait, |left| left.min(max_wait));
         let policy = self.refresh_policy(&target.provider);
         let mut first_generation = None;
-        let mut unaccompanied = None;
         for _ in 0..MAX_ROUNDS {
             let Some(row) = self.ports.credentials.load(&target.key).await? else {
                 return Ok(missing(ConsentReason::NotConnected, None));
@@ -86,41 +85,30 @@ impl Broker {
                     return self.hand_out(target, &row, failure).await;
                 }
                 Decision::BackOff { until, failure } => return Err(unavailable(failure, until, now)),
-                Decision::Refresh | Decision::Settle => {
+                // Somebody else's refresh is waited for in a flight too: once for all readers of this process.
+                Decision::Refresh | Decision::Settle | Decision::Wait { .. } => {
                     wait_for(self.start_refresh(row.id, demand), give_up).await
                 }
-                Decision::Wait { settle_at } => match self.flights.current(row.id) {
-                    Some(flight) => wait_for(flight, give_up).await,
-                    // The flight may have landed since the row was read: believe only the second look.
-                    None if unaccompanied != Some(row.epoch) => {
-                        unaccompanied = Some(row.epoch);
-                        continue;
-                    }
-                    None => {
-                        let settled_in = until(settle_at, now);
-                        if timeout_at(give_up, tokio::time::sleep(settled_in)).await.is_err() {
-                            return self
-                                .left_over(target, &row, demand)
-                                .await?
-                                .ok_or_else(|| unavailable(RefreshFailure::OutcomeUnknown, settle_at, now));
-                        }
-                        continue;
-                    }
-                },
                 // Answered above.
                 Decision::Reauthorize(_) => continue,
             };
             let failed = match end {
                 Some(FlightEnd::SeeRow) => continue,
-                None => BrokerError::Unavailable {
-                    what: Unavailable::RefreshInProgress,
-                    retry_after: IN_PROGRESS_RETRY,
-                },
+                // The waiting began before this caller came.
+                Some(FlightEnd::Elsewhere) if Instant::now() < give_up => continue,
+                None | Some(FlightEnd::Elsewhere) => in_progress(&row, now),
+                Some(FlightEnd::OutcomeUnknown { settle_at }) => {
+                    unavailable(RefreshFailure::OutcomeUnknown, settle_at, now)
+                }
                 Some(FlightEnd::StorageUnavailable) => {
                     BrokerError::Unavailable { what: Unavailable::Storage, retry_after: IN_PROGRESS_RETRY }
                 }
-                Some(FlightEnd::ProviderUnavailable) => {
-                    BrokerError::Unavailable { what: Unavailable::Provider, retry_after: IN_PROGRESS_RETRY }
+                Some(FlightEnd::ProviderUnavailable { why, retry_after }) => {
+                    BrokerError::Unavailable { what: why.into(), retry_after }
+                }
+                // The token is alive: what is left of it is served below.
+                Some(FlightEnd::Leased { retry_after }) => {
+                    BrokerError::Unavailable { what: Unavailable::RefreshInProgress, retry_after }
                 }
                 Some(FlightEnd::DataLoss) => BrokerError::DataLoss,
                 Some(FlightEnd::Broken) => BrokerError::Internal,
@@ -164,6 +152,7 @@ impl Broker {
         let access_token =
             self.open_text(&row.key, row.grant_id, Field::AccessToken, &tokens.access_sealed).await?;
         let (account, extra) = self.open_profile(row, tokens).await?.account();
+        self.used(row.id);
         Ok(Reading::Token(Box::new(AccessGrant {
             key: target.asked.clone(),
             access_token,
@@ -203,11 +192,17 @@ fn until(then: Timestamp, now: Timestamp) -> Duration {
 }
 
 fn unavailable(failure: RefreshFailure, retry_at: Timestamp, now: Timestamp) -> BrokerError {
-    let what = match failure {
-        RefreshFailure::ProviderUnavailable => Unavailable::Provider,
-        RefreshFailure::RateLimited => Unavailable::ProviderRateLimited,
-        RefreshFailure::ClientRejected => Unavailable::ClientRejected,
-        RefreshFailure::OutcomeUnknown => Unavailable::OutcomeUnknown,
-    };
-    BrokerError::Unavailable { what, retry_after: until(retry_at, now) }
+    BrokerError::Unavailable { what: failure.into(), retry_after: until(retry_at, now) }
+}
+
+/// A refresh takes longer than the caller waits. Past the claim's deadline nobody is at work on it any more.
+fn in_progress(row: &Credential, now: Timestamp) -> BrokerError {
+    match &row.state {
+        CredentialState::Refreshing { claim, .. } if now >= claim.deadline => {
+            unavailable(RefreshFailure::OutcomeUnknown, claim.settle_at, now)
+        }
+        _ => {
+            BrokerError::Unavailable { what: Unavailable::RefreshInProgress, retry_after: IN_PROGRESS_RETRY }
+        }
+    }
 }

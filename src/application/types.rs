@@ -6,8 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::credential::{Generation, ReauthReason, RefreshFailure};
+use crate::domain::event::Event;
 use crate::domain::flow::{ConsentOptions, FlowStatus};
-use crate::domain::key::{Account, CredentialKey, FlowId, ProviderId, ServiceId, UserId};
+use crate::domain::key::{Account, CredentialKey, FlowId, LeaseId, ProviderId, ServiceId, UserId};
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
 use crate::domain::token_set::ProviderAccount;
@@ -359,4 +360,93 @@ pub struct ProviderView {
     pub provider: std::sync::Arc<crate::domain::provider::Provider>,
     /// To register there.
     pub redirect_uri: url::Url,
+}
+
+/// See `acquire_lease`.
+#[derive(Debug, Clone)]
+pub struct AcquireInput {
+    /// Whose token for what.
+    pub key: ServiceKey,
+    /// `None`: the broker's default.
+    pub ttl: Option<Duration>,
+    /// Beside the service's own.
+    pub scopes: ScopeSet,
+    /// How long it must stay valid.
+    pub min_ttl: Duration,
+    /// How long the caller waits; the broker waits at most 5 seconds.
+    pub time_left: Option<Duration>,
+}
+
+/// A lease as its holder names it: the id is good with its key alone.
+#[derive(Debug, Clone)]
+pub struct LeaseTarget {
+    /// What it was acquired with.
+    pub key: ServiceKey,
+    /// Which.
+    pub lease: LeaseId,
+}
+
+/// See `renew_lease`.
+#[derive(Debug, Clone)]
+pub struct RenewInput {
+    /// Which.
+    pub lease: LeaseTarget,
+    /// `None`: the broker's default.
+    pub ttl: Option<Duration>,
+    /// How long the caller waits; the broker waits at most 5 seconds.
+    pub time_left: Option<Duration>,
+}
+
+/// A lease for its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseView {
+    /// Its id.
+    pub id: LeaseId,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// A refresh waits.
+    pub capped: bool,
+    /// Not registered: nothing waits for it.
+    pub unprotected: bool,
+}
+
+/// A token with a lease, or the need to consent.
+#[derive(Debug, Clone)]
+pub enum LeaseAnswer {
+    /// The token.
+    Leased {
+        /// The token.
+        grant: Box<AccessGrant>,
+        /// For how long.
+        lease: LeaseView,
+    },
+    /// The user must consent.
+    AuthorizationRequired(AuthorizationRequired),
+}
+
+/// See `watch_credentials`.
+#[derive(Debug, Clone)]
+pub struct WatchInput {
+    /// Only this user's.
+    pub user: Option<UserId>,
+    /// Opaque. `None`: from now on.
+    pub cursor: Option<String>,
+}
+
+/// An event for callers.
+#[derive(Debug, Clone)]
+pub struct EventView {
+    /// As stored; `grant` is not shown to callers.
+    pub event: Event,
+    /// Those of the grant.
+    pub services: BTreeSet<ServiceId>,
+}
+
+/// What a watch tells.
+#[derive(Debug, Clone)]
+pub struct WatchMessage {
+    /// Opaque.
+    pub cursor: String,
+    /// `None`: nothing has happened.
+    pub event: Option<EventView>,
 }

@@ -7,6 +7,7 @@ use tonic_types::StatusExt as _;
 use super::exit::Exit;
 use crate::app::StartError;
 use crate::config::ConfigErrors;
+use crate::infra::storage::postgres;
 use crate::infra::storage::sqlite::OpenError;
 use crate::transport::grpc::status::code_name;
 
@@ -128,18 +129,29 @@ impl From<OpenError> for CliError {
     }
 }
 
+impl From<postgres::OpenError> for CliError {
+    fn from(error: postgres::OpenError) -> Self {
+        Self::new(Exit::Database, error.to_string())
+    }
+}
+
 impl From<StartError> for CliError {
     fn from(error: StartError) -> Self {
         let exit = match &error {
             StartError::Bind { .. } => Exit::Bind,
-            StartError::Store(_) | StartError::StoreUse(_) => Exit::Database,
+            StartError::Store(_)
+            | StartError::Postgres(_)
+            | StartError::Company(_)
+            | StartError::StoreUse(_)
+            | StartError::Journal(_) => Exit::Database,
             StartError::Vault(_) => Exit::Vault,
             StartError::Keyring(_)
             | StartError::Definitions(_)
             | StartError::Registrations(_)
             | StartError::TlsFile { .. }
             | StartError::Tls(_)
-            | StartError::NoBaseUrl => Exit::Config,
+            | StartError::NoBaseUrl
+            | StartError::Redis(_) => Exit::Config,
             StartError::Http(_) | StartError::Metrics(_) => Exit::Failed,
         };
         Self::new(exit, error.to_string())

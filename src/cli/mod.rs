@@ -19,6 +19,7 @@ mod refresh;
 mod revoke;
 mod serve;
 mod settings;
+mod watch;
 mod write;
 
 use std::process::ExitCode;
@@ -79,6 +80,8 @@ enum Command {
     Refresh(refresh::Args),
     /// Disconnect a user
     Revoke(revoke::Args),
+    /// Follow what changes for users: consents, credentials that break or are revoked
+    Watch(watch::Args),
     /// Make API keys for callers, and list callers
     Callers(callers::Args),
     /// Look at the provider catalogue and the configured providers
@@ -119,6 +122,7 @@ async fn run(command: Command, output: Output) -> Result<Exit, CliError> {
         Command::List(args) => list::run(args, output).await,
         Command::Refresh(args) => refresh::run(args, output).await,
         Command::Revoke(args) => revoke::run(args, output).await,
+        Command::Watch(args) => watch::run(args, output).await,
         Command::Callers(args) => callers::run(&args, output),
         Command::Providers(args) => providers::run(&args, output),
     }

@@ -11,23 +11,29 @@ use crate::r#gen::v1::{ProviderRevocation, RevokeRequest};
 
 const HELP: &str = "\
 Deletes the credential at once and revokes it at the provider; what the provider is not told at once it is told later.
-Services that share the grant go with it. Revoking twice is no error.
+Services that share the grant go with it. Revoking twice is no error. While somebody has a lease of the token it is
+refused, unless --force is given.
 
 Examples:
-  token-broker revoke google gmail -u alice";
+  token-broker revoke google gmail -u alice
+  token-broker revoke google gmail -u alice --force";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
     #[command(flatten)]
     key: KeyArgs,
+    /// Although the token is in use: the holders of its leases learn it
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     client: ClientArgs,
 }
 
 pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
     let mut client = args.client.connect().await?;
-    let answer = client.revoke(RevokeRequest { key: Some(args.key.into()) }).await?.into_inner();
+    let answer =
+        client.revoke(RevokeRequest { key: Some(args.key.into()), force: args.force }).await?.into_inner();
     let at_provider = match answer.provider_revocation() {
         ProviderRevocation::Unspecified => "there was nothing to revoke at the provider",
         ProviderRevocation::Revoked => "revoked at the provider",

@@ -19,6 +19,8 @@ pub struct Grpc {
     pub max_request_bytes: usize,
     /// How many connections at a time.
     pub max_connections: usize,
+    /// How many streams of WatchCredentials one caller may have open.
+    pub max_watches_per_caller: usize,
     /// HTTP/2 pings to a silent peer.
     pub keepalive_interval: Duration,
     /// How long the peer has to answer a ping.
@@ -50,6 +52,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
     let max_deadline = section.required("max_deadline").duration(SECOND..=Duration::from_mins(5));
     let max_request_bytes = section.required("max_request_bytes").integer(1_024..=16_777_216);
     let max_connections = section.required("max_connections").integer(1..=65_535);
+    let max_watches_per_caller = section.required("max_watches_per_caller").integer(1..=65_535);
     let keepalive_interval = section.required("keepalive_interval").duration(SECOND..=HOUR);
     let keepalive_timeout = section.required("keepalive_timeout").duration(SECOND..=HOUR);
     let max_connection_age = section.required("max_connection_age").duration(SECOND..=DAY);
@@ -70,6 +73,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
         max_deadline: max_deadline?,
         max_request_bytes: usize::try_from(max_request_bytes?).ok()?,
         max_connections: usize::try_from(max_connections?).ok()?,
+        max_watches_per_caller: usize::try_from(max_watches_per_caller?).ok()?,
         keepalive_interval: keepalive_interval?,
         keepalive_timeout: keepalive_timeout?,
         max_connection_age: max_connection_age?,

@@ -6,6 +6,8 @@
 mod callers;
 mod environment;
 mod grpc;
+mod journal;
+mod leases;
 mod log;
 mod oauth;
 mod operations;
@@ -14,6 +16,9 @@ mod provider_definitions;
 mod providers;
 mod public;
 mod reader;
+mod redis;
+mod replicas;
+mod secret;
 mod show;
 mod shutdown;
 mod storage;
@@ -26,18 +31,22 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use self::redis::{Redis, RedisLogin};
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
+pub use journal::Journal;
+pub use leases::Leases;
 pub use log::{Log, LogFormat};
 pub use oauth::OAuth;
 pub use operations::Operations;
 pub use problem::{ConfigErrors, Problem};
 pub use providers::ProviderEntry;
 pub use public::Public;
+pub use replicas::Replicas;
 pub use show::Setting;
 pub use shutdown::Shutdown;
-pub use storage::Storage;
+pub use storage::{Postgres, Storage};
 pub use values::duration as parse_duration;
 pub use vault::{Vault, VaultKey};
 
@@ -59,10 +68,18 @@ pub struct Config {
     pub operations: Operations,
     /// The database.
     pub storage: Storage,
+    /// How many may serve.
+    pub replicas: Replicas,
+    /// The local copy of new tokens.
+    pub journal: Journal,
+    /// What replicas share; `None`: the broker is alone.
+    pub redis: Option<Redis>,
     /// The key-encryption keys.
     pub vault: Vault,
     /// Times.
     pub oauth: OAuth,
+    /// How long leases stand.
+    pub leases: Leases,
     /// Files with definitions beside the built-in ones.
     pub provider_definitions: Vec<PathBuf>,
     /// What users can connect to, sorted by id.
@@ -119,8 +136,12 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let public = public::read(&root.section("public"));
     let operations = operations::read(&root.section("operations"));
     let storage = storage::read(&root.section("storage"));
+    let replicas = replicas::read(&root.section("replicas"));
+    let journal = journal::read(&root.section("journal"));
+    let redis = self::redis::read(&root.section("redis"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
+    let leases = leases::read(&root.section("leases"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
     let callers = callers::read(&root.section("callers"));
@@ -132,8 +153,12 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         public: public?,
         operations: operations?,
         storage: storage?,
+        replicas: replicas?,
+        journal: journal?,
+        redis: redis?,
         vault: vault?,
         oauth: oauth?,
+        leases: leases?,
         provider_definitions: definitions?,
         providers: providers?,
         callers: callers?,

@@ -156,6 +156,11 @@ impl Key<'_> {
         self.node.is_some()
     }
 
+    /// Whether the value is not a default.
+    pub(super) fn is_the_operators(&self) -> bool {
+        self.node.is_some_and(|node| node.origin != Origin::Default)
+    }
+
     /// Notes a mistake.
     pub(super) fn problem(&self, message: impl Into<String>) {
         self.context.problems.add(&self.name, self.node.map(|node| &node.origin), message);

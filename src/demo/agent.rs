@@ -105,7 +105,7 @@ impl Agent {
 
     /// Disconnects a user.
     pub(super) async fn revoke(&mut self, user: &str) -> Result<RevokeResponse, DemoError> {
-        let request = self.with_key(RevokeRequest { key: Some(key(user)) });
+        let request = self.with_key(RevokeRequest { key: Some(key(user)), force: false });
         answer("Revoke", self.client.revoke(request).await)
     }
 

@@ -26,11 +26,19 @@ pub enum Action {
     ImportCredential,
     /// ListProviders.
     ListProviders,
+    /// AcquireLease. It gives the token away, as GetCredential does.
+    AcquireLease,
+    /// RenewLease. So does this.
+    RenewLease,
+    /// ReleaseLease.
+    ReleaseLease,
+    /// WatchCredentials.
+    WatchCredentials,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::GetCredential,
         Self::Refresh,
         Self::Revoke,
@@ -40,6 +48,10 @@ impl Action {
         Self::ListCredentials,
         Self::ImportCredential,
         Self::ListProviders,
+        Self::AcquireLease,
+        Self::RenewLease,
+        Self::ReleaseLease,
+        Self::WatchCredentials,
     ];
 }
 

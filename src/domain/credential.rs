@@ -59,6 +59,8 @@ pub struct StoredTokens {
     pub scopes: ScopeSet,
     /// The provider did not say; the scopes are those asked for.
     pub scopes_assumed: bool,
+    /// When the background refreshes it ahead of its expiry; `None`: it does not.
+    pub next_refresh_at: Option<Timestamp>,
 }
 
 /// A claim: its owner may present the refresh token once.

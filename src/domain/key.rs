@@ -229,12 +229,16 @@ random_id! {
     FlowId
 }
 random_id! {
-    /// Who holds a claim: one process run, one claim.
+    /// A process run: who holds claims and permits, and writes a journal.
     ClaimOwner
 }
 random_id! {
     /// A row of the outbox.
     OutboxId
+}
+random_id! {
+    /// A use of a token by a caller, for a time.
+    LeaseId
 }
 
 #[cfg(test)]

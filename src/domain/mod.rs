@@ -1,7 +1,10 @@
 //! The rules, pure: no tokio, no SQL, no HTTP. Every function of time takes `now`.
 
 pub mod access_policy;
+pub mod breaker;
+pub mod coordination;
 pub mod credential;
+pub mod event;
 pub mod flow;
 pub mod key;
 pub mod loopback;
@@ -10,4 +13,5 @@ pub mod provider;
 pub mod refresh_policy;
 pub mod scope;
 pub mod secret;
+pub mod step;
 pub mod token_set;

@@ -165,18 +165,13 @@ pub trait CredentialStore: Send + Sync {
     async fn claim_for_settle(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError>;
 
     /// Step 8, guarded by lineage: the grant is the same, the row is not revoked, its `rt_epoch` is below this epoch, and
-    /// the parent fingerprint is the row's own or its parent's. Sets `active`, generation + 1, clears back-off and claim.
+    /// the parent fingerprint is the row's own or its parent's. Sets `active`, generation + 1, clears back-off and claim;
+    /// the row's epoch becomes at least this one.
     async fn persist_lineage(&self, write: LineageWrite) -> Result<Persisted, StoreError>;
 
-    /// The refresh token was not spent: `refreshing` at this epoch → `active` with this back-off. False: the row has
-    /// moved on.
-    async fn release_claim(
-        &self,
-        id: CredentialId,
-        epoch: Epoch,
-        back_off: BackOff,
-        now: Timestamp,
-    ) -> Result<bool, StoreError>;
+    /// The refresh token was not spent: `refreshing` at this epoch by this owner → `active`, with this back-off if the
+    /// provider is to be left alone for a while. False: the row has moved on, or the claim was somebody else's.
+    async fn release_claim(&self, release: Release) -> Result<bool, StoreError>;
 
     /// The provider said the grant is dead: `refreshing` at this epoch with this fingerprint → `needs_reauth` (I8).
     /// False: the row has moved on.
@@ -194,15 +189,10 @@ pub trait CredentialStore: Send + Sync {
     async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError>;
 
     /// One transaction, the ack point of Revoke: `revoked`, epoch + 1, tokens deleted from the row and moved, sealed as
-    /// they are, to an outbox row (unless `outbox` is `None`); pending flows of the key are cancelled, and those being
-    /// exchanged too, so that their tokens are revoked on arrival. Works on any state; a revoked or missing row is left
-    /// alone but its flows are cancelled.
-    async fn revoke_with_outbox(
-        &self,
-        key: &CredentialKey,
-        outbox: Option<OutboxId>,
-        now: Timestamp,
-    ) -> Result<RevokedRow, StoreError>;
+    /// they are, to the outbox (unless `outbox` is `None`); pending flows of the key are cancelled, and those being
+    /// exchanged too, so that their tokens are revoked on arrival. Works on any state; a revoked or missing row, or one of
+    /// another grant than asked for, is left alone but its flows are cancelled.
+    async fn revoke_with_outbox(&self, revoke: RevokeWrite) -> Result<RevokedRow, StoreError>;
 
     /// A page of rows that are not revoked, ordered by key.
     async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError>;
@@ -210,12 +200,57 @@ pub trait CredentialStore: Send + Sync {
     /// Ids of rows whose claim is past its settling time, oldest first.
     async fn due_for_settle(&self, now: Timestamp, limit: u32) -> Result<Vec<CredentialId>, StoreError>;
 
-    /// The process that held these claims is provably dead (all owners but this one): their outcome is settled when the
-    /// request that may be under way has ended, not only after the full settling time. Answers how many rows.
-    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError>;
+    /// These owners are provably dead: the outcome of their claims is settled when the request that may be under way has
+    /// ended, not only after the full settling time. Answers how many rows.
+    async fn settle_early(&self, dead: DeadOwners) -> Result<u64, StoreError>;
+
+    /// Active rows of a provider whose `next_refresh_at` has come, the longest due first, each given to one caller only
+    /// until `until`: a reservation pushes `next_refresh_at`, so that a crash leaves nothing but a later turn. Never waits
+    /// for a row that somebody else is working on.
+    async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError>;
+
+    /// Sets an active row's `next_refresh_at`.
+    async fn reschedule(&self, id: CredentialId, at: Option<Timestamp>) -> Result<(), StoreError>;
+
+    /// Somebody asked for these credentials. Only moves forward.
+    async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError>;
 }
 
-/// See [`CredentialStore::claim_for_refresh`].
+/// See [`CredentialStore::settle_early`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadOwners {
+    /// This one: the lock of its journal could be taken.
+    One(ClaimOwner),
+    /// All but this one: it holds the lock on the whole database.
+    AllBut(ClaimOwner),
+}
+
+/// See [`CredentialStore::reserve_due`].
+#[derive(Debug, Clone)]
+pub struct DueRequest {
+    /// Only this provider's, so that no provider starves another.
+    pub provider: ProviderId,
+    /// The time.
+    pub now: Timestamp,
+    /// When they may be given out again.
+    pub until: Timestamp,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A reserved row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueCredential {
+    /// Which.
+    pub id: CredentialId,
+    /// When it was last asked for, to within an hour; its creation if never.
+    pub used_at: Timestamp,
+    /// What its `next_refresh_at` was.
+    pub due_at: Timestamp,
+}
+
+/// See [`CredentialStore::claim_for_refresh`]. A store with a clock of its own (Postgres) keeps the distances from `now` and
+/// takes its own time for `now`: replicas whose clocks differ must agree on when a claim settles.
 #[derive(Debug, Clone)]
 pub struct ClaimRequest {
     /// Which row.
@@ -233,7 +268,7 @@ pub struct ClaimRequest {
 }
 
 /// See [`CredentialStore::persist_lineage`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineageWrite {
     /// Which row.
     pub id: CredentialId,
@@ -245,7 +280,7 @@ pub struct LineageWrite {
     pub parent_fingerprint: Fingerprint,
     /// The new pair. Its `refresh` is always there: an answer without a refresh token keeps the old one.
     pub tokens: StoredTokens,
-    /// The time.
+    /// When the answer arrived, or the time of this attempt to store it.
     pub now: Timestamp,
 }
 
@@ -298,6 +333,44 @@ pub enum StoredGrant {
     Stored(Box<Credential>),
     /// The condition did not hold; nothing was changed.
     ConditionFailed,
+}
+
+/// See [`CredentialStore::release_claim`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Release {
+    /// Which row.
+    pub id: CredentialId,
+    /// The claim's.
+    pub epoch: Epoch,
+    /// The claim's.
+    pub owner: ClaimOwner,
+    /// `None`: nothing was asked of the provider; the row is as before the claim.
+    pub back_off: Option<BackOff>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// See [`CredentialStore::revoke_with_outbox`].
+#[derive(Debug, Clone)]
+pub struct RevokeWrite {
+    /// Which row.
+    pub key: CredentialKey,
+    /// Only if the row is of this grant.
+    pub grant: Option<GrantId>,
+    /// `None`: the provider has no revocation.
+    pub outbox: Option<OutboxPair>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// The ids of the outbox rows of one revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxPair {
+    /// Due at once.
+    pub first: OutboxId,
+    /// Written only if a refresh was under way, and due when that has settled: its owner may die with a token pair that
+    /// only the journal or the permit store knows, and that must be revoked too.
+    pub after_refresh: OutboxId,
 }
 
 /// See [`CredentialStore::revoke_with_outbox`].
@@ -470,6 +543,8 @@ pub trait ProviderDirectory: Send + Sync {
     fn provider(&self, tenant: &TenantId, id: &ProviderId) -> Option<Arc<Provider>>;
     /// All of a tenant's, sorted by id.
     fn providers(&self, tenant: &TenantId) -> Vec<Arc<Provider>>;
+    /// All tenants', each once.
+    fn all(&self) -> Vec<Arc<Provider>>;
 }
 
 /// How a call to a provider failed, by what it means for the token that was presented.

@@ -326,27 +326,51 @@ pub const STRICT_SETTLE: Duration = Duration::from_secs(300);
 /// How long a process may be paused between its checks of the clock and its actions.
 pub const PAUSE_BUDGET: Duration = Duration::from_secs(2);
 
-impl RefreshRules {
-    /// The times that are safe at this provider; `None` if its grace is too short for any (under 24 seconds: treat such a
-    /// provider as strict).
+/// What the operator allows a refresh to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimingLimits {
+    /// For a whole HTTP request, at most [`HTTP_DEADLINE`].
+    pub http_deadline: Duration,
+    /// When an unknown outcome is settled at a strict provider.
+    pub strict_settle: Duration,
+}
+
+impl Default for TimingLimits {
+    fn default() -> Self {
+        Self { http_deadline: HTTP_DEADLINE, strict_settle: STRICT_SETTLE }
+    }
+}
+
+impl TimingLimits {
+    /// The shortest settling time that is safe with this HTTP deadline: the claim's request may leave late, take its time,
+    /// and its process may be paused between.
     #[must_use]
-    pub fn timings(&self) -> Option<RefreshTimings> {
+    pub fn shortest_settle(&self) -> Duration {
+        DISPATCH_WITHIN + self.http_deadline + PAUSE_BUDGET
+    }
+}
+
+impl RefreshRules {
+    /// The times that are safe at this provider within these limits; `None` if there are none: its grace is too short (with
+    /// the default limits under 24 seconds: treat such a provider as strict), or the limits are unsafe themselves.
+    #[must_use]
+    pub fn timings(&self, limits: &TimingLimits) -> Option<RefreshTimings> {
         let timings = match self.rotation {
             Rotation::None => RefreshTimings {
                 dispatch_within: DISPATCH_WITHIN,
-                http_deadline: HTTP_DEADLINE,
-                settle_after: DISPATCH_WITHIN + HTTP_DEADLINE + PAUSE_BUDGET,
+                http_deadline: limits.http_deadline,
+                settle_after: limits.shortest_settle(),
             },
             Rotation::Strict => RefreshTimings {
                 dispatch_within: DISPATCH_WITHIN,
-                http_deadline: HTTP_DEADLINE,
-                settle_after: STRICT_SETTLE,
+                http_deadline: limits.http_deadline,
+                settle_after: limits.strict_settle,
             },
             // The retry must land inside the grace, the first request's own time included.
             Rotation::Grace(grace) => RefreshTimings {
                 dispatch_within: DISPATCH_WITHIN,
-                http_deadline: HTTP_DEADLINE.min(grace / 3),
-                settle_after: STRICT_SETTLE.min(grace / 2),
+                http_deadline: limits.http_deadline.min(grace / 3),
+                settle_after: limits.strict_settle.min(grace / 2),
             },
         };
         let needed = timings.dispatch_within + timings.http_deadline + PAUSE_BUDGET;
@@ -405,7 +429,7 @@ mod tests {
     fn timings_keep_the_retry_inside_the_grace_and_outside_the_first_request() {
         for seconds in 0..2_000 {
             let grace = Duration::from_secs(seconds);
-            if let Some(t) = rules(Rotation::Grace(grace)).timings() {
+            if let Some(t) = rules(Rotation::Grace(grace)).timings(&TimingLimits::default()) {
                 assert!(seconds >= 24, "{grace:?} should be too short");
                 assert!(t.http_deadline <= grace / 3, "{grace:?} {t:?}");
                 assert!(t.settle_after <= grace / 2, "{grace:?} {t:?}");
@@ -417,7 +441,10 @@ mod tests {
                 assert!(seconds < 24, "{grace:?} should be usable");
             }
         }
-        assert_eq!(rules(Rotation::Strict).timings().unwrap().settle_after, STRICT_SETTLE);
-        assert!(rules(Rotation::None).timings().is_some());
+        let limits = TimingLimits::default();
+        assert_eq!(rules(Rotation::Strict).timings(&limits).unwrap().settle_after, STRICT_SETTLE);
+        assert!(rules(Rotation::None).timings(&limits).is_some());
+        let hasty = TimingLimits { strict_settle: Duration::from_secs(33), ..limits };
+        assert_eq!(rules(Rotation::Strict).timings(&hasty), None, "shorter than a request may take");
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::credential::{
     BackOff, Credential, CredentialState, Generation, ReauthReason, RefreshFailure, StoredTokens,
 };
+use super::token_set::AccessLife;
 
 /// What the caller needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,9 +151,24 @@ fn usable(
 }
 
 fn nearly_due(tokens: &StoredTokens, now: Timestamp, policy: RefreshPolicy) -> bool {
-    let ahead =
-        tokens.access_life.lifetime().map_or(Duration::ZERO, |whole| policy.refresh_ahead.min(whole / 5));
-    !tokens.access_life.is_valid_for(now, ahead, policy.margin)
+    !tokens.access_life.is_valid_for(now, head_start(tokens.access_life, policy), policy.margin)
+}
+
+fn head_start(life: AccessLife, policy: RefreshPolicy) -> Duration {
+    life.lifetime().map_or(Duration::ZERO, |whole| policy.refresh_ahead.min(whole / 5))
+}
+
+/// When the background refreshes a token: when it is nearly due, or up to a quarter of the head start later, so that tokens
+/// that began together do not come back together. `None`: never. `random` is uniform in 0..=255.
+#[must_use]
+pub fn next_refresh(life: AccessLife, policy: RefreshPolicy, random: u8) -> Option<Timestamp> {
+    let ahead = head_start(life, policy);
+    if ahead.is_zero() {
+        return None;
+    }
+    let early = ahead.saturating_sub(ahead * u32::from(random) / (4 * 255)) + life.margin(policy.margin);
+    let early = SignedDuration::try_from(early).ok()?;
+    life.expires_at?.checked_sub(early).ok()
 }
 
 /// How long to wait after the n-th failure in a row (n from 1): 1 s doubling to 15 min, less up to a fifth at random, so

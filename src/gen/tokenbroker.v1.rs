@@ -108,7 +108,7 @@ pub struct ConsentOptions {
     /// configuration. At most 2,048 bytes.
     #[prost(string, tag = "1")]
     pub return_url: ::prost::alloc::string::String,
-    /// Optional. An opaque value of the caller's, given back by GetFlow: a chat or run id. At most 1,024 bytes. No secrets.
+    /// Optional. An opaque value of the caller's, given back by GetFlow and WatchCredentials: a chat or run id. At most 1,024 bytes. No secrets.
     #[prost(string, tag = "2")]
     pub client_state: ::prost::alloc::string::String,
     /// Optional. The account name to suggest to the provider (OpenID Connect `login_hint`). At most 256 bytes.
@@ -196,6 +196,9 @@ pub struct RevokeRequest {
     /// Required. Every service that shares the key's grant is disconnected with it.
     #[prost(message, optional, tag = "1")]
     pub key: ::core::option::Option<CredentialKey>,
+    /// Optional. Revoke although leases are running. Their holders learn it when they renew, and by WatchCredentials.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
 }
 /// What became of the credential.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -497,6 +500,217 @@ pub struct Service {
     #[prost(string, tag = "4")]
     pub grant: ::prost::alloc::string::String,
 }
+/// Asks for a token and a lease of it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct AcquireLeaseRequest {
+    /// Required.
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<CredentialKey>,
+    /// Optional. How long the token will be in use: up to 24 hours. Absent: the broker's default, a minute unless configured
+    /// otherwise. The lease may be shorter: it ends with the token and with the broker's limit, ten minutes unless configured
+    /// otherwise.
+    #[prost(message, optional, tag = "2")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+    /// Optional. As in GetCredential.
+    #[prost(string, repeated, tag = "3")]
+    pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Optional. As in GetCredential.
+    #[prost(message, optional, tag = "4")]
+    pub min_ttl: ::core::option::Option<::prost_types::Duration>,
+}
+/// A token with a lease, or the need to consent.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct AcquireLeaseResponse {
+    /// One of the two is always set.
+    #[prost(oneof = "acquire_lease_response::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<acquire_lease_response::Result>,
+}
+/// Nested message and enum types in `AcquireLeaseResponse`.
+pub mod acquire_lease_response {
+    /// One of the two is always set.
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Result {
+        /// The token and its lease.
+        #[prost(message, tag = "1")]
+        Leased(super::LeasedCredential),
+        /// The user must consent.
+        #[prost(message, tag = "2")]
+        AuthorizationRequired(super::AuthorizationRequired),
+    }
+}
+/// A token and the lease of it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct LeasedCredential {
+    /// The token.
+    #[prost(message, optional, tag = "1")]
+    pub credential: ::core::option::Option<Credential>,
+    /// The lease.
+    #[prost(message, optional, tag = "2")]
+    pub lease: ::core::option::Option<Lease>,
+}
+/// Says until when a token is in use.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Lease {
+    /// Names the lease in RenewLease and ReleaseLease, together with the key. Not a secret.
+    #[prost(string, tag = "1")]
+    pub lease_id: ::prost::alloc::string::String,
+    /// When it ends. Renew or release it before.
+    #[prost(message, optional, tag = "2")]
+    pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// True if a refresh waits for the running leases: this one will not be prolonged until the refresh is done.
+    #[prost(bool, tag = "3")]
+    pub capped: bool,
+    /// True if the lease could not be registered, because the broker's lease store is not reachable or a refresh is about to
+    /// begin. The token works; should the provider's API refuse it before its time, call Refresh.
+    #[prost(bool, tag = "4")]
+    pub unprotected: bool,
+}
+/// Asks to prolong a lease.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RenewLeaseRequest {
+    /// Required. The key that the lease was acquired with.
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<CredentialKey>,
+    /// Required. As AcquireLease gave it.
+    #[prost(string, tag = "2")]
+    pub lease_id: ::prost::alloc::string::String,
+    /// Optional. From now on, as in AcquireLease.
+    #[prost(message, optional, tag = "3")]
+    pub ttl: ::core::option::Option<::prost_types::Duration>,
+}
+/// The lease as it is now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RenewLeaseResponse {
+    /// The token, of a newer generation if there is one, and the lease.
+    #[prost(message, optional, tag = "1")]
+    pub leased: ::core::option::Option<LeasedCredential>,
+}
+/// Asks to end a lease.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ReleaseLeaseRequest {
+    /// Required. The key that the lease was acquired with.
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<CredentialKey>,
+    /// Required. As AcquireLease gave it.
+    #[prost(string, tag = "2")]
+    pub lease_id: ::prost::alloc::string::String,
+}
+/// What became of the lease.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ReleaseLeaseResponse {
+    /// True if there was such a lease. False if it had ended.
+    #[prost(bool, tag = "1")]
+    pub released: bool,
+}
+/// Asks to be told of changes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct WatchCredentialsRequest {
+    /// Optional. Only this user's. Empty: those of all users that the caller may act for.
+    #[prost(string, tag = "1")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Optional. Where to go on: `cursor` of the last message that was dealt with. Empty: from now on. Cursors work for seven
+    /// days, with an older one the call fails (FAILED_PRECONDITION, CURSOR_EXPIRED): begin without a cursor and then list.
+    #[prost(string, tag = "2")]
+    pub cursor: ::prost::alloc::string::String,
+}
+/// A change, or the word that there was none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct WatchCredentialsResponse {
+    /// Where a later call goes on behind this message.
+    #[prost(string, tag = "1")]
+    pub cursor: ::prost::alloc::string::String,
+    /// What changed. Absent in the first message of a stream, and in one every half minute or so: these only move the cursor.
+    #[prost(message, optional, tag = "2")]
+    pub event: ::core::option::Option<CredentialEvent>,
+}
+/// A change of a credential or the end of a consent. A refresh makes none, and neither does a token that runs out.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CredentialEvent {
+    /// The same if the event is told again.
+    #[prost(string, tag = "1")]
+    pub event_id: ::prost::alloc::string::String,
+    /// The provider's id.
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    /// Whose it is.
+    #[prost(string, tag = "3")]
+    pub user_id: ::prost::alloc::string::String,
+    /// The services that it concerns: those that share the grant, sorted.
+    #[prost(string, repeated, tag = "4")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The account.
+    #[prost(string, tag = "5")]
+    pub account: ::prost::alloc::string::String,
+    /// When it happened.
+    #[prost(message, optional, tag = "6")]
+    pub event_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The consent that ended, or that connected the credential. Empty if there was none.
+    #[prost(string, tag = "7")]
+    pub flow_id: ::prost::alloc::string::String,
+    /// As it was given when that consent began.
+    #[prost(string, tag = "8")]
+    pub client_state: ::prost::alloc::string::String,
+    /// One of the two is always set. A consent that succeeds makes both: first the credential's event, then the flow's.
+    #[prost(oneof = "credential_event::Change", tags = "9, 10")]
+    pub change: ::core::option::Option<credential_event::Change>,
+}
+/// Nested message and enum types in `CredentialEvent`.
+pub mod credential_event {
+    /// One of the two is always set. A consent that succeeds makes both: first the credential's event, then the flow's.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[prost(skip_debug)]
+    pub enum Change {
+        /// Of a credential.
+        #[prost(message, tag = "9")]
+        Credential(super::CredentialChange),
+        /// Of a consent.
+        #[prost(message, tag = "10")]
+        Flow(super::FlowChange),
+    }
+}
+/// How a credential stood and stands.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CredentialChange {
+    /// Before.
+    #[prost(enumeration = "CredentialStanding", tag = "1")]
+    pub old_standing: i32,
+    /// Now.
+    #[prost(enumeration = "CredentialStanding", tag = "2")]
+    pub new_standing: i32,
+    /// Why the user has to consent again, if `new_standing` is CREDENTIAL_STANDING_NEEDS_REAUTH.
+    #[prost(enumeration = "AuthorizationRequiredReason", tag = "3")]
+    pub needs_reauth_reason: i32,
+    /// Counts the stored token pairs: of the new one when connected, else of the last one.
+    #[prost(int64, tag = "4")]
+    pub generation: i64,
+}
+/// How a consent stood and how it ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct FlowChange {
+    /// Before: pending or exchanging.
+    #[prost(enumeration = "FlowStatus", tag = "1")]
+    pub old_status: i32,
+    /// Now.
+    #[prost(enumeration = "FlowStatus", tag = "2")]
+    pub new_status: i32,
+    /// As in Flow.
+    #[prost(string, tag = "3")]
+    pub failure: ::prost::alloc::string::String,
+}
 /// Whether a credential's last refresh succeeded.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -716,6 +930,47 @@ impl CredentialStatus {
             "CREDENTIAL_STATUS_ACTIVE" => Some(Self::Active),
             "CREDENTIAL_STATUS_REFRESHING" => Some(Self::Refreshing),
             "CREDENTIAL_STATUS_NEEDS_REAUTH" => Some(Self::NeedsReauth),
+            _ => None,
+        }
+    }
+}
+/// How a credential stands, whatever refreshes are under way.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CredentialStanding {
+    /// Never sent.
+    Unspecified = 0,
+    /// There is none.
+    NotConnected = 1,
+    /// In order: GetCredential answers a token.
+    Connected = 2,
+    /// The user has to consent again.
+    NeedsReauth = 3,
+    /// Revoked through the broker.
+    Revoked = 4,
+}
+impl CredentialStanding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CREDENTIAL_STANDING_UNSPECIFIED",
+            Self::NotConnected => "CREDENTIAL_STANDING_NOT_CONNECTED",
+            Self::Connected => "CREDENTIAL_STANDING_CONNECTED",
+            Self::NeedsReauth => "CREDENTIAL_STANDING_NEEDS_REAUTH",
+            Self::Revoked => "CREDENTIAL_STANDING_REVOKED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CREDENTIAL_STANDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "CREDENTIAL_STANDING_NOT_CONNECTED" => Some(Self::NotConnected),
+            "CREDENTIAL_STANDING_CONNECTED" => Some(Self::Connected),
+            "CREDENTIAL_STANDING_NEEDS_REAUTH" => Some(Self::NeedsReauth),
+            "CREDENTIAL_STANDING_REVOKED" => Some(Self::Revoked),
             _ => None,
         }
     }
@@ -1056,6 +1311,124 @@ pub mod token_broker_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Answers a token as GetCredential does, and says for how long it will be left alone: at a provider where a refresh
+        /// ends the token before, the broker does not refresh while somebody has a lease. Any number of callers may have one at
+        /// the same time. Once a refresh waits, no lease goes beyond the longest that is running then.
+        pub async fn acquire_lease(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AcquireLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcquireLeaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.TokenBrokerService/AcquireLease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tokenbroker.v1.TokenBrokerService", "AcquireLease"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Prolongs a lease and answers the token as it is now, which is a newer one if there is one. A lease that is lost says
+        /// so (FAILED_PRECONDITION, LEASE_LOST).
+        pub async fn renew_lease(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewLeaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.TokenBrokerService/RenewLease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tokenbroker.v1.TokenBrokerService", "RenewLease"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends a lease early, so that a refresh need not wait for it. Ending one that has ended is no error.
+        pub async fn release_lease(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReleaseLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseLeaseResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.TokenBrokerService/ReleaseLease",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tokenbroker.v1.TokenBrokerService", "ReleaseLease"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Tells of changes as they happen: credentials that are connected, need a new consent or are revoked, and consents that
+        /// end. Only of users and providers that the caller may act for. Each message carries a cursor, with which a later call
+        /// goes on behind that message. At least once; the changes of one credential come in the order in which they happened.
+        /// The stream ends without an error when the broker stops or the connection is old enough: call again with the last
+        /// cursor.
+        pub async fn watch_credentials(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchCredentialsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchCredentialsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.TokenBrokerService/WatchCredentials",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tokenbroker.v1.TokenBrokerService",
+                        "WatchCredentials",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1136,6 +1509,54 @@ pub mod token_broker_service_server {
             request: tonic::Request<super::ListProvidersRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListProvidersResponse>,
+            tonic::Status,
+        >;
+        /// Answers a token as GetCredential does, and says for how long it will be left alone: at a provider where a refresh
+        /// ends the token before, the broker does not refresh while somebody has a lease. Any number of callers may have one at
+        /// the same time. Once a refresh waits, no lease goes beyond the longest that is running then.
+        async fn acquire_lease(
+            &self,
+            request: tonic::Request<super::AcquireLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AcquireLeaseResponse>,
+            tonic::Status,
+        >;
+        /// Prolongs a lease and answers the token as it is now, which is a newer one if there is one. A lease that is lost says
+        /// so (FAILED_PRECONDITION, LEASE_LOST).
+        async fn renew_lease(
+            &self,
+            request: tonic::Request<super::RenewLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewLeaseResponse>,
+            tonic::Status,
+        >;
+        /// Ends a lease early, so that a refresh need not wait for it. Ending one that has ended is no error.
+        async fn release_lease(
+            &self,
+            request: tonic::Request<super::ReleaseLeaseRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseLeaseResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchCredentials method.
+        type WatchCredentialsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<
+                    super::WatchCredentialsResponse,
+                    tonic::Status,
+                >,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Tells of changes as they happen: credentials that are connected, need a new consent or are revoked, and consents that
+        /// end. Only of users and providers that the caller may act for. Each message carries a cursor, with which a later call
+        /// goes on behind that message. At least once; the changes of one credential come in the order in which they happened.
+        /// The stream ends without an error when the broker stops or the connection is old enough: call again with the last
+        /// cursor.
+        async fn watch_credentials(
+            &self,
+            request: tonic::Request<super::WatchCredentialsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchCredentialsStream>,
             tonic::Status,
         >;
     }
@@ -1626,6 +2047,195 @@ pub mod token_broker_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.TokenBrokerService/AcquireLease" => {
+                    #[allow(non_camel_case_types)]
+                    struct AcquireLeaseSvc<T: TokenBrokerService>(pub Arc<T>);
+                    impl<
+                        T: TokenBrokerService,
+                    > tonic::server::UnaryService<super::AcquireLeaseRequest>
+                    for AcquireLeaseSvc<T> {
+                        type Response = super::AcquireLeaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AcquireLeaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TokenBrokerService>::acquire_lease(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AcquireLeaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.TokenBrokerService/RenewLease" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewLeaseSvc<T: TokenBrokerService>(pub Arc<T>);
+                    impl<
+                        T: TokenBrokerService,
+                    > tonic::server::UnaryService<super::RenewLeaseRequest>
+                    for RenewLeaseSvc<T> {
+                        type Response = super::RenewLeaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewLeaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TokenBrokerService>::renew_lease(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewLeaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.TokenBrokerService/ReleaseLease" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseLeaseSvc<T: TokenBrokerService>(pub Arc<T>);
+                    impl<
+                        T: TokenBrokerService,
+                    > tonic::server::UnaryService<super::ReleaseLeaseRequest>
+                    for ReleaseLeaseSvc<T> {
+                        type Response = super::ReleaseLeaseResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReleaseLeaseRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TokenBrokerService>::release_lease(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseLeaseSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.TokenBrokerService/WatchCredentials" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchCredentialsSvc<T: TokenBrokerService>(pub Arc<T>);
+                    impl<
+                        T: TokenBrokerService,
+                    > tonic::server::ServerStreamingService<
+                        super::WatchCredentialsRequest,
+                    > for WatchCredentialsSvc<T> {
+                        type Response = super::WatchCredentialsResponse;
+                        type ResponseStream = T::WatchCredentialsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchCredentialsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TokenBrokerService>::watch_credentials(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchCredentialsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -1,8 +1,11 @@
 //! Implementations of the ports; each file knows one library.
 
 pub mod callers;
+pub mod coordination;
 pub mod crypto;
+pub mod journal;
 pub mod oauth;
 pub mod providers;
+pub mod record;
 pub mod storage;
 pub mod system;

@@ -1,23 +1,15 @@
 //! The system's clock and randomness: the only place that asks for either.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::domain::ports::{Clock, Entropy};
 
 /// The system's clock.
-#[derive(Debug)]
-pub struct SystemClock {
-    start: Instant,
-}
-
-impl Default for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is the Clock port")]
-    fn default() -> Self {
-        Self { start: Instant::now() }
-    }
-}
+#[derive(Debug, Default)]
+pub struct SystemClock;
 
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the Clock port")]
@@ -26,7 +18,9 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.start.elapsed()
+        // Counts the time in which the machine is suspended: a claim ages meanwhile.
+        let since_boot = clock_gettime(ClockId::Boottime);
+        Duration::try_from(since_boot).unwrap_or_default()
     }
 }
 

@@ -44,11 +44,13 @@ const fn histogram(name: &'static str, help: &'static str) -> Metric {
 
 /// 1 while the database answers, 0 while it does not.
 pub const STORE_UP: &str = "token_broker_store_up";
+/// 1 while the permit store answers, 0 while it does not.
+pub const PERMIT_STORE_UP: &str = "token_broker_permit_store_up";
 /// 1, with the version.
 pub const BUILD_INFO: &str = "token_broker_build_info";
 
 /// All of them.
-pub const METRICS: [Metric; 9] = [
+pub const METRICS: &[Metric] = &[
     counter("token_broker_grpc_requests_total", "gRPC calls, by method and status code."),
     histogram("token_broker_grpc_request_duration_seconds", "How long gRPC calls took, by method."),
     counter("token_broker_pages_total", "Pages shown to browsers, by page."),
@@ -56,7 +58,33 @@ pub const METRICS: [Metric; 9] = [
     counter("token_broker_refreshes_total", "Refreshes, by provider and outcome."),
     counter("token_broker_consents_total", "Consents that ended, by provider and outcome."),
     counter("token_broker_revocations_total", "Revocations at providers, by provider and outcome."),
+    counter(
+        "token_broker_adoptions_total",
+        "Token pairs that a row took over from the journal or the permit store, by source.",
+    ),
+    counter(
+        "token_broker_permit_store_errors_total",
+        "What the permit store did not do, by operation. The claim alone keeps tokens safe.",
+    ),
+    counter("token_broker_journal_errors_total", "Records that the journal did not take."),
+    counter("token_broker_journal_flushes_total", "Flushes of the journal; several records may share one."),
+    counter(
+        "token_broker_journal_damaged_records_total",
+        "Records of former runs' journals that could not be read.",
+    ),
+    gauge("token_broker_circuit_open", "1 while a provider is left alone after failures, by provider."),
+    histogram(
+        "token_broker_refresh_duration_seconds",
+        "From the claim of a refresh to its new token pair in the database.",
+    ),
+    histogram("token_broker_refresh_lag_seconds", "How late the background began refreshes."),
+    counter("token_broker_leases_total", "Leases, by what became of them."),
+    gauge("token_broker_watches", "Streams of WatchCredentials that are open."),
+    counter("token_broker_watch_events_total", "Events told by WatchCredentials."),
     gauge(STORE_UP, "1 while the database answers."),
+    gauge(PERMIT_STORE_UP, "1 while the permit store answers; without it refreshes go by claim alone."),
+    gauge("token_broker_redis_up", "1 while Redis is connected; of a cluster, while all of it answers."),
+    counter("token_broker_redis_errors_total", "Calls to Redis without a usable answer, by operation."),
     gauge(BUILD_INFO, "1, with the version."),
 ];
 
@@ -78,7 +106,7 @@ fn build() -> Option<PrometheusHandle> {
     let recorder = PrometheusBuilder::new().set_buckets(&SECONDS).ok()?.build_recorder();
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).ok()?;
-    for Metric { name, kind, help } in METRICS {
+    for &Metric { name, kind, help } in METRICS {
         match kind {
             Kind::Counter => metrics::describe_counter!(name, help),
             Kind::Gauge => metrics::describe_gauge!(name, help),

@@ -67,6 +67,7 @@ async fn help_has_examples_and_exit_codes_and_a_wrong_command_line_is_2() {
         "list",
         "refresh",
         "revoke",
+        "watch",
         "callers",
         "providers",
     ] {
@@ -375,4 +376,47 @@ async fn connect_waits_for_the_user() {
     let (code, out, err) = run(&broker, &["get", "oidc", "mail", "-u", "alice"]).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("calendar.read"), "{out}");
+}
+
+#[tokio::test]
+async fn watch_prints_a_line_for_each_event_and_goes_on_behind_a_cursor() {
+    use tokio::io::AsyncBufReadExt as _;
+    let provider = HostileServer::start().await;
+    let broker = BrokerBuilder::new().hostile(&provider).spawn_process().await;
+    let watch = |args: &[&str]| {
+        let mut command = broker.site().command(args);
+        command
+            .env("TOKEN_BROKER_ENDPOINT", format!("http://127.0.0.1:{}", broker.site().ports.grpc))
+            .env("TOKEN_BROKER_API_KEY", broker.api_key("agent"))
+            .stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    };
+    // The place before anything happened, by the API itself.
+    let mut client = broker.client("agent").await;
+    let request = token_broker::r#gen::v1::WatchCredentialsRequest::default();
+    let mut stream = client.watch_credentials(request).await.unwrap().into_inner();
+    let start = stream.message().await.unwrap().unwrap().cursor;
+    import(&broker, "files", "alice", "canary-access-token").await;
+    import(&broker, "files", "bob", "canary-access-token").await;
+    let (_child, mut lines) = watch(&["watch", "--cursor", &start, "--output", "json"]);
+    let first = json(&lines.next_line().await.unwrap().unwrap());
+    assert_eq!((first["user_id"].as_str(), first["old"].as_str()), (Some("alice"), Some("NOT_CONNECTED")));
+    assert_eq!((first["new"].as_str(), first["generation"].as_i64()), (Some("CONNECTED"), Some(1)));
+    assert_eq!(json(&lines.next_line().await.unwrap().unwrap())["user_id"], "bob");
+    let cursor = first["cursor"].as_str().unwrap();
+    let (_child, mut lines) = watch(&["watch", "-u", "bob", "--cursor", cursor]);
+    let line = lines.next_line().await.unwrap().unwrap();
+    assert!(line.contains("bob") && line.contains("NOT_CONNECTED -> CONNECTED"), "{line}");
+    // A broker that comes again is watched again.
+    let (_child, mut lines) = watch(&["watch", "--cursor", cursor, "--output", "json"]);
+    assert_eq!(json(&lines.next_line().await.unwrap().unwrap())["user_id"], "bob");
+    broker.terminate().await;
+    broker.restart().await;
+    import(&broker, "files", "carol", "canary-access-token").await;
+    assert_eq!(json(&lines.next_line().await.unwrap().unwrap())["user_id"], "carol");
+
+    let (code, _, err) = run(&broker, &["watch", "--cursor", "no-cursor", "--output", "json"]).await;
+    assert_eq!((code, json(&err)["error"]["reason"].as_str()), (9, Some("INVALID_ARGUMENT")));
 }

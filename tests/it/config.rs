@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
-use token_broker::config::{Config, ConfigErrors, DEFAULT_FILE, Environment, Problem};
+use token_broker::config::{Config, ConfigErrors, DEFAULT_FILE, Environment, Problem, Storage};
 
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 /// The least that starts.
@@ -59,6 +59,7 @@ fn the_environment_lies_over_the_file_and_the_file_over_the_defaults() {
         ("TOKEN_BROKER_PROVIDERS__GOOGLE__CLIENT_ID", "new"),
         ("TOKEN_BROKER_PROVIDERS__GOOGLE__VARIABLES__HOST", "example.com"),
         ("TOKEN_BROKER_STORAGE__PATH", "below/broker.db"),
+        ("TOKEN_BROKER_JOURNAL__DIRECTORY", "below/journal"),
         // Not settings: names without a section, such as Kubernetes sets for a service of this name.
         ("TOKEN_BROKER_SERVICE_HOST", "10.0.0.1"),
         ("TOKEN_BROKER_PORT", "tcp://10.0.0.1:50051"),
@@ -71,7 +72,9 @@ fn the_environment_lies_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(config.grpc.max_connection_age, Duration::from_secs(1800));
     assert!(!config.grpc.reflection);
     assert_eq!(config.public.return_urls.len(), 2);
-    assert_eq!(config.storage.path, folder.path().join("below/broker.db"));
+    let file = folder.path().join("below/broker.db");
+    assert!(matches!(&config.storage, Storage::Sqlite { path } if *path == file), "{:?}", config.storage);
+    assert_eq!(config.journal.directory, folder.path().join("below/journal"));
     let clients: Vec<_> = config
         .providers
         .iter()
@@ -109,6 +112,26 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[public]\nreturn_urls = [\"https://u:p@a.example.com\"]", "public.return_urls[0]", "password"),
     ("[public]\nreturn_urls = \"https://a.example.com\"", "public.return_urls", "must be a list"),
     ("[oauth]\nrequest_timeout = \"31s\"", "oauth.request_timeout", "from 1s to 30s"),
+    ("[oauth]\nstrict_settle = \"33s\"", "oauth.strict_settle", "at least 34s"),
+    ("[oauth]\nprovider_concurrency = 0", "oauth.provider_concurrency", "from 1"),
+    ("[oauth]\nactive_window = \"1m\"", "oauth.active_window", "from 1h"),
+    ("[storage]\nurl = \"mysql://u@h/d\"", "storage.url", "must begin with postgres://"),
+    ("[storage]\nurl = \"postgres://u:p@h/d\"", "storage.url", "must not contain a password"),
+    ("[storage]\nurl = \"postgres://u@h\"", "storage.url", "must name the database"),
+    ("[storage]\nurl = \"postgres://u@h/d\"\npath = \"b.db\"", "storage.url", "either a file or a server"),
+    ("[storage]\npassword_env = \"NO_SUCH\"", "storage.password_env", "is not set"),
+    ("[storage]\nmax_connections = 1", "storage.max_connections", "from 2"),
+    ("[storage]\nstatement_timeout = \"1m\"", "storage.statement_timeout", "from 100ms"),
+    ("[replicas]\nwithout_redis = \"no\"", "replicas.without_redis", "true or false"),
+    ("[redis]\nurl = \"http://h\"", "redis.url", "must begin with one of redis://"),
+    ("[redis]\nurl = \"redis://u:p@h\"", "redis.url", "must not contain a user name or password"),
+    ("[redis]\nusername = \"u\"", "redis.username", "of no use without a password"),
+    ("[redis]\npassword_env = \"KEY\"\npassword_file = \"f\"", "redis.password_env", "given twice"),
+    ("[redis]\nkey_prefix = \"a b\"", "redis.key_prefix", "1 to 32 letters"),
+    ("[redis]\ntls_key_file = \"k\"", "redis.tls_certificate_file", "beside tls_key_file"),
+    ("[redis]\nresponse_timeout = \"10s\"", "redis.response_timeout", "from 10ms"),
+    ("[journal]\ndirectory = \"\"", "journal.directory", "must not be empty"),
+    ("[journal]\npath = \"j\"", "journal.path", "is unknown; the keys here are: directory"),
     ("[shutdown]\ndrain = \"30s\"", "shutdown.drain", "longer than oauth.request_timeout (30s)"),
     ("[log]\nformat = \"xml\"", "log.format", "\"json\" or \"pretty\""),
     ("[log]\nlevel = \"token_broker=loud\"", "log.level", "must be a level"),
@@ -300,4 +323,59 @@ fn a_variable_that_would_be_left_out_silently_is_a_mistake() {
         "TOKEN_BROKER_ENDPOINT",
     ];
     assert!(load(LEAST, &others.map(|name| (name, "x"))).is_ok());
+}
+
+#[test]
+fn without_a_url_there_is_no_redis() {
+    assert!(load(LEAST, &[]).unwrap().redis.is_none());
+    let text = format!("{LEAST}[redis]\nkey_prefix = \"other\"\n");
+    assert!(load(&text, &[]).unwrap().redis.is_none());
+}
+
+#[test]
+fn redis_has_logins_from_files_or_variables_that_are_never_shown() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("password"), " file-canary\n").unwrap();
+    let text = format!(
+        "{LEAST}[redis]\nurl = \"rediss-sentinel://a,b:7/main\"\nusername = \"broker\"\npassword_file = \"password\"\n\
+         sentinel_password_env = \"SENTINEL\"\ntls_ca_file = \"ca.crt\"\nresponse_timeout = \"100ms\"\n"
+    );
+    let config = load_in(&folder, &text, &[("SENTINEL", "variable-canary")]).unwrap();
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("canary"), "{shown}");
+    let redis = config.redis.unwrap();
+    assert_eq!(redis.url, "rediss-sentinel://a,b:7/main");
+    let login = redis.login.unwrap();
+    assert_eq!(login.username.as_deref(), Some("broker"));
+    assert_eq!(login.password.expose_secret(), "file-canary");
+    let login = redis.sentinel_login.unwrap();
+    assert_eq!((login.username, login.password.expose_secret()), (None, "variable-canary"));
+    assert_eq!(redis.tls_ca_file, Some(folder.path().join("ca.crt")));
+    assert_eq!(redis.response_timeout, Duration::from_millis(100));
+    assert_eq!((redis.connect_timeout, redis.key_prefix.as_str()), (Duration::from_secs(1), "tb"));
+}
+
+#[test]
+fn mistakes_about_redis_are_told_all_at_once() {
+    let text = format!(
+        "{LEAST}[redis]\nurl = \"redis://user:canary@host\"\nusername = \"a\"\nsentinel_password_file = \"x\"\n\
+         sentinel_password_env = \"KEY\"\ntls_key_file = \"x\"\nkey_prefix = \"{{a}}\"\nresponse_timeout = \"1h\"\n"
+    );
+    let found = problems(&text, &[]);
+    let keys: Vec<&str> = found.iter().map(|problem| problem.key.as_str()).collect();
+    let expected = [
+        "redis.url",
+        "redis.username",
+        "redis.sentinel_password_env",
+        "redis.tls_certificate_file",
+        "redis.key_prefix",
+        "redis.response_timeout",
+    ];
+    for key in expected {
+        assert!(keys.contains(&key), "{key} is not in {keys:?}");
+    }
+    assert_eq!(keys.len(), expected.len(), "{keys:?}");
+    assert!(!format!("{found:?}").contains("canary"));
+    let scheme = format!("{LEAST}[redis]\nurl = \"http://host\"\n");
+    assert_eq!(problems(&scheme, &[]).len(), 1);
 }

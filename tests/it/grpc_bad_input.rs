@@ -2,6 +2,7 @@
 
 mod flows;
 mod keys;
+mod leases_and_watches;
 mod requests;
 
 use tonic::{Code, Response, Status};

@@ -1,5 +1,7 @@
 //! The gRPC surface as any client in any language meets it.
 
 mod isolation;
+mod leases;
 mod openness;
+mod watch;
 mod wire;

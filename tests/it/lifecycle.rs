@@ -9,6 +9,7 @@ use token_broker::config::Config;
 use token_broker::r#gen::v1::get_credential_response::Result as Answer;
 use token_broker::r#gen::v1::{
     CredentialKey, GetCredentialRequest, GetCredentialResponse, ImportCredentialRequest,
+    WatchCredentialsRequest, WatchCredentialsResponse,
 };
 use token_broker::lifecycle::Drained;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -297,4 +298,85 @@ async fn providers_and_definitions_are_checked_before_a_database_is_made() {
     assert_eq!(status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("mine") && stderr.contains("no-such-definition"), "{stderr}");
     assert!(!site.database.exists());
+}
+
+fn watch_from(cursor: &str) -> WatchCredentialsRequest {
+    WatchCredentialsRequest { user_id: String::new(), cursor: cursor.to_owned() }
+}
+
+async fn import(broker: &TestBroker, user: &str) {
+    let request = ImportCredentialRequest {
+        key: Some(CredentialKey { user_id: user.to_owned(), ..key() }),
+        access_token: format!("access-of-{user}"),
+        ..ImportCredentialRequest::default()
+    };
+    answered(broker.client("agent").await.import_credential(request).await);
+}
+
+/// The next message within a time that no test takes.
+async fn next(
+    watch: &mut tonic::Streaming<WatchCredentialsResponse>,
+) -> Result<Option<WatchCredentialsResponse>, Status> {
+    tokio::time::timeout(Duration::from_secs(60), watch.message()).await.expect("it comes in time")
+}
+
+/// The user of the next event, and its cursor.
+async fn told(watch: &mut tonic::Streaming<WatchCredentialsResponse>) -> (String, String) {
+    loop {
+        let message = next(watch).await.unwrap().expect("the stream goes on");
+        if let Some(event) = message.event {
+            return (event.user_id, message.cursor);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_the_broker_and_goes_on_without_a_gap() {
+    let provider = HostileServer::start().await;
+    let broker = BrokerBuilder::new().hostile(&provider).spawn_process().await;
+    let mut watch =
+        broker.client("agent").await.watch_credentials(watch_from("")).await.unwrap().into_inner();
+    let first = next(&mut watch).await.unwrap().unwrap();
+    assert!(first.event.is_none());
+    import(&broker, "alice").await;
+    let (user, cursor) = told(&mut watch).await;
+    assert_eq!(user, "alice");
+
+    broker.signal("TERM").await;
+    // In order: no error, and no waiting for the reader.
+    while let Some(message) = next(&mut watch).await.unwrap() {
+        assert!(message.event.is_none());
+    }
+    assert!(broker.ended().await.success());
+
+    broker.restart().await;
+    import(&broker, "bob").await;
+    let mut watch =
+        broker.client("agent").await.watch_credentials(watch_from(&cursor)).await.unwrap().into_inner();
+    let (user, cursor) = told(&mut watch).await;
+    assert_eq!(user, "bob");
+    import(&broker, "carol").await;
+    // Not in order: the place is good all the same.
+    broker.kill().await;
+    broker.restart().await;
+    let mut watch =
+        broker.client("agent").await.watch_credentials(watch_from(&cursor)).await.unwrap().into_inner();
+    assert_eq!(told(&mut watch).await.0, "carol");
+}
+
+#[tokio::test]
+async fn a_watch_ends_in_order_when_its_connection_is_old() {
+    let provider = HostileServer::start().await;
+    let broker = BrokerBuilder::new().hostile(&provider).set("grpc.max_connection_age", "1s");
+    let broker = broker.start_in_process(Overrides::default()).await;
+    let mut client = broker.client("agent").await;
+    let mut watch = client.watch_credentials(watch_from("")).await.unwrap().into_inner();
+    let mut cursor = String::new();
+    while let Some(message) = next(&mut watch).await.expect("no error") {
+        cursor = message.cursor;
+    }
+    import(&broker, "alice").await;
+    // The same client, on a connection of its own making.
+    let mut watch = client.watch_credentials(watch_from(&cursor)).await.unwrap().into_inner();
+    assert_eq!(told(&mut watch).await.0, "alice");
 }

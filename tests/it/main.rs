@@ -10,6 +10,7 @@
 mod application;
 mod architecture;
 mod callers;
+mod chaos_history;
 mod cli;
 mod clients;
 mod config;
@@ -18,18 +19,27 @@ mod contract;
 mod crypto_format;
 mod demo;
 mod dependencies;
+#[path = "../support/engines/mod.rs"]
+mod engines;
+#[path = "../support/fakes/mod.rs"]
+mod fakes;
 mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;
 mod http_pages;
+mod journal;
 mod lifecycle;
 mod main_job;
 mod oauth_client;
 mod oidc_provider;
+mod postgres;
+mod postgres_events;
+mod private_engines;
 mod proofs;
 mod proto_sync;
 mod provider_conformance;
 mod provider_loader;
+mod redis_faults;
 mod storage_damage;
 mod storage_faults;
 mod support;

@@ -80,7 +80,7 @@ async fn start(options: OidcOptions) -> (OidcServer, TestBroker, Client) {
 async fn until_expired(oidc: &OidcServer, token: &Credential) {
     let end = token.expire_time.unwrap();
     let end = jiff::Timestamp::new(end.seconds, end.nanos).unwrap();
-    let left = end.duration_since(SystemClock::default().now());
+    let left = end.duration_since(SystemClock.now());
     tokio::time::sleep(left.try_into().unwrap_or_default()).await;
     assert_eq!(oidc.userinfo(&token.access_token).await, None);
 }
@@ -104,7 +104,8 @@ async fn one_consent_for_two_services_then_expiry_refresh_and_revoke() {
     assert_eq!(renewed.generation, mail.generation + 1);
     assert_eq!(oidc.userinfo(&renewed.access_token).await.as_deref(), Some("alice-0001"));
 
-    let revoked = answered(agent.revoke(RevokeRequest { key: Some(key("alice", "mail")) }).await);
+    let revoked =
+        answered(agent.revoke(RevokeRequest { key: Some(key("alice", "mail")), ..Default::default() }).await);
     assert!(revoked.deleted);
     assert_eq!(revoked.provider_revocation().as_str_name(), "PROVIDER_REVOCATION_REVOKED");
     assert_eq!(revoked.services, ["calendar", "mail"]);
@@ -153,7 +154,8 @@ async fn a_provider_that_is_down_takes_no_valid_token_away() {
     assert_eq!(after.access_token, before.access_token);
 
     // Revoked here at once, at the provider when it is back.
-    let revoked = answered(agent.revoke(RevokeRequest { key: Some(key("carol", "mail")) }).await);
+    let revoked =
+        answered(agent.revoke(RevokeRequest { key: Some(key("carol", "mail")), ..Default::default() }).await);
     assert_eq!(revoked.provider_revocation().as_str_name(), "PROVIDER_REVOCATION_PENDING");
     assert_eq!(reason(&required(&mut agent, "carol", "mail").await), "REVOKED");
     assert_eq!(oidc.userinfo(&before.access_token).await.as_deref(), Some("carol-0001"));

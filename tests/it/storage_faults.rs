@@ -13,7 +13,9 @@ use token_broker::domain::ports::{
 };
 use token_broker::infra::storage::sqlite::{OpenError, SqliteStore};
 
-use crate::contract::samples::{at, claim_request, flow, key, new_grant, outbox_id, revocation};
+use crate::contract::samples::{
+    at, claim_request, flow, key, new_grant, outbox_id, revocation, revoke_write,
+};
 
 /// A place for a database.
 pub(crate) fn place() -> (TempDir, PathBuf) {
@@ -297,7 +299,7 @@ async fn hang_up(store: &SqliteStore, polls: u32, at_once: bool) -> bool {
         panic!("stored")
     };
     assert!(store.insert_flow(&flow(user.clone(), id, 0), 9).await.unwrap());
-    let mut call = store.revoke_with_outbox(&user, Some(outbox_id(id)), at(5));
+    let mut call = store.revoke_with_outbox(revoke_write(&user, Some(outbox_id(id)), at(5)));
     let mut left = polls;
     let finished = std::future::poll_fn(|context| {
         if left == 0 {

@@ -37,6 +37,7 @@ fn tokens(refreshable: bool, life: Option<Duration>) -> StoredTokens {
         profile_sealed: Sealed(Vec::new()),
         scopes: ScopeSet::default(),
         scopes_assumed: false,
+        next_refresh_at: None,
     }
 }
 

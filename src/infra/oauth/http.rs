@@ -98,14 +98,30 @@ impl Http {
             .body(request.body)
             .build()
             .map_err(|_| SendError::NotSent)?;
-        let response = tokio::time::timeout_at(until, self.client.execute(request))
+        let response = within(until, self.client.execute(request))
             .await
-            .map_err(|_| SendError::Lost)?
+            .ok_or(SendError::Lost)?
             .map_err(|error| send_error(&error))?;
         let status = response.status();
         let headers = response.headers().clone();
-        let body = tokio::time::timeout_at(until, read(response, self.settings.max_body_bytes)).await;
+        let body = within(until, read(response, self.settings.max_body_bytes)).await;
         Ok(Answer { status, headers, body: body.unwrap_or(None) })
+    }
+}
+
+/// So late a timer is only after the process was paused.
+const PAUSED: Duration = Duration::from_millis(100);
+/// How long a process that was paused takes to read what has arrived meanwhile.
+const CATCH_UP: Duration = Duration::from_millis(250);
+
+/// `None`: not in time. A process that was paused beyond the deadline wakes with the answer in its socket, and with its timer
+/// before it: the answer counts, if it is there.
+async fn within<F: Future>(until: Instant, work: F) -> Option<F::Output> {
+    let mut work = std::pin::pin!(work);
+    match tokio::time::timeout_at(until, &mut work).await {
+        Ok(output) => Some(output),
+        Err(_) if Instant::now() > until + PAUSED => tokio::time::timeout(CATCH_UP, work).await.ok(),
+        Err(_) => None,
     }
 }
 

@@ -45,6 +45,10 @@ impl ProviderDirectory for ConfiguredProviders {
     }
 
     fn providers(&self, _tenant: &TenantId) -> Vec<Arc<Provider>> {
+        self.all()
+    }
+
+    fn all(&self) -> Vec<Arc<Provider>> {
         self.providers.values().cloned().collect()
     }
 }

@@ -1,3 +1,13 @@
 //! Storage. `SQLite` is the embedded default.
 
+mod codec;
+mod credential_row;
+mod data_key_row;
+mod event_row;
+mod flow_row;
+mod migrations;
+pub mod postgres;
+mod revocation_row;
 pub mod sqlite;
+
+pub use migrations::MigrationState;

@@ -18,6 +18,7 @@ const HEAD_START: Duration = Duration::from_millis(100);
 pub(super) struct Deadline {
     answer_by: Instant,
     cut_off_at: Instant,
+    asked: Option<Instant>,
 }
 
 /// The header is there, but not a timeout.
@@ -32,21 +33,28 @@ impl Deadline {
         max: Duration,
     ) -> Result<Self, MalformedTimeout> {
         let mut entries = headers.get_all(GRPC_TIMEOUT).iter();
-        let timeout = match (entries.next(), entries.next()) {
-            (None, _) => max,
-            (Some(entry), None) => entry.to_str().ok().and_then(parse).ok_or(MalformedTimeout)?.min(max),
+        let asked = match (entries.next(), entries.next()) {
+            (None, _) => None,
+            (Some(entry), None) => Some(entry.to_str().ok().and_then(parse).ok_or(MalformedTimeout)?),
             (Some(_), Some(_)) => return Err(MalformedTimeout),
         };
+        let timeout = asked.map_or(max, |asked| asked.min(max));
         let reserve = HEAD_START.min(timeout / 10);
         Ok(Self {
             answer_by: now + timeout.saturating_sub(reserve),
             cut_off_at: now + timeout.saturating_sub(reserve / 2),
+            asked: asked.and_then(|asked| now.checked_add(asked)),
         })
     }
 
     /// When the call is given up.
     pub(super) fn cut_off_at(self) -> Instant {
         self.cut_off_at
+    }
+
+    /// When the caller itself gives up, however late: what ends a stream, whose head alone is answered by the limits above.
+    pub(super) fn of_caller(self) -> Option<Instant> {
+        self.asked
     }
 
     /// How long a use case may take from now on.
@@ -102,6 +110,16 @@ mod tests {
         assert_eq!(timeout(&["100000u"]), Ok((90 * MS, 95 * MS)));
         assert_eq!(timeout(&["1000n"]), Ok((900, 950)));
         assert_eq!(timeout(&["0S"]), Ok((0, 0)));
+    }
+
+    #[test]
+    fn a_stream_has_all_the_time_that_its_caller_gives_it() {
+        let now = Instant::now();
+        let mut headers = HeaderMap::new();
+        assert_eq!(Deadline::from_headers(&headers, now, MAX).unwrap().of_caller(), None);
+        headers.insert(GRPC_TIMEOUT, HeaderValue::from_static("2H"));
+        let two_hours = now + Duration::from_secs(7_200);
+        assert_eq!(Deadline::from_headers(&headers, now, MAX).unwrap().of_caller(), Some(two_hours));
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! 4. the method runs; a panic in it is this call's failure only, and at the deadline it is given up;
 //! 5. errors that the framework made get the broker's own reasons;
 //! 6. the call is logged and counted, also if the caller has hung up.
+//!
+//! All of it is about the head of the answer. The messages of a stream come behind it: see `watch.rs`.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,11 +19,13 @@ use axum::response::Response;
 use futures_util::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
+use tonic::transport::server::TlsConnectInfo;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Instrument as _;
 
 use super::deadline::Deadline;
+use super::incoming::ConnectionInfo;
 use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
 use super::status::code_name;
 use super::{auth, status};
@@ -44,6 +48,8 @@ pub(super) struct Call {
     pub(super) caller: Arc<Caller>,
     /// Until when.
     pub(super) deadline: Deadline,
+    /// When its connection was accepted; when it came, if that is not known.
+    pub(super) connected_at: Instant,
 }
 
 impl Guard {
@@ -97,7 +103,8 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     );
     let record = Record { guard: &guard, method, started, span: span.clone(), ended: false };
     if let (Some(caller), Some(deadline)) = (caller, deadline) {
-        request.extensions_mut().insert(Call { caller, deadline });
+        let connected_at = connected_at(&request).unwrap_or(started);
+        request.extensions_mut().insert(Call { caller, deadline, connected_at });
     }
     let mut response = match (refusal, deadline) {
         (Some(refusal), _) => refusal.into_http(),
@@ -110,6 +117,13 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     record.end(status_of(&response).as_ref());
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
+}
+
+/// Known of the broker's own listener.
+fn connected_at(request: &Request) -> Option<Instant> {
+    let extensions = request.extensions();
+    let over_tls = extensions.get::<TlsConnectInfo<ConnectionInfo>>().map(|tls| tls.get_ref().opened_at);
+    over_tls.or_else(|| extensions.get::<ConnectionInfo>().map(|plain| plain.opened_at))
 }
 
 /// Step 4.

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, Sleep};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 use crate::transport::accept::{Acceptor, Slot};
 
@@ -37,8 +37,16 @@ pub fn incoming(listener: TcpListener, limits: IncomingLimits) -> impl Stream<It
     })
 }
 
+/// What a call can know of its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionInfo {
+    /// When it was accepted.
+    pub opened_at: Instant,
+}
+
 /// A connection that ends by itself.
 pub struct Connection {
+    info: ConnectionInfo,
     stream: TcpStream,
     _slot: Slot,
     /// Bytes of the preface that have not come yet.
@@ -52,7 +60,14 @@ impl Connection {
         let now = Instant::now();
         let ends_at = now + limits.age;
         let timer = Box::pin(tokio::time::sleep_until(ends_at.min(now + limits.first_bytes)));
-        Self { stream, _slot: slot, silent: PREFACE_BYTES, ends_at, timer }
+        Self {
+            info: ConnectionInfo { opened_at: now },
+            stream,
+            _slot: slot,
+            silent: PREFACE_BYTES,
+            ends_at,
+            timer,
+        }
     }
 }
 
@@ -105,9 +120,9 @@ impl AsyncWrite for Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = ConnectionInfo;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> ConnectionInfo {
+        self.info
     }
 }

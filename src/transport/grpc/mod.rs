@@ -9,6 +9,7 @@
 //! | `service.rs` | the RPCs: parse, one use case, convert |
 //! | `convert/` | messages to what use cases take, and back |
 //! | `status.rs` | errors to statuses: the one map |
+//! | `watch.rs` | the one stream: what it tells and what ends it |
 //! | `observe.rs` | methods, metrics, request ids |
 
 mod auth;
@@ -19,11 +20,13 @@ mod incoming;
 mod observe;
 mod service;
 pub mod status;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::middleware;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
@@ -36,7 +39,7 @@ use crate::domain::ports::{CallerDirectory, Entropy};
 use crate::r#gen::FILE_DESCRIPTOR_SET;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
 use guard::Guard;
-pub use incoming::{Connection, IncomingLimits, incoming};
+pub use incoming::{Connection, ConnectionInfo, IncomingLimits, incoming};
 use service::BrokerService;
 
 /// What the operator decides about the gRPC door.
@@ -61,6 +64,8 @@ pub struct GrpcOptions {
     pub tls: Option<ServerTlsConfig>,
     /// Calls under way are counted here, so that shutdown can wait for them and not for connections.
     pub calls: TaskTracker,
+    /// Ends the watches.
+    pub stop: CancellationToken,
 }
 
 impl Default for GrpcOptions {
@@ -76,6 +81,7 @@ impl Default for GrpcOptions {
             max_concurrent_streams: 1_000,
             tls: None,
             calls: TaskTracker::new(),
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -99,12 +105,13 @@ pub fn router<H: Health>(
     health: HealthServer<H>,
     options: GrpcOptions,
 ) -> Result<Router, tonic::transport::Error> {
-    let service = TokenBrokerServiceServer::new(BrokerService::new(broker))
-        .max_decoding_message_size(options.max_request_bytes)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .send_compressed(CompressionEncoding::Zstd)
-        .send_compressed(CompressionEncoding::Gzip);
+    let service =
+        TokenBrokerServiceServer::new(BrokerService::new(broker, options.max_connection_age, options.stop))
+            .max_decoding_message_size(options.max_request_bytes)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Gzip);
     let mut routes = Routes::new(service).add_service(health.max_decoding_message_size(MAX_NAME_BYTES));
     if options.reflection {
         routes = add_reflection(routes);

@@ -33,7 +33,7 @@ const CODES: usize = 17;
 pub(super) struct Method(usize);
 
 /// The methods, the broker's own by their names in the proto.
-const METHODS: [&str; 12] = [
+const METHODS: [&str; 16] = [
     "GetCredential",
     "Refresh",
     "Revoke",
@@ -43,14 +43,18 @@ const METHODS: [&str; 12] = [
     "ListCredentials",
     "ImportCredential",
     "ListProviders",
+    "AcquireLease",
+    "RenewLease",
+    "ReleaseLease",
+    "WatchCredentials",
     "Health",
     "Reflection",
     "unknown",
 ];
-const BROKER_METHODS: usize = 9;
-const HEALTH: usize = 9;
-const REFLECTION: usize = 10;
-const UNKNOWN: usize = 11;
+const BROKER_METHODS: usize = 13;
+const HEALTH: usize = 13;
+const REFLECTION: usize = 14;
+const UNKNOWN: usize = 15;
 
 impl Method {
     /// From the path of the request.

@@ -1,31 +1,39 @@
 //! The RPCs. Each: parse, one use case, convert. The guard has authenticated the caller; what it may do, the use cases
 //! decide.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::{answers, requests};
 use super::guard::Call;
-use super::status;
+use super::{status, watch};
 use crate::application::Broker;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerService;
 use crate::r#gen::v1::{
-    BeginOAuthRequest, BeginOAuthResponse, CancelFlowRequest, CancelFlowResponse, GetCredentialRequest,
-    GetCredentialResponse, GetFlowRequest, GetFlowResponse, ImportCredentialRequest,
-    ImportCredentialResponse, ListCredentialsRequest, ListCredentialsResponse, ListProvidersRequest,
-    ListProvidersResponse, RefreshRequest, RefreshResponse, RevokeRequest, RevokeResponse,
+    AcquireLeaseRequest, AcquireLeaseResponse, BeginOAuthRequest, BeginOAuthResponse, CancelFlowRequest,
+    CancelFlowResponse, GetCredentialRequest, GetCredentialResponse, GetFlowRequest, GetFlowResponse,
+    ImportCredentialRequest, ImportCredentialResponse, ListCredentialsRequest, ListCredentialsResponse,
+    ListProvidersRequest, ListProvidersResponse, RefreshRequest, RefreshResponse, ReleaseLeaseRequest,
+    ReleaseLeaseResponse, RenewLeaseRequest, RenewLeaseResponse, RevokeRequest, RevokeResponse,
+    WatchCredentialsRequest, WatchCredentialsResponse,
 };
 
 /// `tokenbroker.v1.TokenBrokerService`.
 pub(super) struct BrokerService {
     broker: Arc<Broker>,
+    max_connection_age: Duration,
+    stop: CancellationToken,
 }
 
 impl BrokerService {
-    /// Over these use cases.
-    pub(super) fn new(broker: Arc<Broker>) -> Self {
-        Self { broker }
+    /// Over these use cases. Watches end when their connection has this age, and at the stop.
+    pub(super) fn new(broker: Arc<Broker>, max_connection_age: Duration, stop: CancellationToken) -> Self {
+        Self { broker, max_connection_age, stop }
     }
 }
 
@@ -57,8 +65,8 @@ impl TokenBrokerService for BrokerService {
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let (call, message) = open(request)?;
-        let key = requests::revoke(message)?;
-        let answer = self.broker.revoke(&call.caller, key).await?;
+        let (key, force) = requests::revoke(message)?;
+        let answer = self.broker.revoke(&call.caller, key, force).await?;
         Ok(Response::new(answers::revoke(&answer)))
     }
 
@@ -118,5 +126,53 @@ impl TokenBrokerService for BrokerService {
         let (call, ListProvidersRequest {}) = open(request)?;
         let providers = self.broker.list_providers(&call.caller)?;
         Ok(Response::new(answers::list_providers(&providers)))
+    }
+
+    async fn acquire_lease(
+        &self,
+        request: Request<AcquireLeaseRequest>,
+    ) -> Result<Response<AcquireLeaseResponse>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::acquire_lease(message, call.deadline.time_left())?;
+        let answer = self.broker.acquire_lease(&call.caller, input).await?;
+        Ok(Response::new(answers::acquire_lease(answer)))
+    }
+
+    async fn renew_lease(
+        &self,
+        request: Request<RenewLeaseRequest>,
+    ) -> Result<Response<RenewLeaseResponse>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::renew_lease(message, call.deadline.time_left())?;
+        let (grant, lease) = self.broker.renew_lease(&call.caller, input).await?;
+        Ok(Response::new(RenewLeaseResponse { leased: Some(answers::leased(*grant, lease)) }))
+    }
+
+    async fn release_lease(
+        &self,
+        request: Request<ReleaseLeaseRequest>,
+    ) -> Result<Response<ReleaseLeaseResponse>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::release_lease(message)?;
+        let released = self.broker.release_lease(&call.caller, input).await?;
+        Ok(Response::new(ReleaseLeaseResponse { released }))
+    }
+
+    type WatchCredentialsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchCredentialsResponse, Status>> + Send>>;
+
+    async fn watch_credentials(
+        &self,
+        request: Request<WatchCredentialsRequest>,
+    ) -> Result<Response<Self::WatchCredentialsStream>, Status> {
+        let (call, message) = open(request)?;
+        let input = requests::watch_credentials(message)?;
+        let watch = self.broker.watch_credentials(&call.caller, input).await?;
+        let ends = watch::Ends {
+            deadline: call.deadline.of_caller(),
+            old_at: call.connected_at + self.max_connection_age,
+            stop: self.stop.clone(),
+        };
+        Ok(Response::new(Box::pin(watch::stream(watch, ends))))
     }
 }

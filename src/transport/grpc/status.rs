@@ -1,12 +1,16 @@
 //! Errors to statuses: the one map. Each status carries `google.rpc.ErrorInfo` with a stable reason; texts are fixed, so
 //! that nothing of a provider or of the database can reach a caller. `docs/API.md` lists them all.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::application::error::{BrokerError, NotFound, Precondition, Unavailable, Violation};
+use super::convert::consent_reason_name;
+use crate::application::error::{
+    BrokerError, Limit, LostLease, NotFound, Precondition, Unavailable, Violation,
+};
 
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "tokenbroker";
@@ -26,12 +30,7 @@ impl From<BrokerError> for Status {
             ),
             BrokerError::NotFound(what) => not_found(what),
             BrokerError::FailedPrecondition(what) => failed_precondition(what),
-            BrokerError::ResourceExhausted { retry_after } => status(
-                Code::ResourceExhausted,
-                "LIMIT_REACHED",
-                "too many consents of this user at this provider are pending",
-                Some(retry_after),
-            ),
+            BrokerError::ResourceExhausted { limit, retry_after } => limit_reached(limit, retry_after),
             BrokerError::Unavailable { what, retry_after } => unavailable(what, retry_after),
             BrokerError::DataLoss => status(
                 Code::DataLoss,
@@ -55,7 +54,18 @@ fn not_found(what: NotFound) -> Status {
     status(Code::NotFound, reason, text, None)
 }
 
+fn limit_reached(limit: Limit, retry_after: Duration) -> Status {
+    let (reason, text) = match limit {
+        Limit::PendingConsents => {
+            ("LIMIT_REACHED", "too many consents of this user at this provider are pending")
+        }
+        Limit::Watches => ("TOO_MANY_WATCHES", "this caller has too many streams of WatchCredentials open"),
+    };
+    status(Code::ResourceExhausted, reason, text, Some(retry_after))
+}
+
 fn failed_precondition(what: Precondition) -> Status {
+    let mut metadata = HashMap::new();
     let (reason, text) = match what {
         Precondition::CredentialExists => (
             "CREDENTIAL_EXISTS",
@@ -64,8 +74,24 @@ fn failed_precondition(what: Precondition) -> Status {
         Precondition::FlowEnded => {
             ("FLOW_ENDED", "the flow is not pending any more: GetFlow tells how it ended")
         }
+        Precondition::LeaseLost(why) => {
+            let why = match why {
+                LostLease::Ended => "ENDED",
+                LostLease::NoToken(reason) => consent_reason_name(reason),
+            };
+            metadata.insert("lease_lost_reason".to_owned(), why.to_owned());
+            ("LEASE_LOST", "the lease is none any more: do not use the token, acquire a new lease")
+        }
+        Precondition::Leased { leases } => {
+            metadata.insert("leases".to_owned(), leases.to_string());
+            ("LEASED", "the credential is in use: wait for its leases to end, or set `force`")
+        }
+        Precondition::CursorExpired => {
+            ("CURSOR_EXPIRED", "the cursor is too old, or of another database: watch without one, then list")
+        }
     };
-    status(Code::FailedPrecondition, reason, text, None)
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    Status::with_error_details(Code::FailedPrecondition, text, details)
 }
 
 fn unavailable(what: Unavailable, retry_after: Duration) -> Status {
@@ -195,6 +221,7 @@ pub fn code_name(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::application::types::ConsentReason;
 
     const RETRY: Duration = Duration::from_millis(1_500);
 
@@ -218,9 +245,33 @@ mod tests {
                 None,
             ),
             (
-                BrokerError::ResourceExhausted { retry_after: RETRY },
+                BrokerError::FailedPrecondition(Precondition::LeaseLost(LostLease::Ended)),
+                Code::FailedPrecondition,
+                "LEASE_LOST",
+                None,
+            ),
+            (
+                BrokerError::FailedPrecondition(Precondition::Leased { leases: 3 }),
+                Code::FailedPrecondition,
+                "LEASED",
+                None,
+            ),
+            (
+                BrokerError::FailedPrecondition(Precondition::CursorExpired),
+                Code::FailedPrecondition,
+                "CURSOR_EXPIRED",
+                None,
+            ),
+            (
+                BrokerError::ResourceExhausted { limit: Limit::PendingConsents, retry_after: RETRY },
                 Code::ResourceExhausted,
                 "LIMIT_REACHED",
+                Some(RETRY),
+            ),
+            (
+                BrokerError::ResourceExhausted { limit: Limit::Watches, retry_after: RETRY },
+                Code::ResourceExhausted,
+                "TOO_MANY_WATCHES",
                 Some(RETRY),
             ),
             (unavailable(Unavailable::Storage), Code::Unavailable, "STORAGE_UNAVAILABLE", Some(RETRY)),
@@ -253,6 +304,22 @@ mod tests {
             assert_eq!(info.domain, DOMAIN);
             assert_eq!(status.get_details_retry_info().and_then(|r| r.retry_delay), retry, "{reason}");
             assert!(!status.message().is_empty());
+        }
+    }
+
+    #[test]
+    fn leases_say_more_in_the_metadata() {
+        let told = |what, name| {
+            let status = Status::from(BrokerError::FailedPrecondition(what));
+            status.get_details_error_info().unwrap().metadata.get(name).cloned().unwrap()
+        };
+        assert_eq!(told(Precondition::Leased { leases: 3 }, "leases"), "3");
+        for (why, name) in [
+            (LostLease::Ended, "ENDED"),
+            (LostLease::NoToken(ConsentReason::Revoked), "REVOKED"),
+            (LostLease::NoToken(ConsentReason::RefreshTokenRejected), "REFRESH_TOKEN_REJECTED"),
+        ] {
+            assert_eq!(told(Precondition::LeaseLost(why), "lease_lost_reason"), name);
         }
     }
 

@@ -218,7 +218,7 @@ async fn a_denial_is_told_and_what_comes_later_forgets_it() {
         rig.clock.advance(Duration::from_secs(60));
         rig.broker.import_credential(&rig.caller, rig.import_input()).await.unwrap();
         rig.token().await;
-        rig.broker.revoke(&rig.caller, service("mail")).await.unwrap();
+        rig.broker.revoke(&rig.caller, service("mail"), false).await.unwrap();
         assert_eq!(rig.required().await.reason, ConsentReason::Revoked);
     }
 }
@@ -299,7 +299,7 @@ async fn a_cancelled_flow_does_not_connect_and_its_tokens_are_revoked() {
         }
         let late = rig.broker.cancel_flow(&rig.caller, flow.id).await;
         assert!(matches!(late, Err(BrokerError::FailedPrecondition(Precondition::FlowEnded))));
-        let revoked = rig.broker.revoke(&rig.caller, service("mail")).await.unwrap();
+        let revoked = rig.broker.revoke(&rig.caller, service("mail"), false).await.unwrap();
         assert!(!revoked.deleted && revoked.cancelled_flows == 1);
         open.send_replace(true);
     };

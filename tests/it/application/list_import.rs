@@ -152,7 +152,7 @@ async fn lists_filter_and_leave_revoked_rows_out() {
     let rig = Rig::new().await;
     import_for(&rig, "alice").await;
     import_for(&rig, "bob").await;
-    rig.broker.revoke(&rig.caller, user_service("bob", "mail")).await.unwrap();
+    rig.broker.revoke(&rig.caller, user_service("bob", "mail"), false).await.unwrap();
     let list = |input: ListInput| async {
         let answer = rig.broker.list_credentials(&rig.caller, input).await.unwrap();
         answer.credentials.into_iter().map(|c| c.key.user.to_string()).collect::<Vec<_>>()
@@ -196,7 +196,7 @@ async fn nothing_of_another_tenant_exists() {
         panic!()
     };
     assert_eq!(required.reason, ConsentReason::NotConnected);
-    let revoked = rig.broker.revoke(&other, user_service("alice", "mail")).await.unwrap();
+    let revoked = rig.broker.revoke(&other, user_service("alice", "mail"), false).await.unwrap();
     assert!(!revoked.deleted);
     token(rig.get().await);
 }
@@ -227,7 +227,7 @@ async fn rights_come_before_existence() {
     begin.begin_if_missing = Some(token_broker::application::types::ConsentInput::default());
     let answer = rig.broker.get_credential(&without(Action::BeginOauth), begin).await;
     assert!(matches!(answer, Err(BrokerError::PermissionDenied)), "also while there is a token");
-    let answer = rig.broker.revoke(&without(Action::Revoke), user_service("alice", "mail")).await;
+    let answer = rig.broker.revoke(&without(Action::Revoke), user_service("alice", "mail"), false).await;
     assert!(matches!(answer, Err(BrokerError::PermissionDenied)));
     let answer = rig.broker.import_credential(&without(Action::ImportCredential), rig.import_input()).await;
     assert!(matches!(answer, Err(BrokerError::PermissionDenied)));

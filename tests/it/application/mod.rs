@@ -2,7 +2,9 @@
 //! protocol's invariants where they show one.
 
 mod consent;
+mod lease;
 mod list_import;
 mod refresh;
 mod refresh_faults;
 mod revoke;
+mod watch;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use token_broker::application::error::{BrokerError, Unavailable};
 use token_broker::application::types::{ConsentReason, TokenAnswer};
+use token_broker::domain::coordination::{Permit, PermitRequest, PermitStore as _, Takeover};
 use token_broker::domain::credential::{CredentialState, RefreshFailure};
 use token_broker::domain::key::ClaimOwner;
-use token_broker::domain::ports::{CredentialStore as _, ProviderFailure};
+use token_broker::domain::ports::{CredentialStore as _, DeadOwners, ProviderFailure};
 use token_broker::domain::provider::{DISPATCH_WITHIN, HTTP_DEADLINE, Rotation, STRICT_SETTLE};
 use tokio::sync::watch;
 
@@ -246,7 +247,7 @@ async fn i3_i4_revoke_wins_over_a_refresh_in_flight() {
     let reader = rig.get();
     let meanwhile = async {
         rig.provider.wait_for_presentations(1).await;
-        let answer = rig.broker.revoke(&rig.caller, service("mail")).await.unwrap();
+        let answer = rig.broker.revoke(&rig.caller, service("mail"), false).await.unwrap();
         assert!(answer.deleted);
         assert_eq!(rig.required().await.reason, ConsentReason::Revoked);
         open.send_replace(true);
@@ -271,7 +272,7 @@ async fn i3_a_new_consent_does_not_save_what_a_revoked_grants_refresh_obtains() 
     let reader = rig.get();
     let meanwhile = async {
         rig.provider.wait_for_presentations(1).await;
-        assert!(rig.broker.revoke(&rig.caller, service("mail")).await.unwrap().deleted);
+        assert!(rig.broker.revoke(&rig.caller, service("mail"), false).await.unwrap().deleted);
         rig.connect(&["mail"]).await;
         open.send_replace(true);
     };
@@ -307,7 +308,8 @@ async fn rows_that_can_not_be_settled_do_not_keep_the_others_from_it() {
         input.expires_at = Some(rig.now() - Duration::from_secs(1));
         rig.broker.import_credential(&rig.caller, input).await.unwrap();
         rig.provider.next_refresh(Script::LostBefore);
-        rig.clock.advance(Duration::from_millis(1));
+        // Past the longest opening of the circuit, which these failures open.
+        rig.clock.advance(Duration::from_secs(61));
         let mut input = get_input("mail");
         input.key = user_service(user, "mail");
         unavailable(rig.ask(input).await);
@@ -333,10 +335,40 @@ async fn after_a_restart_a_dead_owners_claim_is_settled_soon() {
     rig.provider.next_refresh(Script::LostBefore);
     unavailable(rig.get().await);
     let restarted = ClaimOwner::from_random([2; 16]);
-    assert_eq!(rig.store.settle_dead_owners_early(restarted).await.unwrap(), 1);
+    rig.permits.owner_died(ClaimOwner::from_random([1; 16])).await.unwrap();
+    assert_eq!(rig.store.settle_early(DeadOwners::AllBut(restarted)).await.unwrap(), 1);
     rig.clock.advance(HTTP_DEADLINE + DISPATCH_WITHIN);
     rig.broker.sweep().await;
     rig.settle().await;
+    assert_eq!(rig.token().await.generation, 2);
+}
+
+#[tokio::test]
+async fn i1_the_last_chance_waits_for_a_permit_that_the_row_does_not_know_of() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    rig.provider.next_refresh(Script::LostBefore);
+    unavailable(rig.get().await);
+    rig.clock.advance(STRICT_SETTLE);
+    // Another replica has taken the last chance; the database has failed over, and has lost its claim.
+    let row = rig.row().await;
+    let refresh = row.tokens().unwrap().refresh.clone().unwrap();
+    let request = PermitRequest {
+        credential: row.id,
+        grant: row.grant_id,
+        token: refresh.fingerprint,
+        row_epoch: refresh.epoch,
+        owner: ClaimOwner::from_random([2; 16]),
+        lifetime: STRICT_SETTLE,
+        takeover: Takeover::None,
+    };
+    assert_eq!(rig.permits.take(request).await.unwrap(), Permit::Taken);
+    rig.clock.advance(Duration::from_secs(20));
+    let left = STRICT_SETTLE.saturating_sub(Duration::from_secs(20));
+    assert_eq!(unavailable(rig.get().await), (Unavailable::OutcomeUnknown, left));
+    assert_eq!(rig.provider.presented().len(), 1);
+    rig.clock.advance(left);
     assert_eq!(rig.token().await.generation, 2);
 }
 

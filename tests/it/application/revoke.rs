@@ -11,7 +11,7 @@ use token_broker::domain::provider::Revocation;
 use crate::support::rig::{Rig, RigOptions, ids, service, token};
 
 async fn revoke(rig: &Rig) -> RevokeAnswer {
-    rig.broker.revoke(&rig.caller, service("mail")).await.unwrap()
+    rig.broker.revoke(&rig.caller, service("mail"), false).await.unwrap()
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn a_revoke_that_is_not_stored_is_not_acknowledged() {
     let rig = Rig::new().await;
     rig.connect(&["mail"]).await;
     rig.faults.revoke.store(1, Ordering::SeqCst);
-    let answer = rig.broker.revoke(&rig.caller, service("mail")).await;
+    let answer = rig.broker.revoke(&rig.caller, service("mail"), false).await;
     assert!(matches!(answer, Err(BrokerError::Unavailable { what: Unavailable::Storage, .. })));
     assert_eq!(rig.provider.revocations(), 0);
     rig.token().await;

@@ -4,7 +4,7 @@ use token_broker::domain::credential::{Credential, StoredTokens};
 use token_broker::domain::key::{CredentialKey, UserId};
 use token_broker::domain::ports::{ListQuery, NewGrant};
 
-use super::samples::{key, key_of, new_grant, provider, scopes, set, tenant, tokens};
+use super::samples::{key, key_of, new_grant, provider, revoke_write, scopes, set, tenant, tokens};
 use super::{Stores, contract};
 
 contract!(
@@ -139,7 +139,11 @@ async fn revoked_rows_and_other_tenants_are_left_out(stores: Stores) {
     ];
     stores.connected(key_of("acme2", "google", "alice", "mail", "default"), 4).await;
     stores.connected(key_of("acm", "google", "alice", "mail", "default"), 5).await;
-    stores.credentials.revoke_with_outbox(&key("bob"), None, super::samples::at(9)).await.unwrap();
+    stores
+        .credentials
+        .revoke_with_outbox(revoke_write(&key("bob"), None, super::samples::at(9)))
+        .await
+        .unwrap();
     let listed = stores.credentials.list(all(9)).await.unwrap();
     assert_eq!(listed, [rows[0].clone(), rows[2].clone()]);
     let nobody = ListQuery { tenant: tenant("nobody"), ..all(9) };

@@ -4,11 +4,11 @@ use token_broker::domain::credential::{
     BackOff, CredentialState, ReauthReason, RefreshFailure, StoredTokens,
 };
 use token_broker::domain::flow::{FlowFailure, FlowStatus};
-use token_broker::domain::ports::{GrantCondition, NewGrant, StoredGrant};
+use token_broker::domain::ports::{DeadOwners, GrantCondition, NewGrant, StoredGrant};
 
 use super::samples::{
     at, claim, claim_request, credential_id, fingerprint, flow, flow_id, grant_id, key, key_of, lineage,
-    new_grant, owner, provider, state, tokens,
+    new_grant, owner, provider, release, revoke_write, state, tokens,
 };
 use super::{Stores, contract};
 
@@ -100,7 +100,7 @@ async fn an_import_does_not_replace_a_connection(stores: Stores) {
     assert!(marked.await.unwrap());
     // Neither a dead grant nor a revoked one is in the way.
     assert_eq!(stores.stored(import(2)).await.generation, 2);
-    stores.credentials.revoke_with_outbox(&key("alice"), None, at(12)).await.unwrap();
+    stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(12))).await.unwrap();
     assert_eq!(stores.stored(import(3)).await.generation, 3);
     // Another user's connection does not count.
     let bob = NewGrant { condition: GrantCondition::NotConnected, ..new_grant(key("bob"), 9) };
@@ -230,13 +230,14 @@ async fn a_released_claim_backs_off(stores: Stores) {
     let mut epoch = epoch;
     for (n, last) in (1..).zip(failures) {
         let back_off = BackOff { not_before: at(100), failures: n, last };
-        let release = |epoch| stores.credentials.release_claim(row.id, epoch, back_off, at(20));
-        assert!(!release(epoch - 1).await.unwrap() && !release(epoch + 1).await.unwrap());
-        assert!(release(epoch).await.unwrap());
+        let give_up =
+            |epoch| stores.credentials.release_claim(release(row.id, epoch, 1, Some(back_off), at(20)));
+        assert!(!give_up(epoch - 1).await.unwrap() && !give_up(epoch + 1).await.unwrap());
+        assert!(give_up(epoch).await.unwrap());
         let free = stores.row(&key("alice")).await;
         let expected = CredentialState::Active { tokens: tokens(1), back_off: Some(back_off) };
         assert_eq!((&free.state, free.epoch, free.updated_at), (&expected, epoch, at(20)));
-        assert!(!release(epoch).await.unwrap(), "released already");
+        assert!(!give_up(epoch).await.unwrap(), "released already");
         // The count outlives the next claim.
         epoch = stores.claimed(&free, 1, at(30)).await;
         let claimed = stores.row(&key("alice")).await.state;
@@ -302,7 +303,7 @@ async fn claims_of_dead_owners_are_settled_early(stores: Stores) {
         stores.claimed(&row, owner, at(10)).await;
     }
     stores.connected(key("idle"), 4).await;
-    assert_eq!(stores.credentials.settle_dead_owners_early(owner(7)).await.unwrap(), 2);
+    assert_eq!(stores.credentials.settle_early(DeadOwners::AllBut(owner(7))).await.unwrap(), 2);
     // Not before the request that may be under way has ended; the living owner's claim is left alone.
     assert_eq!(stores.credentials.due_for_settle(at(39), 9).await.unwrap(), []);
     let mut due = stores.credentials.due_for_settle(at(40), 9).await.unwrap();
@@ -310,7 +311,11 @@ async fn claims_of_dead_owners_are_settled_early(stores: Stores) {
     assert_eq!(due, [1, 2].map(credential_id));
     let dead = stores.row(&key("user 1")).await;
     assert!(matches!(dead.state, CredentialState::Refreshing { claim, .. } if claim.settle_at == at(40)));
-    assert_eq!(stores.credentials.settle_dead_owners_early(owner(7)).await.unwrap(), 0, "done already");
+    assert_eq!(
+        stores.credentials.settle_early(DeadOwners::AllBut(owner(7))).await.unwrap(),
+        0,
+        "done already"
+    );
     // A later start changes nothing of a claim that settles earlier.
-    assert_eq!(stores.credentials.settle_dead_owners_early(owner(8)).await.unwrap(), 1);
+    assert_eq!(stores.credentials.settle_early(DeadOwners::AllBut(owner(8))).await.unwrap(), 1);
 }

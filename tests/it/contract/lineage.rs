@@ -4,7 +4,8 @@ use token_broker::domain::credential::{BackOff, CredentialState, ReauthReason, R
 use token_broker::domain::ports::{ClaimRequest, LineageWrite, Persisted, RevocationOutcome};
 
 use super::samples::{
-    at, claim_request, credential_id, fingerprint, grant_id, key, lineage, new_grant, outbox_id, tokens,
+    at, claim_request, credential_id, fingerprint, grant_id, key, lineage, new_grant, outbox_id, release,
+    revoke_write, tokens,
 };
 use super::{Stores, contract};
 
@@ -18,6 +19,7 @@ contract!(
     i3_a_new_consent_does_not_make_a_revoked_grant_good,
     i7_an_answer_is_kept_while_its_parent_is_in_the_row,
     i7_a_brother_of_the_stored_pair_replaces_it,
+    i7_the_epoch_of_a_claim_that_the_database_has_lost_is_not_given_again,
     a_stranger_is_not_stored,
     of_sixteen_answers_under_one_claim_one_is_stored,
 );
@@ -34,7 +36,9 @@ async fn a_descendant_of_the_row_is_stored(stores: Stores) {
     // After a failure, so that the back-off has something to lose.
     let epoch = stores.claimed(&row, 1, at(5)).await;
     let back_off = BackOff { not_before: at(9), failures: 3, last: RefreshFailure::RateLimited };
-    assert!(stores.credentials.release_claim(row.id, epoch, back_off, at(6)).await.unwrap());
+    assert!(
+        stores.credentials.release_claim(release(row.id, epoch, 1, Some(back_off), at(6))).await.unwrap()
+    );
     row = stores.row(&key("alice")).await;
     for n in 2..5 {
         let epoch = stores.claimed(&row, 1, at(10)).await;
@@ -123,13 +127,19 @@ async fn i2_an_older_claim_never_replaces_a_newer_pair(stores: Stores) {
 async fn i3_revoke_beats_a_refresh_under_way(stores: Stores) {
     let row = stores.connected(key("alice"), 1).await;
     let epoch = stores.claimed(&row, 1, at(10)).await;
-    stores.credentials.revoke_with_outbox(&key("alice"), Some(outbox_id(1)), at(11)).await.unwrap();
+    stores
+        .credentials
+        .revoke_with_outbox(revoke_write(&key("alice"), Some(outbox_id(1)), at(11)))
+        .await
+        .unwrap();
     let revoked = stores.row(&key("alice")).await;
     assert_eq!((&revoked.state, revoked.epoch), (&CredentialState::Revoked, epoch + 1));
     let late = lineage(&row, epoch, 2, at(12));
     assert_eq!(stores.credentials.persist_lineage(late.clone()).await.unwrap(), Persisted::Revoked);
     let back_off = BackOff { not_before: at(20), failures: 1, last: RefreshFailure::OutcomeUnknown };
-    assert!(!stores.credentials.release_claim(row.id, epoch, back_off, at(12)).await.unwrap());
+    assert!(
+        !stores.credentials.release_claim(release(row.id, epoch, 1, Some(back_off), at(12))).await.unwrap()
+    );
     let reason = ReauthReason::RefreshTokenRejected;
     let marked = stores.credentials.mark_needs_reauth(row.id, epoch, fingerprint(1), reason, at(12));
     assert!(!marked.await.unwrap());
@@ -154,14 +164,18 @@ async fn another_grant_supersedes_a_refresh_under_way(stores: Stores) {
     same_token.tokens.refresh = renewed.tokens().unwrap().refresh.clone();
     same_token.parent_fingerprint = fingerprint(5);
     assert_eq!(stores.credentials.persist_lineage(same_token).await.unwrap(), Persisted::Superseded);
-    stores.credentials.revoke_with_outbox(&key("alice"), None, at(13)).await.unwrap();
+    stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(13))).await.unwrap();
     assert_eq!(stores.credentials.persist_lineage(late).await.unwrap(), Persisted::Superseded);
 }
 
 async fn i3_a_new_consent_does_not_make_a_revoked_grant_good(stores: Stores) {
     let row = stores.connected(key("alice"), 1).await;
     let epoch = stores.claimed(&row, 1, at(10)).await;
-    stores.credentials.revoke_with_outbox(&key("alice"), Some(outbox_id(1)), at(11)).await.unwrap();
+    stores
+        .credentials
+        .revoke_with_outbox(revoke_write(&key("alice"), Some(outbox_id(1)), at(11)))
+        .await
+        .unwrap();
     let renewed = stores.connected(key("alice"), 5).await;
     let late = lineage(&row, epoch, 2, at(12));
     // Also when the provider has been told of the old token.
@@ -188,7 +202,9 @@ async fn i7_an_answer_is_kept_while_its_parent_is_in_the_row(stores: Stores) {
     let row = stores.connected(key("bob"), 5).await;
     let epoch = stores.claimed(&row, 1, at(10)).await;
     let back_off = BackOff { not_before: at(99), failures: 1, last: RefreshFailure::OutcomeUnknown };
-    assert!(stores.credentials.release_claim(row.id, epoch, back_off, at(11)).await.unwrap());
+    assert!(
+        stores.credentials.release_claim(release(row.id, epoch, 1, Some(back_off), at(11))).await.unwrap()
+    );
     stored(stores.credentials.persist_lineage(lineage(&row, epoch, 6, at(12))).await.unwrap());
     let row = stores.row(&key("bob")).await;
     let epoch = stores.claimed(&row, 1, at(20)).await;
@@ -209,6 +225,19 @@ async fn i7_a_brother_of_the_stored_pair_replaces_it(stores: Stores) {
     let newest = stored(stores.credentials.persist_lineage(lineage(&row, second, 3, at(312))).await.unwrap());
     assert_eq!(newest.generation, 3);
     assert_eq!(newest.tokens().unwrap().refresh.as_ref().unwrap().fingerprint, fingerprint(3));
+}
+
+async fn i7_the_epoch_of_a_claim_that_the_database_has_lost_is_not_given_again(stores: Stores) {
+    let row = stores.connected(key("alice"), 1).await;
+    // The claim's commit went with a failover; its answer comes all the same.
+    let lost = row.epoch + 1;
+    let kept = stored(stores.credentials.persist_lineage(lineage(&row, lost, 2, at(11))).await.unwrap());
+    assert_eq!((kept.epoch, kept.generation), (lost, row.generation + 1));
+    // Else the next claim's answer would be no younger than the row, and be thrown away.
+    let epoch = stores.claimed(&kept, 1, at(20)).await;
+    assert_eq!(epoch, lost + 1);
+    let next = stored(stores.credentials.persist_lineage(lineage(&kept, epoch, 3, at(21))).await.unwrap());
+    assert_eq!((next.epoch, next.tokens()), (epoch, Some(&lineage(&kept, epoch, 3, at(21)).tokens)));
 }
 
 async fn a_stranger_is_not_stored(stores: Stores) {

@@ -1,22 +1,33 @@
 //! What every store must do, written against the ports. A case is an `async fn(Stores)`; [`contract!`] runs it on every
 //! database: another one is one more line in the macro and one more function that opens it empty.
 
+pub(crate) mod coordination;
 pub(crate) mod samples;
 
 mod credential_list;
 mod credential_model;
 mod credential_store;
 mod data_key_store;
+mod due;
+mod event_store;
 mod flow_store;
+mod leases;
 mod lineage;
 mod outbox_store;
+mod permit_store;
 mod revocation;
+mod wakeups;
 
 use std::any::Any;
 use std::sync::Arc;
 
+use token_broker::domain::event::EventStore;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
+use token_broker::infra::storage::postgres::RowClock;
 use token_broker::infra::storage::sqlite::SqliteStore;
+
+use crate::engines;
+use crate::fakes::MemoryStore;
 
 /// The ports of one empty database.
 #[derive(Clone)]
@@ -25,6 +36,7 @@ pub(crate) struct Stores {
     pub(crate) flows: Arc<dyn FlowStore>,
     pub(crate) outbox: Arc<dyn OutboxStore>,
     pub(crate) data_keys: Arc<dyn DataKeyStore>,
+    pub(crate) events: Arc<dyn EventStore>,
     pub(crate) health: Arc<dyn StoreHealth>,
     /// Deletes the database when dropped.
     _home: Arc<dyn Any + Send + Sync>,
@@ -39,14 +51,47 @@ pub(crate) async fn sqlite() -> Stores {
         flows: store.clone(),
         outbox: store.clone(),
         data_keys: store.clone(),
+        events: store.clone(),
         health: store,
         _home: Arc::new(home),
+    }
+}
+
+/// An empty database in memory: what the simulations of the protocol run on keeps the same promises.
+pub(crate) async fn memory() -> Stores {
+    let store = Arc::new(MemoryStore::default());
+    Stores {
+        credentials: store.clone(),
+        flows: store.clone(),
+        outbox: store.clone(),
+        data_keys: store.clone(),
+        events: store.clone(),
+        health: store,
+        _home: Arc::new(()),
+    }
+}
+
+/// An empty `PostgreSQL` database.
+pub(crate) async fn postgres() -> Stores {
+    let server = engines::postgres::shared();
+    let settings = engines::postgres::settings(&server.url(&server.migrated_database().await));
+    let store = Arc::new(engines::postgres::open(&settings, RowClock::Caller).await);
+    Stores {
+        credentials: store.clone(),
+        flows: store.clone(),
+        outbox: store.clone(),
+        data_keys: store.clone(),
+        events: store.clone(),
+        health: store,
+        _home: Arc::new(()),
     }
 }
 
 macro_rules! contract {
     ($($case:ident),+ $(,)?) => {
         $crate::contract::contract!(@on sqlite: $($case),+);
+        $crate::contract::contract!(@on postgres: $($case),+);
+        $crate::contract::contract!(@on memory: $($case),+);
     };
     (@on $database:ident: $($case:ident),+) => {
         mod $database {

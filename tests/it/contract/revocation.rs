@@ -8,7 +8,7 @@ use token_broker::domain::ports::{
 
 use super::samples::{
     at, credential_id, fingerprint, flow, flow_id, key, key_of, lineage, new_grant, outbox_id, provider,
-    revocation, state, tokens,
+    revocation, revoke_write, state, tokens,
 };
 use super::{Stores, contract};
 
@@ -26,7 +26,8 @@ contract!(
 async fn tokens_move_to_the_outbox_as_they_are(stores: Stores) {
     let row = stores.connected(key("alice"), 1).await;
     stores.connected(key("bob"), 2).await;
-    let done = stores.credentials.revoke_with_outbox(&key("alice"), Some(outbox_id(7)), at(50)).await;
+    let done =
+        stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), Some(outbox_id(7)), at(50))).await;
     assert_eq!(done.unwrap(), RevokedRow { deleted: true, cancelled_flows: 0 });
     let revoked = stores.row(&key("alice")).await;
     assert_eq!(revoked.state, CredentialState::Revoked);
@@ -50,7 +51,8 @@ async fn tokens_move_to_the_outbox_as_they_are(stores: Stores) {
 
 async fn without_an_outbox_row_they_are_deleted(stores: Stores) {
     stores.connected(key("alice"), 1).await;
-    let done = stores.credentials.revoke_with_outbox(&key("alice"), None, at(50)).await.unwrap();
+    let done =
+        stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(50))).await.unwrap();
     assert!(done.deleted);
     assert_eq!(stores.row(&key("alice")).await.state, CredentialState::Revoked);
     assert_eq!(stores.outbox.due_revocations(at(9999), 9).await.unwrap(), []);
@@ -61,7 +63,12 @@ async fn any_state_can_be_revoked(stores: Stores) {
     let row = stores.connected(key("a"), 1).await;
     let epoch = stores.claimed(&row, 1, at(10)).await;
     assert!(
-        stores.credentials.revoke_with_outbox(&key("a"), Some(outbox_id(1)), at(50)).await.unwrap().deleted
+        stores
+            .credentials
+            .revoke_with_outbox(revoke_write(&key("a"), Some(outbox_id(1)), at(50)))
+            .await
+            .unwrap()
+            .deleted
     );
     assert_eq!(stores.row(&key("a")).await.epoch, epoch + 1);
     // In need of a new consent: its tokens may live on at the provider.
@@ -71,13 +78,23 @@ async fn any_state_can_be_revoked(stores: Stores) {
     let marked = stores.credentials.mark_needs_reauth(row.id, epoch, fingerprint(2), reason, at(11));
     assert!(marked.await.unwrap());
     assert!(
-        stores.credentials.revoke_with_outbox(&key("b"), Some(outbox_id(2)), at(51)).await.unwrap().deleted
+        stores
+            .credentials
+            .revoke_with_outbox(revoke_write(&key("b"), Some(outbox_id(2)), at(51)))
+            .await
+            .unwrap()
+            .deleted
     );
     // Without a refresh token.
     let bare = NewGrant { tokens: StoredTokens { refresh: None, ..tokens(3) }, ..new_grant(key("c"), 3) };
     stores.stored(bare).await;
     assert!(
-        stores.credentials.revoke_with_outbox(&key("c"), Some(outbox_id(3)), at(52)).await.unwrap().deleted
+        stores
+            .credentials
+            .revoke_with_outbox(revoke_write(&key("c"), Some(outbox_id(3)), at(52)))
+            .await
+            .unwrap()
+            .deleted
     );
     for name in ["a", "b", "c"] {
         assert_eq!(stores.row(&key(name)).await.state, CredentialState::Revoked);
@@ -90,7 +107,8 @@ async fn any_state_can_be_revoked(stores: Stores) {
 async fn a_revoked_or_missing_row_is_left_alone_but_its_flows_are_cancelled(stores: Stores) {
     let alice = key("alice");
     stores.begun(&flow(alice.clone(), 1, 0)).await;
-    let revoke = |n, now| stores.credentials.revoke_with_outbox(&alice, Some(outbox_id(n)), at(now));
+    let revoke =
+        |n, now| stores.credentials.revoke_with_outbox(revoke_write(&alice, Some(outbox_id(n)), at(now)));
     assert_eq!(revoke(1, 10).await.unwrap(), RevokedRow { deleted: false, cancelled_flows: 1 });
     assert_eq!(stores.credentials.load(&alice).await.unwrap(), None);
     stores.connected(alice.clone(), 1).await;
@@ -119,7 +137,8 @@ async fn pending_and_exchanging_flows_of_the_key_are_cancelled(stores: Stores) {
     stores.flows.consume_flow(state(2), &provider("google"), at(5)).await.unwrap();
     stores.flows.consume_flow(state(3), &provider("google"), at(5)).await.unwrap();
     stores.flows.end_flow(flow_id(3), FlowStatus::Denied, at(6)).await.unwrap();
-    let done = stores.credentials.revoke_with_outbox(&key("alice"), None, at(10)).await.unwrap();
+    let done =
+        stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(10))).await.unwrap();
     assert_eq!(done, RevokedRow { deleted: false, cancelled_flows: 2 });
     for n in [1, 2] {
         let cancelled = stores.flow(flow_id(n)).await;
@@ -140,7 +159,7 @@ async fn pending_and_exchanging_flows_of_the_key_are_cancelled(stores: Stores) {
 async fn i3_an_exchange_under_way_stores_nothing_after_a_revoke(stores: Stores) {
     stores.begun(&flow(key("alice"), 1, 0)).await;
     stores.flows.consume_flow(state(1), &provider("google"), at(5)).await.unwrap();
-    stores.credentials.revoke_with_outbox(&key("alice"), None, at(10)).await.unwrap();
+    stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(10))).await.unwrap();
     let grant = NewGrant { condition: GrantCondition::Flow(flow_id(1)), ..new_grant(key("alice"), 1) };
     assert_eq!(stores.credentials.store_grant(grant).await.unwrap(), StoredGrant::ConditionFailed);
     assert_eq!(stores.credentials.load(&key("alice")).await.unwrap(), None);
@@ -149,7 +168,7 @@ async fn i3_an_exchange_under_way_stores_nothing_after_a_revoke(stores: Stores) 
 
 async fn i4_nothing_is_read_after_a_revoke(stores: Stores) {
     stores.connected(key("alice"), 1).await;
-    stores.credentials.revoke_with_outbox(&key("alice"), None, at(10)).await.unwrap();
+    stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(10))).await.unwrap();
     // Sixteen readers over all reading connections, each begun after the answer.
     let tasks: Vec<_> = (0..16)
         .map(|n| {
@@ -177,10 +196,9 @@ async fn i3_revoke_and_persist_race_to_a_revoked_row(stores: Stores) {
         let (one, two) = (stores.credentials.clone(), stores.credentials.clone());
         let persist = tokio::spawn(async move { one.persist_lineage(write).await.unwrap() });
         let key = user.clone();
-        let revoke =
-            tokio::spawn(
-                async move { two.revoke_with_outbox(&key, Some(outbox_id(n)), at(11)).await.unwrap() },
-            );
+        let revoke = tokio::spawn(async move {
+            two.revoke_with_outbox(revoke_write(&key, Some(outbox_id(n)), at(11))).await.unwrap()
+        });
         assert!(revoke.await.unwrap().deleted);
         let persisted = persist.await.unwrap();
         assert_eq!(stores.row(&user).await.state, CredentialState::Revoked);

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use token_broker::domain::credential::{
-    Claim, Credential, Epoch, Fingerprint, Sealed, StoredRefreshToken, StoredTokens,
+    BackOff, Claim, Credential, Epoch, Fingerprint, Sealed, StoredRefreshToken, StoredTokens,
 };
 use token_broker::domain::flow::{ConsentOptions, Flow, FlowStatus, RecordedEndpoints, StateHash};
 use token_broker::domain::key::{
-    Account, CallerId, ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, GrantName, OutboxId,
-    ProviderId, ServiceId, TenantId, UserId,
+    Account, CallerId, ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, GrantName, LeaseId,
+    OutboxId, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{
-    ClaimRequest, GrantCondition, LineageWrite, NewGrant, PendingRevocation, StoredGrant,
+    ClaimRequest, GrantCondition, LineageWrite, NewGrant, OutboxPair, PendingRevocation, Release,
+    RevokeWrite, StoredGrant,
 };
 use token_broker::domain::scope::{Scope, ScopeSet};
 use token_broker::domain::token_set::AccessLife;
@@ -44,6 +45,10 @@ pub(crate) fn flow_id(n: u32) -> FlowId {
 
 pub(crate) fn outbox_id(n: u32) -> OutboxId {
     OutboxId::from_bytes(id_bytes(n))
+}
+
+pub(crate) fn lease_id(n: u32) -> LeaseId {
+    LeaseId::from_bytes(id_bytes(n))
 }
 
 pub(crate) fn owner(n: u32) -> ClaimOwner {
@@ -108,6 +113,7 @@ pub(crate) fn tokens(n: u32) -> StoredTokens {
         profile_sealed: Sealed(format!("profile {n}").into_bytes()),
         scopes: scopes(&["mail.read", "mail.send"]),
         scopes_assumed: false,
+        next_refresh_at: None,
     }
 }
 
@@ -127,6 +133,28 @@ pub(crate) fn new_grant(key: CredentialKey, n: u32) -> NewGrant {
 pub(crate) fn claim(n: u32, now: Timestamp) -> Claim {
     let after = |seconds| now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
     Claim { owner: owner(n), deadline: after(30), settle_at: after(300) }
+}
+
+/// A revocation of any grant under this key. The id of the outbox row for a refresh under way is `first`'s, turned over.
+pub(crate) fn revoke_write(key: &CredentialKey, first: Option<OutboxId>, now: Timestamp) -> RevokeWrite {
+    let outbox = first.map(|first| OutboxPair { first, after_refresh: after_refresh(first) });
+    RevokeWrite { key: key.clone(), grant: None, outbox, now }
+}
+
+/// See [`revoke_write`].
+pub(crate) fn after_refresh(first: OutboxId) -> OutboxId {
+    OutboxId::from_bytes(first.as_bytes().map(|byte| !byte))
+}
+
+/// The end of a claim of owner `n` whose token was not spent.
+pub(crate) fn release(
+    id: CredentialId,
+    epoch: Epoch,
+    n: u32,
+    back_off: Option<BackOff>,
+    now: Timestamp,
+) -> Release {
+    Release { id, epoch, owner: owner(n), back_off, now }
 }
 
 /// A claim on a row as it was read.

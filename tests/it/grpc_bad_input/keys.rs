@@ -1,8 +1,8 @@
 //! What can be wrong with a key, for every RPC that takes one.
 
 use token_broker::r#gen::v1::{
-    BeginOAuthRequest, CredentialKey, GetCredentialRequest, ImportCredentialRequest, ListCredentialsRequest,
-    RefreshRequest, RevokeRequest,
+    AcquireLeaseRequest, BeginOAuthRequest, CredentialKey, GetCredentialRequest, ImportCredentialRequest,
+    ListCredentialsRequest, RefreshRequest, ReleaseLeaseRequest, RenewLeaseRequest, RevokeRequest,
 };
 
 use super::{FORBIDDEN, NO_PROVIDER, NO_SERVICE, Refusal, Row, invalid};
@@ -22,7 +22,15 @@ macro_rules! keyed {
         })+
     };
 }
-keyed!(GetCredentialRequest, RefreshRequest, RevokeRequest, ImportCredentialRequest);
+keyed!(
+    GetCredentialRequest,
+    RefreshRequest,
+    RevokeRequest,
+    ImportCredentialRequest,
+    AcquireLeaseRequest,
+    RenewLeaseRequest,
+    ReleaseLeaseRequest
+);
 
 fn key<M: Keyed>(request: &mut M) -> &mut CredentialKey {
     request.key().as_mut().unwrap()
@@ -79,7 +87,15 @@ macro_rules! aim_by_key {
         })+
     };
 }
-aim_by_key!(GetCredentialRequest, RefreshRequest, RevokeRequest, ImportCredentialRequest);
+aim_by_key!(
+    GetCredentialRequest,
+    RefreshRequest,
+    RevokeRequest,
+    ImportCredentialRequest,
+    AcquireLeaseRequest,
+    RenewLeaseRequest,
+    ReleaseLeaseRequest
+);
 
 macro_rules! aim_by_fields {
     ($($request:ty),+) => {

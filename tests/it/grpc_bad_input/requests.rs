@@ -92,7 +92,7 @@ async fn refresh() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revoke() {
-    let good = || RevokeRequest { key: Some(files("hostile", "alice")) };
+    let good = || RevokeRequest { key: Some(files("hostile", "alice")), ..Default::default() };
     let stage = run_table!(revoke, good(), rows::<RevokeRequest>());
     assert_eq!(stage.doors.provider.requests_at("/revoke").len(), 1);
 }

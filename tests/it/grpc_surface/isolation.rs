@@ -1,8 +1,10 @@
 //! What a caller may not see is exactly as unknown as what never was.
 
+use token_broker::r#gen::v1::acquire_lease_response::Result as AcquireResult;
 use token_broker::r#gen::v1::get_credential_response::Result as GetResult;
 use token_broker::r#gen::v1::{
-    CancelFlowRequest, GetCredentialRequest, GetFlowRequest, ListCredentialsRequest, RevokeRequest,
+    AcquireLeaseRequest, CancelFlowRequest, GetCredentialRequest, GetFlowRequest, ListCredentialsRequest,
+    ReleaseLeaseRequest, RenewLeaseRequest, RevokeRequest,
 };
 use tonic::{Code, Status};
 
@@ -46,10 +48,37 @@ async fn another_tenants_credential_is_as_unknown_as_none() {
     let nobodys = rival.get_credential(ask("nobody")).await.unwrap().into_inner();
     assert!(theirs == nobodys);
     assert!(matches!(theirs.result, Some(GetResult::AuthorizationRequired(_))));
-    let revoke = |user: &str| RevokeRequest { key: Some(files("hostile", user)) };
+    let revoke = |user: &str| RevokeRequest { key: Some(files("hostile", user)), ..Default::default() };
     let theirs = rival.revoke(revoke("alice")).await.unwrap().into_inner();
     let nobodys = rival.revoke(revoke("nobody")).await.unwrap().into_inner();
     assert!(theirs == nobodys && !theirs.deleted);
+    for force in [false, true] {
+        let revoke = |user: &str| RevokeRequest { key: Some(files("hostile", user)), force };
+        assert!(!rival.revoke(revoke("alice")).await.unwrap().into_inner().deleted);
+    }
+    let mut agent = doors.client(AGENT).await;
+    let acquire =
+        |user: &str| AcquireLeaseRequest { key: Some(files("hostile", user)), ..Default::default() };
+    let Some(AcquireResult::Leased(leased)) =
+        agent.acquire_lease(acquire("alice")).await.unwrap().into_inner().result
+    else {
+        panic!("no lease")
+    };
+    let lease_id = leased.lease.unwrap().lease_id;
+    let theirs = rival.acquire_lease(acquire("alice")).await.unwrap().into_inner();
+    assert!(theirs == rival.acquire_lease(acquire("nobody")).await.unwrap().into_inner());
+    let renew = |user: &str| RenewLeaseRequest {
+        key: Some(files("hostile", user)),
+        lease_id: lease_id.clone(),
+        ttl: None,
+    };
+    let theirs = rival.renew_lease(renew("alice")).await.err().unwrap();
+    assert_eq!(theirs.code(), Code::FailedPrecondition);
+    assert_eq!(bytes(&theirs), bytes(&rival.renew_lease(renew("nobody")).await.err().unwrap()));
+    let release =
+        |user: &str| ReleaseLeaseRequest { key: Some(files("hostile", user)), lease_id: lease_id.clone() };
+    assert!(!rival.release_lease(release("alice")).await.unwrap().into_inner().released);
+    assert!(agent.release_lease(release("alice")).await.unwrap().into_inner().released, "it is untouched");
     let list = rival.list_credentials(ListCredentialsRequest::default()).await.unwrap().into_inner();
     assert!(list.credentials.is_empty());
     assert_eq!(doors.rows().await, before);

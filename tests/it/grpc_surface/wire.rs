@@ -65,7 +65,7 @@ async fn the_whole_life_of_a_credential() {
     assert_eq!(summary.services, ["files"]);
 
     doors.provider.push_at("/revoke", Reply::status(200));
-    let revoke = RevokeRequest { key: Some(files("hostile", "alice")) };
+    let revoke = RevokeRequest { key: Some(files("hostile", "alice")), ..Default::default() };
     let revoked = client.revoke(revoke).await.unwrap().into_inner();
     assert!(revoked.deleted);
     assert!(revoked.provider_revocation() == ProviderRevocation::Revoked);

@@ -109,7 +109,10 @@ async fn a_cancelled_link_works_no_more() {
     let (cancelled, first) = doors.begin(AGENT, "hostile", "alice").await;
     client.cancel_flow(CancelFlowRequest { flow_id: cancelled }).await.unwrap();
     let (_, second) = doors.begin(AGENT, "hostile", "alice").await;
-    client.revoke(RevokeRequest { key: Some(files("hostile", "alice")) }).await.unwrap();
+    client
+        .revoke(RevokeRequest { key: Some(files("hostile", "alice")), ..Default::default() })
+        .await
+        .unwrap();
     let before = doors.rows().await;
     for state in [first, second] {
         let page = doors.browse(&format!("/oauth/callback/hostile?code=c&state={state}")).await;

@@ -152,7 +152,8 @@ async fn no_secret_is_in_logs_pages_metrics_errors_or_the_database() {
     written.add("list", prost::Message::encode_to_vec(&list));
     let flow = answered(agent.get_flow(GetFlowRequest { flow_id }).await);
     written.add("flow", prost::Message::encode_to_vec(&flow));
-    answered(agent.revoke(RevokeRequest { key: Some(key_at("strict", "alice", "api")) }).await);
+    let revoke = RevokeRequest { key: Some(key_at("strict", "alice", "api")), force: false };
+    answered(agent.revoke(revoke).await);
 
     // Keys that are refused.
     let wrong = format!("{}x", broker.api_key("agent"));

@@ -108,7 +108,13 @@ async fn perform(
             Acknowledged::Connected { generation: got.generation }
         }
         Operation::Revoke => {
-            assert!(client.revoke(RevokeRequest { key: Some(user.key()) }).await?.into_inner().deleted);
+            assert!(
+                client
+                    .revoke(RevokeRequest { key: Some(user.key()), ..Default::default() })
+                    .await?
+                    .into_inner()
+                    .deleted
+            );
             Acknowledged::Revoked
         }
     })

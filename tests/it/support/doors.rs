@@ -10,13 +10,14 @@ use std::time::Duration;
 use serde_json::json;
 use token_broker::application::{Broker, Ports, Settings};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
-use token_broker::domain::flow::FLOW_LIFETIME;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory};
 use token_broker::domain::provider::{EndpointSource, Provider};
 use token_broker::domain::secret::{SecretBytes, SecretString};
+use token_broker::domain::step::NoSteps;
 use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
 use token_broker::r#gen::v1::{BeginOAuthRequest, CredentialKey, FlowStatus, GetFlowRequest};
+use token_broker::infra::coordination::local::LocalPermits;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
 use token_broker::infra::storage::sqlite::SqliteStore;
@@ -27,9 +28,11 @@ use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 
+use super::alone;
 use super::clock::ManualClock;
 use super::faulty_store::{Faults, FaultyStore};
 use super::hostile::{HostileServer, Reply};
+use super::memory_journal::MemoryJournal;
 use super::provider;
 
 /// May do everything in tenant a.
@@ -56,15 +59,16 @@ fn key(padded: &str) -> String {
 pub(crate) struct Doors {
     pub(crate) grpc: SocketAddr,
     pub(crate) public: SocketAddr,
-    pub(crate) provider: HostileServer,
+    pub(crate) provider: Arc<HostileServer>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) tasks: TaskTracker,
     pub(crate) broker: Arc<Broker>,
     browser: reqwest::Client,
     database: PathBuf,
+    store: SqliteStore,
     _serving: tokio::task::JoinSet<()>,
-    _home: tempfile::TempDir,
+    home: Arc<tempfile::TempDir>,
 }
 
 struct Callers(HashMap<String, Arc<Caller>>);
@@ -83,6 +87,10 @@ impl ProviderDirectory for Providers {
     }
 
     fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
+        self.all()
+    }
+
+    fn all(&self) -> Vec<Arc<Provider>> {
         self.0.clone()
     }
 }
@@ -95,22 +103,36 @@ impl Doors {
 
     /// With this public base URL, and this limit for every call.
     pub(crate) async fn open_with(public_base_url: &str, max_deadline: Duration) -> Self {
-        let home = tempfile::tempdir().unwrap();
-        let database = home.path().join("broker.db");
-        let store = SqliteStore::open(&database).await.unwrap();
-        let server = HostileServer::start().await;
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
+        let server = Arc::new(HostileServer::start().await);
         let clock = Arc::new(ManualClock::new());
+        Self::over(home, store, server, clock, alone::settings(public_base_url), max_deadline, 1).await
+    }
+
+    /// Another replica at the same database and provider. The two share nothing else: no word of one reaches the other.
+    pub(crate) async fn beside(&self) -> Self {
+        let mut settings = alone::settings("https://broker.example");
+        settings.watches.poll = Duration::from_millis(50);
+        let (home, store) = (Arc::clone(&self.home), self.store.clone());
+        let (server, clock) = (Arc::clone(&self.provider), Arc::clone(&self.clock));
+        Self::over(home, store, server, clock, settings, Duration::from_secs(60), 2).await
+    }
+
+    async fn over(
+        home: Arc<tempfile::TempDir>,
+        store: SqliteStore,
+        server: Arc<HostileServer>,
+        clock: Arc<ManualClock>,
+        settings: Settings,
+        max_deadline: Duration,
+        replica: u8,
+    ) -> Self {
+        let database = home.path().join("broker.db");
         let faults = Arc::new(Faults::default());
         let tasks = TaskTracker::new();
         let ports = ports(&store, &server, &clock, &faults);
-        let settings = Settings {
-            public_base_url: public_base_url.parse().unwrap(),
-            return_urls: vec!["https://app.example/chat".parse().unwrap()],
-            refresh_ahead: Duration::from_secs(300),
-            flow_lifetime: FLOW_LIFETIME,
-            max_wait: Duration::from_secs(5),
-        };
-        let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
+        let broker = Broker::new(ports, settings, ClaimOwner::from_random([replica; 16]), tasks.clone());
         let mut serving = tokio::task::JoinSet::new();
         let grpc = serve_grpc(&mut serving, Arc::clone(&broker), max_deadline).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -129,8 +151,9 @@ impl Doors {
             broker: Arc::clone(&broker),
             browser,
             database,
+            store,
             _serving: serving,
-            _home: home,
+            home,
         }
     }
 
@@ -278,14 +301,20 @@ fn ports(
     let keyring = Keyring::new(vec![key], "k1").unwrap();
     let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), Arc::clone(&clock));
     Ports {
-        clock: Arc::clone(&clock),
         entropy,
         credentials: Arc::new(FaultyStore { inner: Arc::new(store.clone()), faults: Arc::clone(faults) }),
         flows: Arc::new(store.clone()),
         outbox: Arc::new(store.clone()),
         cipher: Arc::new(vault),
-        oauth: Arc::new(HttpOAuthClient::new(HttpSettings::default(), clock).unwrap()),
+        oauth: Arc::new(HttpOAuthClient::new(HttpSettings::default(), Arc::clone(&clock)).unwrap()),
         providers: Arc::new(Providers(providers(&server.base()))),
+        permits: Arc::new(LocalPermits::new(Arc::clone(&clock))),
+        journal: Arc::new(MemoryJournal::default()),
+        wakeups: alone::wakeups(),
+        leases: alone::leases(Arc::clone(&clock)),
+        steps: Arc::new(NoSteps),
+        events: Arc::new(store.clone()),
+        clock,
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use token_broker::domain::credential::{BackOff, Credential, Epoch, Fingerprint, ReauthReason};
-use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId};
+use token_broker::domain::credential::{Credential, Epoch, Fingerprint, ReauthReason};
+use token_broker::domain::key::{CredentialId, CredentialKey};
 use token_broker::domain::ports::{
-    ClaimRequest, CredentialStore, LineageWrite, ListQuery, NewGrant, Persisted, RevokedRow, StoreError,
-    StoredGrant,
+    ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
+    Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
 
 /// How many of the next calls fail, by method, and how long reads dawdle.
@@ -73,15 +73,9 @@ impl CredentialStore for FaultyStore {
         self.inner.persist_lineage(write).await
     }
 
-    async fn release_claim(
-        &self,
-        id: CredentialId,
-        epoch: Epoch,
-        back_off: BackOff,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    async fn release_claim(&self, release: Release) -> Result<bool, StoreError> {
         Faults::hit(&self.faults.end_claim)?;
-        self.inner.release_claim(id, epoch, back_off, now).await
+        self.inner.release_claim(release).await
     }
 
     async fn mark_needs_reauth(
@@ -101,14 +95,9 @@ impl CredentialStore for FaultyStore {
         self.inner.store_grant(grant).await
     }
 
-    async fn revoke_with_outbox(
-        &self,
-        key: &CredentialKey,
-        outbox: Option<OutboxId>,
-        now: Timestamp,
-    ) -> Result<RevokedRow, StoreError> {
+    async fn revoke_with_outbox(&self, revoke: RevokeWrite) -> Result<RevokedRow, StoreError> {
         Faults::hit(&self.faults.revoke)?;
-        self.inner.revoke_with_outbox(key, outbox, now).await
+        self.inner.revoke_with_outbox(revoke).await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError> {
@@ -120,7 +109,19 @@ impl CredentialStore for FaultyStore {
         self.inner.due_for_settle(now, limit).await
     }
 
-    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError> {
-        self.inner.settle_dead_owners_early(alive).await
+    async fn settle_early(&self, dead: DeadOwners) -> Result<u64, StoreError> {
+        self.inner.settle_early(dead).await
+    }
+
+    async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
+        self.inner.reserve_due(request).await
+    }
+
+    async fn reschedule(&self, id: CredentialId, at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.inner.reschedule(id, at).await
+    }
+
+    async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
+        self.inner.mark_used(ids, now).await
     }
 }

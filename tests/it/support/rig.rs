@@ -8,10 +8,10 @@ use token_broker::application::types::{
     AccessGrant, AuthorizationRequired, BeginInput, CallbackInput, CallbackOutcome, ConsentInput,
     GetCredentialInput, ImportInput, RefreshInput, ServiceKey, StartedFlow, TokenAnswer,
 };
-use token_broker::application::{Broker, Ports, Settings, error::BrokerError};
+use token_broker::application::{Broker, Ports, Settings, WatchSettings, error::BrokerError};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use token_broker::domain::coordination::{Wake, Wakeups};
 use token_broker::domain::credential::Credential;
-use token_broker::domain::flow::FLOW_LIFETIME;
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
@@ -19,16 +19,21 @@ use token_broker::domain::ports::{Clock as _, CredentialStore as _, ProviderDire
 use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
+use token_broker::domain::step::NoSteps;
 use token_broker::domain::token_set::ProviderAccount;
+use token_broker::infra::coordination::local::{LocalLeases, LocalPermits};
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use tokio_util::task::TaskTracker;
 
+use super::alone;
 use super::clock::ManualClock;
 use super::faulty_store::{Faults, FaultyStore};
+use super::memory_journal::MemoryJournal;
 use super::provider::provider_at;
 use super::strict_provider::{StrictProvider, scope_set};
+use super::switched_leases::SwitchedLeases;
 
 pub(crate) struct Rig {
     pub(crate) broker: Arc<Broker>,
@@ -36,8 +41,11 @@ pub(crate) struct Rig {
     pub(crate) provider: Arc<StrictProvider>,
     pub(crate) store: SqliteStore,
     pub(crate) faults: Arc<Faults>,
+    pub(crate) permits: Arc<LocalPermits>,
     pub(crate) caller: Caller,
     pub(crate) tasks: TaskTracker,
+    pub(crate) leases: Arc<SwitchedLeases>,
+    pub(crate) providers: Arc<dyn ProviderDirectory>,
     _dir: tempfile::TempDir,
 }
 
@@ -46,6 +54,11 @@ pub(crate) struct RigOptions {
     pub(crate) rotation: Rotation,
     pub(crate) revocation: Revocation,
     pub(crate) max_wait: Duration,
+    /// A refresh ends the access token before.
+    pub(crate) kills_access: bool,
+    pub(crate) watches: WatchSettings,
+    /// No word of a change comes through.
+    pub(crate) deaf: bool,
 }
 
 impl Default for RigOptions {
@@ -54,6 +67,9 @@ impl Default for RigOptions {
             rotation: Rotation::Strict,
             revocation: Revocation::Rfc7009 { token: RevokedToken::RefreshElseAccess },
             max_wait: Duration::from_secs(5),
+            kills_access: false,
+            watches: WatchSettings::default(),
+            deaf: false,
         }
     }
 }
@@ -65,7 +81,22 @@ impl ProviderDirectory for Providers {
         self.0.lock().unwrap().iter().find(|p| p.id == *id).cloned()
     }
     fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
+        self.all()
+    }
+    fn all(&self) -> Vec<Arc<Provider>> {
         self.0.lock().unwrap().clone()
+    }
+}
+
+/// Tells and hears nothing.
+struct Deaf;
+
+#[async_trait::async_trait]
+impl Wakeups for Deaf {
+    async fn publish(&self, _: Wake) {}
+
+    fn listen(&self, _: &Wake) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::pending())
     }
 }
 
@@ -99,6 +130,12 @@ impl Rig {
         let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), clock.clone());
         let tasks = TaskTracker::new();
         let faults = Arc::new(Faults::default());
+        let leases = Arc::new(SwitchedLeases::new(Arc::new(LocalLeases::new(clock.clone()))));
+        let mut acme = acme(options.rotation, options.revocation);
+        acme.refresh.kills_access = options.kills_access;
+        let providers: Arc<dyn ProviderDirectory> = Arc::new(Providers(Mutex::new(vec![Arc::new(acme)])));
+        let permits = Arc::new(LocalPermits::new(clock.clone()));
+        let journal = Arc::new(MemoryJournal::default());
         let ports = Ports {
             clock: clock.clone(),
             entropy,
@@ -107,20 +144,33 @@ impl Rig {
             outbox: Arc::new(store.clone()),
             cipher: Arc::new(vault),
             oauth: provider.clone(),
-            providers: Arc::new(Providers(Mutex::new(vec![Arc::new(acme(
-                options.rotation,
-                options.revocation,
-            ))]))),
+            providers: providers.clone(),
+            permits: permits.clone(),
+            journal: journal.clone(),
+            wakeups: if options.deaf { Arc::new(Deaf) } else { alone::wakeups() },
+            leases: leases.clone(),
+            events: Arc::new(store.clone()),
+            steps: Arc::new(NoSteps),
         };
         let settings = Settings {
-            public_base_url: "https://broker.example".parse().unwrap(),
-            return_urls: vec!["https://app.example/chat".parse().unwrap()],
-            refresh_ahead: Duration::from_secs(300),
-            flow_lifetime: FLOW_LIFETIME,
             max_wait: options.max_wait,
+            watches: options.watches,
+            ..alone::settings("https://broker.example")
         };
         let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
-        Self { broker, clock, provider, store, faults, caller: caller("agents"), tasks, _dir: dir }
+        Self {
+            broker,
+            clock,
+            provider,
+            store,
+            faults,
+            permits,
+            caller: caller("agents"),
+            tasks,
+            leases,
+            providers,
+            _dir: dir,
+        }
     }
 
     /// Waits for everything that runs in the background.

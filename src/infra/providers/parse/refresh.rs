@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::reader::{Report, Section};
 use super::values;
-use crate::domain::provider::{RefreshRules, Rotation};
+use crate::domain::provider::{RefreshRules, Rotation, TimingLimits};
 use crate::domain::token_set::EXPIRY_MARGIN;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) fn refresh(report: &mut Report<'_>, root: &mut Section<'_, '_>) -> Re
         idle_limit: idle_limit.map(|limit| limit.value),
         expiry_margin: expiry_margin.map_or(EXPIRY_MARGIN, |margin| margin.value),
     };
-    if let Some(grace) = grace.filter(|_| rules.timings().is_none()) {
+    if let Some(grace) = grace.filter(|_| rules.timings(&TimingLimits::default()).is_none()) {
         report.at(&grace, "is too short for a second presentation to be in time; use rotation = \"strict\"");
     }
     rules

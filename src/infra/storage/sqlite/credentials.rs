@@ -2,16 +2,22 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::FromRow as _;
 
-use super::codec::{array, micros, reauth_reason_text, refresh_failure_text};
-use super::credential_row::{CredentialRow, credential_columns};
+use super::error::store_error;
+use super::events::record;
 use super::{Query, SqliteStore};
-use crate::domain::credential::{BackOff, Credential, Epoch, Fingerprint, ReauthReason};
-use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId};
+use crate::domain::credential::{Credential, Epoch, Fingerprint, Generation, ReauthReason};
+use crate::domain::event::{Change, NewEvent, Standing};
+use crate::domain::key::{CredentialId, CredentialKey};
 use crate::domain::ports::{
-    ClaimRequest, CredentialStore, LineageWrite, ListQuery, NewGrant, Persisted, RevokedRow, StoreError,
-    StoredGrant,
+    ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
+    Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
+use crate::infra::storage::codec::{
+    KeyColumns, array, json_list, micros, reauth_reason_text, refresh_failure_text, time,
+};
+use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
 
 const BY_KEY: &str = concat!(
     "SELECT ",
@@ -39,14 +45,16 @@ const CLAIM_FOR_SETTLE: &str = "
 const RELEASE_CLAIM: &str = "
     UPDATE credentials SET
         status = 'active', claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
-        not_before = ?3, failures = ?4, last_error = ?5, updated_at = ?6
-    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2";
+        not_before = ?4, failures = coalesce(?5, failures), last_error = ?6, updated_at = ?7,
+        next_refresh_at = max(next_refresh_at, coalesce(?4, next_refresh_at))
+    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2 AND claim_owner = ?3";
 
 const MARK_NEEDS_REAUTH: &str = "
     UPDATE credentials SET
         status = 'needs_reauth', claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
-        failures = 0, reauth_reason = ?4, updated_at = ?5
-    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2 AND rt_fingerprint = ?3";
+        failures = 0, reauth_reason = ?4, next_refresh_at = NULL, updated_at = ?5
+    WHERE id = ?1 AND status = 'refreshing' AND epoch = ?2 AND rt_fingerprint = ?3
+    RETURNING tenant, provider, user_id, grant_name, account, generation";
 
 const DUE_FOR_SETTLE: &str = "
     SELECT id FROM credentials
@@ -54,9 +62,29 @@ const DUE_FOR_SETTLE: &str = "
     ORDER BY settle_at
     LIMIT ?2";
 
-const SETTLE_DEAD_OWNERS_EARLY: &str = "
+const SETTLE_EARLY: &str = "
+    UPDATE credentials SET settle_at = claim_deadline
+    WHERE status = 'refreshing' AND claim_owner = ?1 AND settle_at > claim_deadline";
+
+const SETTLE_OTHERS_EARLY: &str = "
     UPDATE credentials SET settle_at = claim_deadline
     WHERE status = 'refreshing' AND claim_owner <> ?1 AND settle_at > claim_deadline";
+
+/// The index is named, since without statistics the planner may take another for as good.
+const DUE: &str = "
+    SELECT id, coalesce(used_at, created_at), next_refresh_at FROM credentials INDEXED BY credentials_due
+    WHERE provider = ?1 AND status = 'active' AND next_refresh_at <= ?2
+    ORDER BY next_refresh_at
+    LIMIT ?3";
+
+const RESERVE: &str =
+    "UPDATE credentials SET next_refresh_at = ?2 WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
+
+const RESCHEDULE: &str = "UPDATE credentials SET next_refresh_at = ?2 WHERE id = ?1 AND status = 'active'";
+
+const MARK_USED: &str = "
+    UPDATE credentials SET used_at = ?2
+    WHERE id IN (SELECT unhex(value) FROM json_each(?1)) AND (used_at IS NULL OR used_at < ?2)";
 
 /// A statement whose first five parameters are the key's.
 pub(super) fn with_key<'q>(sql: &'static str, key: &'q CredentialKey) -> Query<'q> {
@@ -66,6 +94,20 @@ pub(super) fn with_key<'q>(sql: &'static str, key: &'q CredentialKey) -> Query<'
         .bind(key.user.as_str())
         .bind(key.grant.as_str())
         .bind(key.account.as_str())
+}
+
+/// Of a row that was marked, for its event.
+#[derive(Debug, sqlx::FromRow)]
+struct MarkedRow {
+    #[sqlx(flatten)]
+    key: KeyColumns,
+    generation: Generation,
+}
+
+/// For `json_each`.
+fn id_list<'a>(ids: impl IntoIterator<Item = &'a CredentialId>) -> String {
+    let ids = ids.into_iter().map(|id| hex::encode(id.as_bytes())).collect::<Vec<_>>();
+    json_list(ids.iter().map(String::as_str))
 }
 
 impl SqliteStore {
@@ -109,20 +151,15 @@ impl CredentialStore for SqliteStore {
         self.persist(write).await
     }
 
-    async fn release_claim(
-        &self,
-        id: CredentialId,
-        epoch: Epoch,
-        back_off: BackOff,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    async fn release_claim(&self, release: Release) -> Result<bool, StoreError> {
         let query = sqlx::query(RELEASE_CLAIM)
-            .bind(&id.as_bytes()[..])
-            .bind(epoch)
-            .bind(micros(back_off.not_before))
-            .bind(back_off.failures)
-            .bind(refresh_failure_text(back_off.last))
-            .bind(micros(now));
+            .bind(&release.id.as_bytes()[..])
+            .bind(release.epoch)
+            .bind(&release.owner.as_bytes()[..])
+            .bind(release.back_off.map(|back_off| micros(back_off.not_before)))
+            .bind(release.back_off.map(|back_off| back_off.failures))
+            .bind(release.back_off.map(|back_off| refresh_failure_text(back_off.last)))
+            .bind(micros(release.now));
         Ok(self.write(query).await? == 1)
     }
 
@@ -134,26 +171,30 @@ impl CredentialStore for SqliteStore {
         reason: ReauthReason,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query(MARK_NEEDS_REAUTH)
+        let mut transaction = self.begin().await?;
+        let row = sqlx::query(MARK_NEEDS_REAUTH)
             .bind(&id.as_bytes()[..])
             .bind(epoch)
             .bind(&fingerprint.0[..])
             .bind(reauth_reason_text(reason))
-            .bind(micros(now));
-        Ok(self.write(query).await? == 1)
+            .bind(micros(now))
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        let Some(row) = row else { return Ok(false) };
+        let marked = MarkedRow::from_row(&row).map_err(store_error)?;
+        let change = Change::NeedsReauth { was: Standing::Connected, reason, generation: marked.generation };
+        record(&mut transaction, &NewEvent { key: marked.key.try_into()?, change, at: now }).await?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(true)
     }
 
     async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
         self.store_new_grant(grant).await
     }
 
-    async fn revoke_with_outbox(
-        &self,
-        key: &CredentialKey,
-        outbox: Option<OutboxId>,
-        now: Timestamp,
-    ) -> Result<RevokedRow, StoreError> {
-        self.revoke(key, outbox, now).await
+    async fn revoke_with_outbox(&self, revoke: RevokeWrite) -> Result<RevokedRow, StoreError> {
+        self.revoke(&revoke).await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError> {
@@ -166,8 +207,50 @@ impl CredentialStore for SqliteStore {
         rows.iter().map(|(id,)| array(id).map(CredentialId::from_bytes)).collect()
     }
 
-    async fn settle_dead_owners_early(&self, alive: ClaimOwner) -> Result<u64, StoreError> {
-        self.write(sqlx::query(SETTLE_DEAD_OWNERS_EARLY).bind(&alive.as_bytes()[..])).await
+    async fn settle_early(&self, dead: DeadOwners) -> Result<u64, StoreError> {
+        let (sql, owner) = match dead {
+            DeadOwners::One(dead) => (SETTLE_EARLY, dead),
+            DeadOwners::AllBut(alive) => (SETTLE_OTHERS_EARLY, alive),
+        };
+        self.write(sqlx::query(sql).bind(&owner.as_bytes()[..])).await
+    }
+
+    async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let rows = sqlx::query(DUE)
+            .bind(request.provider.as_str())
+            .bind(micros(request.now))
+            .bind(request.limit)
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        if rows.is_empty() {
+            return Ok(Vec::new()); // dropped, and so rolled back
+        }
+        let due = rows
+            .iter()
+            .map(|row| {
+                let (id, used_at, due_at) = <(Vec<u8>, i64, i64)>::from_row(row).map_err(store_error)?;
+                let id = CredentialId::from_bytes(array(&id)?);
+                Ok(DueCredential { id, used_at: time(used_at)?, due_at: time(due_at)? })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        sqlx::query(RESERVE)
+            .bind(id_list(due.iter().map(|due| &due.id)))
+            .bind(micros(request.until))
+            .execute(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(due)
+    }
+
+    async fn reschedule(&self, id: CredentialId, at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.write(sqlx::query(RESCHEDULE).bind(&id.as_bytes()[..]).bind(at.map(micros))).await.map(|_| ())
+    }
+
+    async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
+        self.write(sqlx::query(MARK_USED).bind(id_list(ids)).bind(micros(now))).await.map(|_| ())
     }
 }
 
@@ -181,5 +264,10 @@ pub(super) const STATEMENTS: &[&str] = &[
     RELEASE_CLAIM,
     MARK_NEEDS_REAUTH,
     DUE_FOR_SETTLE,
-    SETTLE_DEAD_OWNERS_EARLY,
+    SETTLE_EARLY,
+    SETTLE_OTHERS_EARLY,
+    DUE,
+    RESERVE,
+    RESCHEDULE,
+    MARK_USED,
 ];

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
-use super::codec::{array, micros, purpose, purpose_text, tenant, time};
 use super::error::store_error;
 use super::{Query, SqliteStore};
 use crate::domain::key::TenantId;
 use crate::domain::ports::{DataKeyPurpose, DataKeyStore, StoreError, WrappedDataKey};
+use crate::infra::storage::codec::{micros, purpose_text};
+use crate::infra::storage::data_key_row::DataKeyRow;
 
 const BY_ID: &str = "SELECT id, tenant, purpose, kek_id, wrapped, created_at FROM data_keys WHERE id = ?1";
 
@@ -28,31 +29,6 @@ const UNDER_KEK: &str = "
     WHERE kek_id = ?1
     ORDER BY created_at DESC, rowid DESC
     LIMIT ?2";
-
-#[derive(Debug, sqlx::FromRow)]
-struct DataKeyRow {
-    id: Vec<u8>,
-    tenant: String,
-    purpose: String,
-    kek_id: String,
-    wrapped: Vec<u8>,
-    created_at: i64,
-}
-
-impl TryFrom<DataKeyRow> for WrappedDataKey {
-    type Error = StoreError;
-
-    fn try_from(row: DataKeyRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: array(&row.id)?,
-            tenant: tenant(row.tenant)?,
-            purpose: purpose(&row.purpose)?,
-            kek_id: row.kek_id,
-            wrapped: row.wrapped,
-            created_at: time(row.created_at)?,
-        })
-    }
-}
 
 fn newest(tenant: &TenantId, purpose: DataKeyPurpose) -> Query<'_> {
     sqlx::query(NEWEST).bind(tenant.as_str()).bind(purpose_text(purpose))

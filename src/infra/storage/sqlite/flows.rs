@@ -2,15 +2,18 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::FromRow as _;
 
-use super::codec::{flow_status, flow_status_texts, json_list, json_scopes, micros, time};
 use super::credentials::with_key;
 use super::error::store_error;
-use super::flow_row::{FlowRow, flow_columns};
+use super::events::{OF_EXPIRED_FLOWS, OF_INTERRUPTED_FLOWS, record};
 use super::{Query, SqliteStore};
+use crate::domain::event::{Change, FlowCause, NewEvent};
 use crate::domain::flow::{Flow, FlowStatus, StateHash};
-use crate::domain::key::{CredentialKey, FlowId, ProviderId, ServiceId, TenantId};
+use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId};
 use crate::domain::ports::{Consumed, FlowStore, StoreError};
+use crate::infra::storage::codec::{flow_status, flow_status_texts, micros, time};
+use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints};
 
 const INSERT: &str = concat!(
     "INSERT INTO flows (",
@@ -52,9 +55,12 @@ const CONSUME: &str = concat!(
 
 const STATUS: &str = "SELECT status, failure, expires_at FROM flows WHERE state_hash = ?1 AND provider = ?2";
 
-const END: &str = "
-    UPDATE flows SET status = ?2, failure = ?3, ended_at = ?4
-    WHERE id = ?1 AND status = 'exchanging'";
+const END: &str = concat!(
+    "UPDATE flows SET status = ?2, failure = ?3, ended_at = ?4
+    WHERE id = ?1 AND status = 'exchanging'
+    RETURNING ",
+    flow_columns!()
+);
 
 /// A flow past its end has expired already, and says so.
 const CANCEL: &str = concat!(
@@ -74,44 +80,37 @@ const INTERRUPT: &str = "
     UPDATE flows SET status = 'failed', failure = 'interrupted', ended_at = ?2
     WHERE status = 'exchanging' AND exchange_began_at < ?1";
 
-fn insert(flow: &Flow, max_pending: u32) -> Result<Query<'_>, StoreError> {
-    let (status, failure) = flow_status_texts(flow.status);
-    let endpoints =
-        serde_json::to_string(&flow.endpoints).map_err(|e| StoreError::Unavailable(Box::new(e)))?;
-    Ok(sqlx::query(INSERT)
-        .bind(&flow.id.as_bytes()[..])
-        .bind(flow.key.tenant.as_str())
-        .bind(flow.key.provider.as_str())
-        .bind(flow.key.user.as_str())
-        .bind(flow.key.grant.as_str())
-        .bind(flow.key.account.as_str())
-        .bind(flow.caller.as_str())
-        .bind(json_list(flow.services.iter().map(ServiceId::as_str)))
-        .bind(json_scopes(&flow.scopes))
-        .bind(&flow.grant_id.as_bytes()[..])
-        .bind(&flow.state_hash.0[..])
-        .bind(&flow.secrets_sealed.0)
-        .bind(endpoints)
-        .bind(flow.redirect_uri.as_str())
-        .bind(flow.options.return_url.as_ref().map(url::Url::as_str))
-        .bind(flow.options.client_state.as_deref())
-        .bind(flow.options.login_hint.as_deref())
-        .bind(status)
-        .bind(failure)
-        .bind(micros(flow.created_at))
-        .bind(micros(flow.expires_at))
-        .bind(flow.ended_at.map(micros))
-        .bind(max_pending))
-}
-
 fn by_id<'q>(tenant: &'q TenantId, id: &'q FlowId) -> Query<'q> {
     sqlx::query(BY_ID).bind(&id.as_bytes()[..]).bind(tenant.as_str())
+}
+
+impl SqliteStore {
+    /// Runs a statement that ends at most one flow and answers it, with its event.
+    async fn end(
+        &self,
+        query: Query<'_>,
+        was: FlowStatus,
+        now: Timestamp,
+    ) -> Result<Option<Flow>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let Some(row) = query.fetch_optional(&mut *transaction).await.map_err(store_error)? else {
+            return Ok(None);
+        };
+        let flow: Flow = FlowRow::from_row(&row).map_err(store_error)?.try_into()?;
+        let cause = FlowCause { id: flow.id, client_state: flow.options.client_state.clone() };
+        let change = Change::FlowEnded { flow: cause, was, is: flow.status };
+        record(&mut transaction, &NewEvent { key: flow.key.clone(), change, at: now }).await?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(Some(flow))
+    }
 }
 
 #[async_trait]
 impl FlowStore for SqliteStore {
     async fn insert_flow(&self, flow: &Flow, max_pending: u32) -> Result<bool, StoreError> {
-        Ok(self.write(insert(flow, max_pending)?).await? == 1)
+        let endpoints = json_endpoints(flow)?;
+        let query = bind_flow!(sqlx::query(INSERT), flow, endpoints).bind(max_pending);
+        Ok(self.write(query).await? == 1)
     }
 
     async fn load_flow(&self, tenant: &TenantId, id: FlowId) -> Result<Option<Flow>, StoreError> {
@@ -154,7 +153,7 @@ impl FlowStore for SqliteStore {
     async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError> {
         let (status, failure) = flow_status_texts(status);
         let query = sqlx::query(END).bind(&id.as_bytes()[..]).bind(status).bind(failure).bind(micros(now));
-        Ok(self.write(query).await? == 1)
+        Ok(self.end(query, FlowStatus::Exchanging, now).await?.is_some())
     }
 
     async fn cancel_flow(
@@ -164,10 +163,10 @@ impl FlowStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<Flow>, StoreError> {
         let query = sqlx::query(CANCEL).bind(&id.as_bytes()[..]).bind(tenant.as_str()).bind(micros(now));
-        if let Some(row) = self.write_one::<FlowRow>(query).await? {
-            return row.try_into().map(Some);
+        match self.end(query, FlowStatus::Pending, now).await? {
+            Some(flow) => Ok(Some(flow)),
+            None => self.load_flow(tenant, id).await,
         }
-        self.load_flow(tenant, id).await
     }
 
     async fn sweep_flows(
@@ -178,13 +177,17 @@ impl FlowStore for SqliteStore {
     ) -> Result<u64, StoreError> {
         let mut transaction = self.begin().await?;
         let mut changed = 0;
-        for query in [
+        let before = micros(interrupted_before);
+        for (query, counts) in [
             // First, so that what has just been marked is there to be read until the next sweep.
-            sqlx::query(DELETE_ENDED).bind(micros(delete_before)),
-            sqlx::query(EXPIRE).bind(micros(now)),
-            sqlx::query(INTERRUPT).bind(micros(interrupted_before)).bind(micros(now)),
+            (sqlx::query(DELETE_ENDED).bind(micros(delete_before)), true),
+            (sqlx::query(OF_EXPIRED_FLOWS).bind(micros(now)), false),
+            (sqlx::query(EXPIRE).bind(micros(now)), true),
+            (sqlx::query(OF_INTERRUPTED_FLOWS).bind(before).bind(micros(now)), false),
+            (sqlx::query(INTERRUPT).bind(before).bind(micros(now)), true),
         ] {
-            changed += query.execute(&mut *transaction).await.map_err(store_error)?.rows_affected();
+            let done = query.execute(&mut *transaction).await.map_err(store_error)?;
+            changed += if counts { done.rows_affected() } else { 0 };
         }
         transaction.commit().await.map_err(store_error)?;
         Ok(changed)

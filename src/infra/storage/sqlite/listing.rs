@@ -1,11 +1,11 @@
 //! Pages of a tenant's credentials.
 
 use super::SqliteStore;
-use super::codec::{json_list, json_scopes};
-use super::credential_row::{CredentialRow, credential_columns};
 use crate::domain::credential::Credential;
 use crate::domain::key::{CredentialKey, ProviderId};
 use crate::domain::ports::{ListQuery, StoreError};
+use crate::infra::storage::codec::{json_list, json_scopes};
+use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
 
 /// All users': walks the primary key from `after` on.
 const OF_ALL: &str = concat!(

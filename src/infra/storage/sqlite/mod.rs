@@ -8,12 +8,10 @@
 //!
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
-mod codec;
-mod credential_row;
 mod credentials;
 mod data_keys;
 mod error;
-mod flow_row;
+mod events;
 mod flows;
 mod grants;
 mod lineage;
@@ -33,9 +31,9 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{FromRow, Sqlite, Transaction};
 
 pub use error::OpenError;
-pub use schema::MigrationState;
 
 use crate::domain::ports::{StoreError, StoreHealth};
+use crate::infra::storage::migrations::MigrationState;
 use error::store_error;
 
 /// The store. Clones share it.
@@ -140,7 +138,7 @@ impl StoreHealth for SqliteStore {
 fn frequent_statements() -> Vec<&'static str> {
     [credentials::STATEMENTS, lineage::STATEMENTS, grants::STATEMENTS, listing::STATEMENTS]
         .into_iter()
-        .chain([flows::STATEMENTS, outbox::STATEMENTS, data_keys::STATEMENTS])
+        .chain([flows::STATEMENTS, outbox::STATEMENTS, data_keys::STATEMENTS, events::STATEMENTS])
         .flatten()
         .copied()
         .collect()

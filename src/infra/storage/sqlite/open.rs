@@ -12,8 +12,9 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::error::OpenError;
-use super::schema::{self, MIGRATOR, MigrationState};
+use super::schema::{self, MIGRATOR};
 use super::{Inner, SqliteStore};
+use crate::infra::storage::migrations::MigrationState;
 
 /// How many statements read at a time.
 const READERS: u32 = 4;

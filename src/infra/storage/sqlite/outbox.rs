@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::SqliteStore;
-use super::codec::{KeyColumns, array, count, micros, outcome_text, time};
-use crate::domain::credential::Sealed;
-use crate::domain::key::{GrantId, OutboxId};
+use crate::domain::key::OutboxId;
 use crate::domain::ports::{OutboxStore, PendingRevocation, RevocationOutcome, StoreError};
+use crate::infra::storage::codec::{array, micros, outcome_text};
+use crate::infra::storage::revocation_row::{RevocationRow, bind_revocation, revocation_columns};
 
 /// The id is random: the same id again is the same revocation, sent again after an unclear answer.
 const ENQUEUE: &str = "
@@ -18,11 +18,12 @@ const ENQUEUE: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
     ON CONFLICT (id) DO NOTHING";
 
-const TAKE: &str = "
-    UPDATE revocations SET attempts = attempts + 1, next_attempt_at = ?3
+const TAKE: &str = concat!(
+    "UPDATE revocations SET attempts = attempts + 1, next_attempt_at = ?3
     WHERE id = ?1 AND finished_at IS NULL AND next_attempt_at <= ?2
-    RETURNING id, tenant, provider, user_id, grant_name, account, grant_id,
-        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at";
+    RETURNING ",
+    revocation_columns!()
+);
 
 const DUE: &str = "
     SELECT id FROM revocations
@@ -38,63 +39,10 @@ const FINISH: &str = "
 
 const DELETE_FINISHED: &str = "DELETE FROM revocations WHERE finished_at < ?1";
 
-#[derive(Debug, sqlx::FromRow)]
-struct RevocationRow {
-    id: Vec<u8>,
-    #[sqlx(flatten)]
-    key: KeyColumns,
-    grant_id: Vec<u8>,
-    /// NULL once finished. An `Option`, since sqlx reads NULL as an empty value otherwise.
-    access_sealed: Option<Vec<u8>>,
-    refresh_sealed: Option<Vec<u8>>,
-    attempts: i64,
-    created_at: i64,
-    next_attempt_at: i64,
-}
-
-impl TryFrom<RevocationRow> for PendingRevocation {
-    type Error = StoreError;
-
-    fn try_from(row: RevocationRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: OutboxId::from_bytes(array(&row.id)?),
-            key: row.key.try_into()?,
-            grant_id: GrantId::from_bytes(array(&row.grant_id)?),
-            access_sealed: Sealed(row.access_sealed.ok_or(StoreError::Corrupt("a token column is empty"))?),
-            refresh_sealed: row.refresh_sealed.map(Sealed),
-            attempts: count(row.attempts)?,
-            created_at: time(row.created_at)?,
-            next_attempt_at: time(row.next_attempt_at)?,
-        })
-    }
-}
-
 #[async_trait]
 impl OutboxStore for SqliteStore {
     async fn enqueue_revocation(&self, revocation: PendingRevocation) -> Result<(), StoreError> {
-        let PendingRevocation {
-            id,
-            key,
-            grant_id,
-            access_sealed,
-            refresh_sealed,
-            attempts,
-            created_at,
-            next_attempt_at,
-        } = &revocation;
-        let query = sqlx::query(ENQUEUE)
-            .bind(&id.as_bytes()[..])
-            .bind(key.tenant.as_str())
-            .bind(key.provider.as_str())
-            .bind(key.user.as_str())
-            .bind(key.grant.as_str())
-            .bind(key.account.as_str())
-            .bind(&grant_id.as_bytes()[..])
-            .bind(&access_sealed.0)
-            .bind(refresh_sealed.as_ref().map(|sealed| &sealed.0))
-            .bind(attempts)
-            .bind(micros(*created_at))
-            .bind(micros(*next_attempt_at));
+        let query = bind_revocation!(sqlx::query(ENQUEUE), &revocation);
         self.write(query).await.map(|_| ())
     }
 

@@ -3,27 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::error::OpenError;
+use crate::infra::storage::migrations::{self, MigrationState};
 
 /// Embedded, so that the program needs no files.
 pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// "tkbr" in the header of the file; the first migration writes it.
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"tkbr");
-
-/// A migration and whether the database has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MigrationState {
-    /// Its number.
-    pub version: i64,
-    /// What it does.
-    pub description: String,
-    /// Whether the database has it.
-    pub applied: bool,
-}
 
 /// Reads what the database has; refuses another program's file and another version's migrations.
 pub(super) async fn inspect(
@@ -43,12 +33,16 @@ pub(super) async fn inspect(
     } else {
         BTreeMap::new()
     };
-    compare(&applied).map_err(|e| OpenError::from_migrate(path, e))
+    if let Some(unknown) = migrations::unknown(&MIGRATOR, &applied) {
+        return Err(OpenError::NewerSchema { path: path.to_owned(), version: unknown });
+    }
+    migrations::compare(&MIGRATOR, &applied)
+        .map_err(|version| OpenError::ChangedSchema { path: path.to_owned(), version })
 }
 
 /// All pending.
 pub(super) fn none_applied() -> Vec<MigrationState> {
-    MIGRATOR.iter().map(|m| state(m, false)).collect()
+    migrations::none_applied(&MIGRATOR)
 }
 
 async fn header(connection: &mut SqliteConnection) -> Result<(i32, i64, bool), sqlx::Error> {
@@ -71,23 +65,4 @@ async fn applied(connection: &mut SqliteConnection) -> Result<BTreeMap<i64, Vec<
             .fetch_all(connection)
             .await?;
     Ok(rows.into_iter().collect())
-}
-
-fn compare(applied: &BTreeMap<i64, Vec<u8>>) -> Result<Vec<MigrationState>, MigrateError> {
-    if let Some(unknown) = applied.keys().find(|version| !MIGRATOR.version_exists(**version)) {
-        return Err(MigrateError::VersionMissing(*unknown));
-    }
-    MIGRATOR
-        .iter()
-        .map(|migration| match applied.get(&migration.version) {
-            Some(checksum) if checksum[..] != migration.checksum[..] => {
-                Err(MigrateError::VersionMismatch(migration.version))
-            }
-            found => Ok(state(migration, found.is_some())),
-        })
-        .collect()
-}
-
-fn state(migration: &sqlx::migrate::Migration, applied: bool) -> MigrationState {
-    MigrationState { version: migration.version, description: migration.description.to_string(), applied }
 }

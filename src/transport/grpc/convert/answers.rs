@@ -3,9 +3,10 @@
 use super::enums;
 use super::time::timestamp;
 use crate::application::types::{
-    AccessGrant, AuthorizationRequired, CredentialView, FlowView, ListAnswer, ProviderView, RevokeAnswer,
-    ServiceKey, StartedFlow, TokenAnswer,
+    AccessGrant, AuthorizationRequired, CredentialView, EventView, FlowView, LeaseAnswer, LeaseView,
+    ListAnswer, ProviderView, RevokeAnswer, ServiceKey, StartedFlow, TokenAnswer, WatchMessage,
 };
+use crate::domain::event::{Change, Event, FlowCause, NewEvent, Standing};
 use crate::domain::flow::ConsentOptions;
 use crate::domain::key::ServiceId;
 use crate::domain::token_set::ProviderAccount;
@@ -42,6 +43,87 @@ pub(in super::super) fn revoke(answer: &RevokeAnswer) -> pb::RevokeResponse {
         provider_revocation: enums::provider_revocation(answer.provider).into(),
         services: service_ids(&answer.services),
         cancelled_flows: i32::try_from(answer.cancelled_flows).unwrap_or(i32::MAX),
+    }
+}
+
+/// AcquireLease.
+pub(in super::super) fn acquire_lease(answer: LeaseAnswer) -> pb::AcquireLeaseResponse {
+    use pb::acquire_lease_response::Result;
+    let result = match answer {
+        LeaseAnswer::Leased { grant, lease } => Result::Leased(leased(*grant, lease)),
+        LeaseAnswer::AuthorizationRequired(required) => {
+            Result::AuthorizationRequired(authorization_required(&required))
+        }
+    };
+    pb::AcquireLeaseResponse { result: Some(result) }
+}
+
+/// AcquireLease and RenewLease.
+pub(in super::super) fn leased(grant: AccessGrant, lease: LeaseView) -> pb::LeasedCredential {
+    let lease = pb::Lease {
+        lease_id: lease.id.to_string(),
+        expire_time: Some(timestamp(lease.expires_at)),
+        capped: lease.capped,
+        unprotected: lease.unprotected,
+    };
+    pb::LeasedCredential { credential: Some(credential(grant)), lease: Some(lease) }
+}
+
+/// Each of WatchCredentials.
+pub(in super::super) fn watch_message(message: WatchMessage) -> pb::WatchCredentialsResponse {
+    pb::WatchCredentialsResponse { cursor: message.cursor, event: message.event.map(event) }
+}
+
+fn event(view: EventView) -> pb::CredentialEvent {
+    let Event { position, told: NewEvent { key, change, at } } = view.event;
+    let (change, flow) = event_change(change);
+    let (flow_id, client_state) = match flow {
+        Some(flow) => (flow.id.to_string(), flow.client_state.unwrap_or_default()),
+        None => Default::default(),
+    };
+    pb::CredentialEvent {
+        event_id: format!("{}-{}", position.transaction, position.sequence),
+        provider: key.provider.to_string(),
+        user_id: key.user.to_string(),
+        services: service_ids(&view.services),
+        account: key.account.to_string(),
+        event_time: Some(timestamp(at)),
+        flow_id,
+        client_state,
+        change: Some(change),
+    }
+}
+
+fn event_change(change: Change) -> (pb::credential_event::Change, Option<FlowCause>) {
+    use pb::credential_event::Change as Told;
+    let credential = |was, is, reason: pb::AuthorizationRequiredReason, generation| {
+        Told::Credential(pb::CredentialChange {
+            old_standing: enums::standing(was).into(),
+            new_standing: enums::standing(is).into(),
+            needs_reauth_reason: reason.into(),
+            generation,
+        })
+    };
+    let no_reason = pb::AuthorizationRequiredReason::Unspecified;
+    match change {
+        Change::Connected { was, generation, flow } => {
+            (credential(was, Standing::Connected, no_reason, generation), flow)
+        }
+        Change::NeedsReauth { was, reason, generation } => {
+            (credential(was, Standing::NeedsReauth, enums::reauth_reason(reason), generation), None)
+        }
+        Change::Revoked { was, generation } => {
+            (credential(was, Standing::Revoked, no_reason, generation), None)
+        }
+        Change::FlowEnded { flow, was, is } => {
+            let (new_status, failure) = enums::flow_status(is);
+            let change = pb::FlowChange {
+                old_status: enums::flow_status(was).0.into(),
+                new_status: new_status.into(),
+                failure: failure.to_owned(),
+            };
+            (Told::Flow(change), Some(flow))
+        }
     }
 }
 

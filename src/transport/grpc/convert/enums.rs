@@ -2,6 +2,7 @@
 
 use crate::application::types::{ConsentReason, ProviderRevocation, ViewStatus};
 use crate::domain::credential::{ReauthReason, RefreshFailure};
+use crate::domain::event::Standing;
 use crate::domain::flow::{FlowFailure, FlowStatus};
 use crate::r#gen::v1 as pb;
 
@@ -14,6 +15,22 @@ pub(super) fn consent_reason(reason: ConsentReason) -> pb::AuthorizationRequired
         ConsentReason::RefreshTokenRejected => pb::AuthorizationRequiredReason::RefreshTokenRejected,
         ConsentReason::FlowPending => pb::AuthorizationRequiredReason::FlowPending,
         ConsentReason::ConsentDenied => pb::AuthorizationRequiredReason::ConsentDenied,
+    }
+}
+
+/// The reason's name without the enum's, for errors.
+pub(in super::super) fn consent_reason_name(reason: ConsentReason) -> &'static str {
+    let name = consent_reason(reason).as_str_name();
+    name.strip_prefix("AUTHORIZATION_REQUIRED_REASON_").unwrap_or(name)
+}
+
+/// How a credential stands, for events.
+pub(super) fn standing(standing: Standing) -> pb::CredentialStanding {
+    match standing {
+        Standing::NotConnected => pb::CredentialStanding::NotConnected,
+        Standing::Connected => pb::CredentialStanding::Connected,
+        Standing::NeedsReauth => pb::CredentialStanding::NeedsReauth,
+        Standing::Revoked => pb::CredentialStanding::Revoked,
     }
 }
 
@@ -63,7 +80,7 @@ pub(super) fn credential_status(
     }
 }
 
-fn reauth_reason(reason: ReauthReason) -> pb::AuthorizationRequiredReason {
+pub(super) fn reauth_reason(reason: ReauthReason) -> pb::AuthorizationRequiredReason {
     consent_reason(reason.into())
 }
 

@@ -6,3 +6,5 @@ mod check;
 mod enums;
 pub(super) mod requests;
 mod time;
+
+pub(super) use enums::consent_reason_name;

@@ -7,14 +7,19 @@ use super::check::{Check, MAX_TOKEN_TYPE_BYTES};
 use super::time::{parse_duration, parse_timestamp};
 use crate::application::error::BrokerError;
 use crate::application::types::{
-    BeginInput, ConsentInput, GetCredentialInput, ImportInput, ListInput, RefreshInput, ServiceKey,
+    AcquireInput, BeginInput, ConsentInput, GetCredentialInput, ImportInput, LeaseTarget, ListInput,
+    RefreshInput, RenewInput, ServiceKey, WatchInput,
 };
-use crate::domain::key::{FlowId, MAX_TEXT_BYTES, ProviderId, ServiceId, UserId};
+use crate::domain::key::{FlowId, LeaseId, MAX_TEXT_BYTES, ProviderId, ServiceId, UserId};
 use crate::domain::token_set::ProviderAccount;
 use crate::r#gen::v1 as pb;
 
 /// The longest `min_ttl`.
 const MAX_MIN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// The longest `ttl` of a lease that makes sense to ask for; the broker's configuration has the real limit.
+const MAX_LEASE_TTL: Duration = Duration::from_secs(24 * 3600);
+/// A cursor holds three numbers.
+const MAX_CURSOR_BYTES: usize = 256;
 /// The most services of one consent.
 const MAX_SERVICES: usize = 32;
 const MAX_RETURN_URL_BYTES: usize = 2_048;
@@ -69,11 +74,54 @@ pub(in super::super) fn refresh(
     })
 }
 
-/// Revoke.
-pub(in super::super) fn revoke(message: pb::RevokeRequest) -> Result<ServiceKey, BrokerError> {
+/// Revoke: the key and whether by force.
+pub(in super::super) fn revoke(message: pb::RevokeRequest) -> Result<(ServiceKey, bool), BrokerError> {
     let mut check = Check::default();
     let key = service_key(&mut check, message.key);
-    check.finish(|| key)
+    check.finish(|| Some((key?, message.force)))
+}
+
+/// AcquireLease.
+pub(in super::super) fn acquire_lease(
+    message: pb::AcquireLeaseRequest,
+    time_left: Duration,
+) -> Result<AcquireInput, BrokerError> {
+    let mut check = Check::default();
+    let key = service_key(&mut check, message.key);
+    let ttl = lease_ttl(&mut check, message.ttl);
+    let scopes = check.scopes("scopes", message.scopes);
+    let min_ttl = min_ttl(&mut check, message.min_ttl);
+    check.finish(|| {
+        Some(AcquireInput { key: key?, ttl, scopes: scopes?, min_ttl: min_ttl?, time_left: Some(time_left) })
+    })
+}
+
+/// RenewLease.
+pub(in super::super) fn renew_lease(
+    message: pb::RenewLeaseRequest,
+    time_left: Duration,
+) -> Result<RenewInput, BrokerError> {
+    let mut check = Check::default();
+    let lease = lease_target(&mut check, message.key, &message.lease_id);
+    let ttl = lease_ttl(&mut check, message.ttl);
+    check.finish(|| Some(RenewInput { lease: lease?, ttl, time_left: Some(time_left) }))
+}
+
+/// ReleaseLease.
+pub(in super::super) fn release_lease(message: pb::ReleaseLeaseRequest) -> Result<LeaseTarget, BrokerError> {
+    let mut check = Check::default();
+    let lease = lease_target(&mut check, message.key, &message.lease_id);
+    check.finish(|| lease)
+}
+
+/// WatchCredentials.
+pub(in super::super) fn watch_credentials(
+    message: pb::WatchCredentialsRequest,
+) -> Result<WatchInput, BrokerError> {
+    let mut check = Check::default();
+    let user = given(message.user_id).and_then(|id| check.parsed("user_id", UserId::new(id)));
+    let cursor = check.text("cursor", message.cursor, MAX_CURSOR_BYTES);
+    check.finish(|| Some(WatchInput { user, cursor }))
 }
 
 /// BeginOAuth.
@@ -176,6 +224,15 @@ fn service_key(check: &mut Check, key: Option<pb::CredentialKey>) -> Option<Serv
     Some(ServiceKey { provider: provider?, user: user?, service: service?, account: account? })
 }
 
+fn lease_target(check: &mut Check, key: Option<pb::CredentialKey>, id: &str) -> Option<LeaseTarget> {
+    let key = service_key(check, key);
+    let lease = match LeaseId::parse(id) {
+        Some(lease) => Some(lease),
+        None => check.fail("lease_id", "must be the `lease_id` of an answer to AcquireLease"),
+    };
+    Some(LeaseTarget { key: key?, lease: lease? })
+}
+
 /// The proto's way to leave a text out.
 fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
@@ -207,6 +264,14 @@ fn min_ttl(check: &mut Check, value: Option<prost_types::Duration>) -> Option<Du
     match parse_duration(value) {
         Some(ttl) if ttl <= MAX_MIN_TTL => Some(ttl),
         _ => check.fail("min_ttl", "must be 0 to 24 hours"),
+    }
+}
+
+/// `None`: not given, or not valid.
+fn lease_ttl(check: &mut Check, value: Option<prost_types::Duration>) -> Option<Duration> {
+    match parse_duration(value?) {
+        Some(ttl) if ttl > Duration::ZERO && ttl <= MAX_LEASE_TTL => Some(ttl),
+        _ => check.fail("ttl", "must be more than 0 and at most 24 hours"),
     }
 }
 

@@ -48,10 +48,10 @@ fn strings(count: usize, each: impl Fn(usize) -> String) -> Vec<String> {
 
 #[test]
 fn a_key_names_each_of_its_mistakes() {
-    assert_eq!(fields(revoke(pb::RevokeRequest { key: None })), ["key"]);
+    assert_eq!(fields(revoke(pb::RevokeRequest::default())), ["key"]);
     let empty = Some(pb::CredentialKey::default());
     assert_eq!(
-        fields(revoke(pb::RevokeRequest { key: empty })),
+        fields(revoke(pb::RevokeRequest { key: empty, ..Default::default() })),
         ["key.provider", "key.user_id", "key.service"]
     );
     let bad = Some(pb::CredentialKey {
@@ -61,14 +61,15 @@ fn a_key_names_each_of_its_mistakes() {
         account: " a".to_owned(),
     });
     assert_eq!(
-        fields(revoke(pb::RevokeRequest { key: bad })),
+        fields(revoke(pb::RevokeRequest { key: bad, ..Default::default() })),
         ["key.provider", "key.user_id", "key.service", "key.account"]
     );
 }
 
 #[test]
 fn an_absent_account_is_the_default_one() {
-    let parsed = revoke(pb::RevokeRequest { key: Some(key()) }).unwrap();
+    let (parsed, force) = revoke(pb::RevokeRequest { key: Some(key()), ..Default::default() }).unwrap();
+    assert!(!force);
     assert_eq!(parsed.account.as_str(), "default");
 }
 

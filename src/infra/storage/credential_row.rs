@@ -7,10 +7,8 @@ use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
 use crate::domain::ports::StoreError;
 use crate::domain::token_set::AccessLife;
 
-use super::Query;
 use super::codec::{
-    KeyColumns, array, count, fingerprint, json_scopes, micros, optional_time, reauth_reason,
-    refresh_failure, scopes, time,
+    KeyColumns, array, count, fingerprint, optional_time, reauth_reason, refresh_failure, scopes, time,
 };
 
 /// The columns of [`CredentialRow`].
@@ -19,26 +17,32 @@ macro_rules! credential_columns {
         "id, tenant, provider, user_id, grant_name, account, created_at, updated_at, grant_id, generation, epoch, status, \
          access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes, scopes_assumed, \
          rt_sealed, rt_fingerprint, rt_parent_fingerprint, rt_epoch, claim_owner, claim_deadline, settle_at, failures, \
-         not_before, last_error, reauth_reason"
+         not_before, last_error, reauth_reason, next_refresh_at"
     };
 }
 pub(super) use credential_columns;
 
-/// Binds the columns from `access_sealed` to `rt_fingerprint`, in that order: each statement that writes tokens numbers
-/// them so.
-pub(super) fn bind_tokens<'q>(query: Query<'q>, tokens: &'q StoredTokens) -> Query<'q> {
-    let refresh = tokens.refresh.as_ref();
-    query
-        .bind(&tokens.access_sealed.0)
-        .bind(micros(tokens.access_life.obtained_at))
-        .bind(tokens.access_life.expires_at.map(micros))
-        .bind(&tokens.token_type)
-        .bind(&tokens.profile_sealed.0)
-        .bind(json_scopes(&tokens.scopes))
-        .bind(tokens.scopes_assumed)
-        .bind(refresh.map(|refresh| &refresh.sealed.0))
-        .bind(refresh.map(|refresh| &refresh.fingerprint.0[..]))
+/// Binds the columns from `access_sealed` to `rt_fingerprint` and then `next_refresh_at`, in that order: each statement
+/// that writes tokens numbers them so. A macro, since the two databases' queries are of two types.
+macro_rules! bind_tokens {
+    ($query:expr, $tokens:expr) => {{
+        use $crate::infra::storage::codec::{json_scopes, micros};
+        let tokens: &$crate::domain::credential::StoredTokens = $tokens;
+        let refresh = tokens.refresh.as_ref();
+        $query
+            .bind(&tokens.access_sealed.0)
+            .bind(micros(tokens.access_life.obtained_at))
+            .bind(tokens.access_life.expires_at.map(micros))
+            .bind(&tokens.token_type)
+            .bind(&tokens.profile_sealed.0)
+            .bind(json_scopes(&tokens.scopes))
+            .bind(tokens.scopes_assumed)
+            .bind(refresh.map(|refresh| &refresh.sealed.0))
+            .bind(refresh.map(|refresh| &refresh.fingerprint.0[..]))
+            .bind(tokens.next_refresh_at.map(micros))
+    }};
 }
+pub(super) use bind_tokens;
 
 /// As stored.
 #[derive(Debug, sqlx::FromRow)]
@@ -75,6 +79,7 @@ struct TokenColumns {
     rt_fingerprint: Option<Vec<u8>>,
     rt_parent_fingerprint: Option<Vec<u8>>,
     rt_epoch: Option<i64>,
+    next_refresh_at: Option<i64>,
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -146,6 +151,7 @@ impl TryFrom<TokenColumns> for StoredTokens {
             profile_sealed: Sealed(row.profile_sealed.ok_or(MISSING)?),
             scopes: scopes(&row.scopes.ok_or(MISSING)?)?,
             scopes_assumed: row.scopes_assumed.ok_or(MISSING)?,
+            next_refresh_at: optional_time(row.next_refresh_at)?,
         })
     }
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::domain::credential::{Fingerprint, ReauthReason, RefreshFailure};
+use crate::domain::event::Standing;
 use crate::domain::flow::{FlowFailure, FlowStatus};
 use crate::domain::key::{Account, CredentialKey, GrantName, ProviderId, TenantId, UserId};
 use crate::domain::ports::{DataKeyPurpose, RevocationOutcome, StoreError};
@@ -115,10 +116,26 @@ text_column!(flow_failure_text, flow_failure, FlowFailure, "a flow failure", {
     "account_mismatch" = FlowFailure::AccountMismatch,
     "interrupted" = FlowFailure::Interrupted,
 });
+text_column!(standing_text, standing, Standing, "an event's status", {
+    "not_connected" = Standing::NotConnected,
+    "connected" = Standing::Connected,
+    "needs_reauth" = Standing::NeedsReauth,
+    "revoked" = Standing::Revoked,
+});
 text_column!(purpose_text, purpose, DataKeyPurpose, "a data key purpose", {
     "encryption" = DataKeyPurpose::Encryption,
     "fingerprint" = DataKeyPurpose::Fingerprint,
 });
+
+/// What the status of a credential's row means to others.
+pub(super) fn status_standing(status: &str) -> Result<Standing, StoreError> {
+    match status {
+        "active" | "refreshing" => Ok(Standing::Connected),
+        "needs_reauth" => Ok(Standing::NeedsReauth),
+        "revoked" => Ok(Standing::Revoked),
+        _ => Err(StoreError::Corrupt("a credential status")),
+    }
+}
 
 /// Never read back by the broker: kept for the operator.
 pub(super) fn outcome_text(outcome: RevocationOutcome) -> &'static str {

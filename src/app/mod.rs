@@ -1,4 +1,7 @@
-//! The composition root: the one file that names SQLite and reqwest, binds listeners and puts the broker together.
+//! The composition root: binds the listeners and puts the broker together. `outside.rs` names the engines behind the ports.
+
+mod database;
+mod outside;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,18 +18,25 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::{Identity, ServerTlsConfig};
 use url::Url;
 
-use crate::application::{Broker, Ports, Settings};
+use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
 use crate::config::{self, Config};
-use crate::domain::key::ClaimOwner;
-use crate::domain::ports::{Clock, CredentialStore, Entropy, OAuthClient, StoreError, StoreHealth};
+use crate::domain::coordination::PermitStore;
+use crate::domain::ports::{Clock, CredentialStore, Entropy, OAuthClient, StoreError};
+use crate::domain::provider::TimingLimits;
+use crate::domain::step::Steps;
 use crate::infra::callers::ConfiguredCallers;
-use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, Vault, VaultError};
+use crate::infra::coordination::redis::RedisSetupError;
+use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, VaultError};
+use crate::infra::journal;
 use crate::infra::oauth::{HttpOAuthClient, HttpSettings, HttpSetupError};
 use crate::infra::providers::{
     Catalogue, ConfiguredProviders, DefinitionError, Registration, RegistrationError,
 };
-use crate::infra::storage::sqlite::{OpenError, SqliteStore};
-use crate::infra::system::{SystemClock, SystemEntropy};
+use crate::infra::storage::{postgres, sqlite};
+pub(crate) use database::Database;
+use outside::Outside;
+pub(crate) use outside::postgres_settings;
+
 use crate::lifecycle::{self, Parts, Readiness, Running};
 use crate::telemetry::metrics::{self, MetricsError};
 use crate::transport::grpc::{self, GrpcOptions, IncomingLimits};
@@ -34,6 +44,9 @@ use crate::transport::http::{self, Limits, OperationsState};
 
 /// Puts a wrapper around the credential store.
 pub type WrapCredentials = Box<dyn FnOnce(Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> + Send>;
+
+/// Puts a wrapper around the permit store.
+pub type WrapPermits = Box<dyn FnOnce(Arc<dyn PermitStore>) -> Arc<dyn PermitStore> + Send>;
 
 /// What tests put in place of the real thing.
 #[derive(Default)]
@@ -46,6 +59,10 @@ pub struct Overrides {
     pub oauth: Option<Arc<dyn OAuthClient>>,
     /// Around the credential store.
     pub wrap_credentials: Option<WrapCredentials>,
+    /// Around the permit store.
+    pub wrap_permits: Option<WrapPermits>,
+    /// Hears of the refresh protocol's steps.
+    pub steps: Option<Arc<dyn Steps>>,
 }
 
 /// Why the broker does not start. Each says what to change.
@@ -63,7 +80,16 @@ pub enum StartError {
     },
     /// The database can't be opened.
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Store(#[from] sqlite::OpenError),
+    /// The database can't be opened.
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
+    /// Another replica serves from this database, and there is no Redis between the two.
+    #[error(transparent)]
+    Company(#[from] postgres::CompanyError),
+    /// The settings of Redis can't be used.
+    #[error(transparent)]
+    Redis(#[from] RedisSetupError),
     /// The database can't be used.
     #[error("the database cannot be used: {}", with_causes(.0))]
     StoreUse(#[from] StoreError),
@@ -79,6 +105,9 @@ pub enum StartError {
     /// Providers with mistakes.
     #[error("configured providers have mistakes:{}", lines(.0))]
     Registrations(Vec<RegistrationError>),
+    /// The journal can't be opened.
+    #[error(transparent)]
+    Journal(#[from] journal::OpenError),
     /// The HTTP client.
     #[error(transparent)]
     Http(#[from] HttpSetupError),
@@ -127,12 +156,16 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let metrics = metrics::install()?;
     warn_of_risks(&config);
 
-    let Outside { store, ports, owner } = outside(&config, overrides).await?;
+    let Outside { database, ports, owner, former, dead } = outside::open(&config, overrides).await?;
     let listeners = Listeners::bind(&config).await?;
     let tasks = TaskTracker::new();
     let entropy = Arc::clone(&ports.entropy);
+    let permits = Arc::clone(&ports.permits);
     let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
 
+    // Before anybody can ask for a token.
+    broker.begin_replay();
+    let (stop, stop_operations) = (CancellationToken::new(), CancellationToken::new());
     let (reporter, health) = tonic_health::server::health_reporter();
     let (ready, ready_receiver) = watch::channel(false);
     let readiness = Readiness { reporter, ready };
@@ -142,10 +175,10 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         Arc::new(callers(&config)),
         entropy.as_ref(),
         health,
-        grpc_options(&config.grpc, &tasks)?,
+        grpc_options(&config.grpc, &tasks, &stop)?,
     )
     .map_err(StartError::Tls)?;
-    let health_of_store: Arc<dyn StoreHealth> = Arc::new(store.clone());
+    let health_of_store = database.health();
     let upkeep = metrics.clone();
     let operations_router = http::operations_router(OperationsState {
         ready: ready_receiver,
@@ -153,7 +186,6 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         metrics: Arc::new(move || metrics.render()),
     });
 
-    let (stop, stop_operations) = (CancellationToken::new(), CancellationToken::new());
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
     let incoming = grpc::incoming(listeners.grpc.0, incoming_limits(&config.grpc));
     let grpc = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
@@ -171,7 +203,10 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
             }
         }),
         tokio::spawn(public),
-        tokio::spawn(lifecycle::sweep(broker, stop.clone())),
+        tokio::spawn(lifecycle::sweep(Arc::clone(&broker), stop.clone())),
+        tokio::spawn(lifecycle::refresh_ahead(Arc::clone(&broker), stop.clone())),
+        tokio::spawn(lifecycle::replay(broker, former, dead, stop.clone())),
+        tokio::spawn(lifecycle::watch_permits(permits, stop.clone())),
     ];
     let operations = tokio::spawn(operations);
     readiness.set(true).await;
@@ -188,57 +223,11 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         servers,
         operations,
         tasks,
-        store,
+        database,
         announce,
         drain,
     };
     Ok(Running { grpc_addr, public_addr, operations_addr, parts })
-}
-
-/// Everything behind the ports.
-struct Outside {
-    store: SqliteStore,
-    ports: Ports,
-    owner: ClaimOwner,
-}
-
-async fn outside(config: &Config, overrides: Overrides) -> Result<Outside, StartError> {
-    // What only reads comes first, so that a mistake there leaves no new database behind.
-    let providers = providers(config)?;
-    let keyring = keyring(config)?;
-    let clock = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock::default()));
-    let entropy = overrides.entropy.unwrap_or_else(|| Arc::new(SystemEntropy));
-    let oauth = match overrides.oauth {
-        Some(oauth) => oauth,
-        None => oauth_client(config, Arc::clone(&clock))?,
-    };
-
-    let store = SqliteStore::open(&config.storage.path).await?;
-    let shared = Arc::new(store.clone());
-    let vault = Vault::new(keyring, shared.clone(), Arc::clone(&entropy), Arc::clone(&clock));
-    vault.check().await?;
-    let mut owner = [0; 16];
-    entropy.fill(&mut owner);
-    let owner = ClaimOwner::from_random(owner);
-    // The lock on the database file shows that every other owner is dead.
-    let unsettled = shared.settle_dead_owners_early(owner).await?;
-    tracing::info!(path = %config.storage.path.display(), unsettled_refreshes = unsettled, "database open");
-
-    let credentials: Arc<dyn CredentialStore> = shared.clone();
-    let ports = Ports {
-        clock,
-        entropy,
-        credentials: match overrides.wrap_credentials {
-            Some(wrap) => wrap(credentials),
-            None => credentials,
-        },
-        flows: shared.clone(),
-        outbox: shared,
-        cipher: Arc::new(vault),
-        oauth,
-        providers: Arc::new(providers),
-    };
-    Ok(Outside { store, ports, owner })
 }
 
 /// Sockets with the addresses they got.
@@ -347,7 +336,16 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         refresh_ahead: config.oauth.refresh_ahead,
         flow_lifetime: config.oauth.flow_lifetime,
         max_wait: config.oauth.max_wait,
+        active_window: config.oauth.active_window,
+        provider_concurrency: config.oauth.provider_concurrency,
+        timings: timing_limits(config),
+        leases: LeaseSettings { default_ttl: config.leases.default_ttl, max_ttl: config.leases.max_ttl },
+        watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
     })
+}
+
+fn timing_limits(config: &Config) -> TimingLimits {
+    TimingLimits { http_deadline: config.oauth.request_timeout, strict_settle: config.oauth.strict_settle }
 }
 
 fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {
@@ -358,7 +356,11 @@ fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {
     }
 }
 
-fn grpc_options(grpc: &config::Grpc, tasks: &TaskTracker) -> Result<GrpcOptions, StartError> {
+fn grpc_options(
+    grpc: &config::Grpc,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<GrpcOptions, StartError> {
     Ok(GrpcOptions {
         reflection: grpc.reflection,
         max_deadline: grpc.max_deadline,
@@ -368,6 +370,7 @@ fn grpc_options(grpc: &config::Grpc, tasks: &TaskTracker) -> Result<GrpcOptions,
         keepalive_timeout: grpc.keepalive_timeout,
         tls: tls(grpc)?,
         calls: tasks.clone(),
+        stop: stop.clone(),
         ..GrpcOptions::default()
     })
 }

@@ -17,6 +17,44 @@ macro_rules! flow_columns {
 }
 pub(super) use flow_columns;
 
+/// Binds all columns in their order. A macro, since the two databases' queries are of two types.
+macro_rules! bind_flow {
+    ($query:expr, $flow:expr, $endpoints:expr) => {{
+        use $crate::infra::storage::codec::{flow_status_texts, json_list, json_scopes, micros};
+        let flow: &$crate::domain::flow::Flow = $flow;
+        let (status, failure) = flow_status_texts(flow.status);
+        $query
+            .bind(&flow.id.as_bytes()[..])
+            .bind(flow.key.tenant.as_str())
+            .bind(flow.key.provider.as_str())
+            .bind(flow.key.user.as_str())
+            .bind(flow.key.grant.as_str())
+            .bind(flow.key.account.as_str())
+            .bind(flow.caller.as_str())
+            .bind(json_list(flow.services.iter().map($crate::domain::key::ServiceId::as_str)))
+            .bind(json_scopes(&flow.scopes))
+            .bind(&flow.grant_id.as_bytes()[..])
+            .bind(&flow.state_hash.0[..])
+            .bind(&flow.secrets_sealed.0)
+            .bind($endpoints)
+            .bind(flow.redirect_uri.as_str())
+            .bind(flow.options.return_url.as_ref().map(url::Url::as_str))
+            .bind(flow.options.client_state.as_deref())
+            .bind(flow.options.login_hint.as_deref())
+            .bind(status)
+            .bind(failure)
+            .bind(micros(flow.created_at))
+            .bind(micros(flow.expires_at))
+            .bind(flow.ended_at.map(micros))
+    }};
+}
+pub(super) use bind_flow;
+
+/// The column `endpoints`.
+pub(super) fn json_endpoints(flow: &Flow) -> Result<String, StoreError> {
+    serde_json::to_string(&flow.endpoints).map_err(|error| StoreError::Unavailable(Box::new(error)))
+}
+
 /// As stored.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct FlowRow {

@@ -1,0 +1,183 @@
+//! Token pairs that an earlier presentation left in the permit store or in a journal: the row takes them over, or what they
+//! stand for is revoked.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::endings::storage_failed;
+use super::metrics;
+use super::orphan::Pair;
+use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE};
+use super::single_flight::FlightEnd;
+use crate::domain::coordination::Wake;
+use crate::domain::credential::{Credential, Epoch, Fingerprint};
+use crate::domain::key::{CredentialId, CredentialKey, GrantId};
+use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, RevokeWrite, StoreError};
+use crate::domain::step::Step;
+
+/// How many generations a revocation follows to find the newest token of a grant: each is a refresh whose write was lost.
+const LONGEST_CHAIN: usize = 8;
+
+impl Broker {
+    /// The successor of a refresh token that the permit store or this process's journal knows, if it is younger than the
+    /// row's own token. An unreachable permit store is as good as one that knows nothing; the caller decides whether that
+    /// is good enough.
+    pub(super) async fn known_successor(
+        &self,
+        id: CredentialId,
+        grant: GrantId,
+        parent: Fingerprint,
+        row_epoch: Epoch,
+    ) -> Option<LineageWrite> {
+        let kept = match self.ports.permits.successor(id, parent).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::warn!(credential = %id, %error, "successors can't be looked up");
+                metrics::permit_store_error("successor");
+                None
+            }
+        };
+        let journaled = self.ports.journal.successor(id, parent).await;
+        // Of this grant: a provider may give a token out again under a new consent.
+        let younger = |write: &LineageWrite| write.grant_id == grant && write.epoch > row_epoch;
+        [kept, journaled].into_iter().flatten().filter(younger).max_by_key(|write| write.epoch)
+    }
+
+    /// Gives the row a pair that is durable elsewhere. Tries until the database answers.
+    pub(super) async fn adopt(
+        self: &Arc<Self>,
+        mut write: LineageWrite,
+        source: &'static str,
+    ) -> Result<(), FlightEnd> {
+        let id = write.id;
+        let mut pause = FIRST_WRITE_PAUSE;
+        loop {
+            write.now = self.ports.clock.now();
+            let end = match self.ports.credentials.persist_lineage(write.clone()).await {
+                Ok(Persisted::Stored(_)) => {
+                    metrics::adoption(source);
+                    tracing::info!(credential = %id, epoch = write.epoch, source, "a token pair was adopted");
+                    self.ports.steps.reached(Step::Adopted, id);
+                    Ok(())
+                }
+                Ok(Persisted::AlreadyStored(_) | Persisted::Superseded) => Ok(()),
+                Ok(Persisted::Revoked) => self.revoke_write(&write).await,
+                Err(StoreError::Corrupt(what)) => {
+                    tracing::error!(credential = %id, what, "a token pair can't be adopted: the row is damaged");
+                    Err(FlightEnd::DataLoss)
+                }
+                Err(StoreError::Unavailable(cause)) => {
+                    tracing::error!(credential = %id, %cause, "a token pair is not adopted yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_WRITE_PAUSE);
+                    continue;
+                }
+            };
+            if end.is_ok() {
+                self.tell_stored(&write).await;
+                self.stored_elsewhere(&write).await;
+            }
+            return end;
+        }
+    }
+
+    /// The row has it, or nobody wants it: its waiters look again.
+    pub(super) async fn tell_stored(&self, write: &LineageWrite) {
+        self.ports.wakeups.publish(Wake::Credential(write.id)).await;
+        self.ports.steps.reached(Step::Published, write.id);
+    }
+
+    /// The row has it, or nobody wants it: the other copies may go in their own time.
+    pub(super) async fn stored_elsewhere(&self, write: &LineageWrite) {
+        self.ports.journal.stored(write.id, write.epoch).await;
+        let stored =
+            self.ports.permits.successor_stored(write.id, write.parent_fingerprint, write.epoch).await;
+        if let Err(error) = stored {
+            // The entry stands for a day instead of minutes, which costs memory only.
+            tracing::debug!(credential = %write.id, %error, "a successor's time could not be shortened");
+            metrics::permit_store_error("successor_stored");
+        }
+    }
+
+    /// What a journal or the permit store held of a grant that is revoked: the provider is told (compensation).
+    async fn revoke_write(self: &Arc<Self>, write: &LineageWrite) -> Result<(), FlightEnd> {
+        let row = match self.ports.credentials.load_by_id(write.id).await {
+            Ok(Some(row)) => row,
+            Ok(None) => {
+                tracing::warn!(credential = %write.id, "a token pair of a row that is gone is dropped");
+                return Ok(());
+            }
+            Err(_) => return Err(FlightEnd::StorageUnavailable),
+        };
+        let Some(provider) = self.ports.providers.provider(&row.key.tenant, &row.key.provider) else {
+            tracing::warn!(provider = %row.key.provider, "a grant to revoke is of a provider that is not configured");
+            return Ok(());
+        };
+        match self.open_write(&row.key, write).await {
+            Ok((access, refresh)) => {
+                metrics::refresh(&provider.id, "revoked_meanwhile");
+                self.revoke_orphan(&provider, &row.key, write.grant_id, &access, refresh.as_ref()).await;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(credential = %write.id, %error, "a token pair to revoke does not open");
+                Err(FlightEnd::DataLoss)
+            }
+        }
+    }
+
+    async fn open_write(&self, key: &CredentialKey, write: &LineageWrite) -> Result<Pair, CipherError> {
+        let grant = write.grant_id;
+        let access = self.open_text(key, grant, Field::AccessToken, &write.tokens.access_sealed).await?;
+        let refresh = match &write.tokens.refresh {
+            Some(refresh) => Some(self.open_text(key, grant, Field::RefreshToken, &refresh.sealed).await?),
+            None => None,
+        };
+        Ok((access, refresh))
+    }
+
+    /// The newest pair of a grant that descends from this one and that only the permit store or the journal knows.
+    pub(super) async fn newest_known(
+        &self,
+        id: CredentialId,
+        key: &CredentialKey,
+        grant: GrantId,
+        pair: Pair,
+    ) -> Pair {
+        let mut newest = pair;
+        let mut epoch = 0;
+        for _ in 0..LONGEST_CHAIN {
+            let Some(refresh) = &newest.1 else { break };
+            let Ok(fingerprint) = self.fingerprint(key, refresh).await else { break };
+            let Some(write) = self.known_successor(id, grant, fingerprint, epoch).await else { break };
+            epoch = write.epoch;
+            match self.open_write(key, &write).await {
+                Ok(pair) => newest = pair,
+                Err(_) => break,
+            }
+        }
+        newest
+    }
+
+    /// A tombstone stands for a grant that the row still has: the revocation's commit was lost, or its process died before
+    /// it. It is done again.
+    pub(super) async fn revoke_again(self: &Arc<Self>, row: &Credential) -> Result<(), FlightEnd> {
+        tracing::warn!(credential = %row.id, "a revocation is done again: its tombstone stands, the row does not say so");
+        let outbox = self
+            .ports
+            .providers
+            .provider(&row.key.tenant, &row.key.provider)
+            .filter(|provider| provider.supports_revocation())
+            .map(|_| self.new_outbox_pair());
+        let revoke = RevokeWrite {
+            key: row.key.clone(),
+            grant: Some(row.grant_id),
+            outbox,
+            now: self.ports.clock.now(),
+        };
+        self.ports.credentials.revoke_with_outbox(revoke).await.map_err(storage_failed)?;
+        self.ports.steps.reached(Step::Revoked, row.id);
+        self.ports.wakeups.publish(Wake::Credential(row.id)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Waiting for a refresh that another replica has under way: woken by notification, polling behind it. One task per
+//! credential and process does it for all readers, so that a thousand waiters are one poll.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Broker;
+use super::endings::storage_failed;
+use super::single_flight::FlightEnd;
+use crate::domain::coordination::Wake;
+use crate::domain::credential::{Credential, CredentialState};
+
+/// The first pause between two polls; grows by half up to [`LONGEST_POLL`].
+const FIRST_POLL: Duration = Duration::from_millis(25);
+/// The longest pause between two polls.
+const LONGEST_POLL: Duration = Duration::from_millis(200);
+
+impl Broker {
+    /// Waits until the refresh that the row or its permit tells of has ended, or may be settled; at most as long as a
+    /// reader waits.
+    pub(super) async fn wait_for_others(&self, seen: &Credential) -> Result<(), FlightEnd> {
+        let give_up = Instant::now() + self.settings.max_wait;
+        let wake = Wake::Credential(seen.id);
+        let mut pause = FIRST_POLL;
+        loop {
+            // Registered before the row is read, so that no word is lost between.
+            let woken = self.ports.wakeups.listen(&wake);
+            let row = self.ports.credentials.load_by_id(seen.id).await.map_err(storage_failed)?;
+            let Some(row) = row.filter(|row| still_waits(seen, row)) else { return Ok(()) };
+            if let CredentialState::Refreshing { claim, .. } = &row.state
+                && self.ports.clock.now() >= claim.settle_at
+            {
+                return Ok(());
+            }
+            if Instant::now() >= give_up {
+                return Err(FlightEnd::Elsewhere);
+            }
+            // However it ends, the row is read next.
+            let _ = timeout_at(give_up.min(Instant::now() + self.jittered(pause)), woken).await;
+            pause = (pause * 3 / 2).min(LONGEST_POLL);
+        }
+    }
+
+    /// Up to half as long again, so that the replicas do not poll in step.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let [random] = self.random::<1>();
+        pause + pause * u32::from(random) / 510
+    }
+}
+
+/// Whether the refresh has not ended: the pair is the same, and the row is claimed (perhaps only now), or as it was.
+fn still_waits(seen: &Credential, row: &Credential) -> bool {
+    let same_pair = row.grant_id == seen.grant_id && row.generation == seen.generation;
+    same_pair
+        && match &row.state {
+            CredentialState::Refreshing { .. } => true,
+            CredentialState::Active { .. } => row.epoch == seen.epoch,
+            CredentialState::NeedsReauth { .. } | CredentialState::Revoked => false,
+        }
+}

@@ -1,0 +1,172 @@
+//! Step 3's gates for a provider: a circuit breaker, and a bulkhead that bounds what one brown-out can make ambiguous.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::metrics;
+use crate::domain::breaker::{Admission, Breaker, Signal};
+use crate::domain::credential::RefreshFailure;
+use crate::domain::key::ProviderId;
+use crate::domain::ports::ProviderFailure;
+use crate::domain::provider::{Provider, Rotation};
+
+/// So many troubles in a row open the circuit of a provider where each of them keeps a user waiting.
+const STRICT_THRESHOLD: u32 = 3;
+/// So many do elsewhere.
+const THRESHOLD: u32 = 5;
+
+/// The right to one call.
+pub(super) struct Slot {
+    gate: Arc<Gate>,
+    /// Held until the answer is there.
+    place: Option<OwnedSemaphorePermit>,
+    /// It finds out whether the provider is back; until then everybody else is refused.
+    probes: bool,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shut {
+    pub(super) why: RefreshFailure,
+    pub(super) retry_after: Duration,
+}
+
+struct Gate {
+    provider: ProviderId,
+    places: Arc<Semaphore>,
+    breaker: Mutex<(Breaker, RefreshFailure)>,
+}
+
+/// One gate for each provider.
+pub(super) struct Gates {
+    places: usize,
+    gates: Mutex<HashMap<ProviderId, Arc<Gate>>>,
+}
+
+impl Gates {
+    /// `places`: calls at a time per provider.
+    pub(super) fn new(places: usize) -> Self {
+        Self { places, gates: Mutex::default() }
+    }
+
+    /// Waits for a place, at most `patience`; refused at once while the circuit is open.
+    pub(super) async fn pass(
+        &self,
+        provider: &Provider,
+        now: impl Fn() -> Duration,
+        patience: Duration,
+    ) -> Result<Slot, Shut> {
+        let gate = self.gate(provider);
+        gate.admits(now())?;
+        let place = tokio::time::timeout(patience, Arc::clone(&gate.places).acquire_owned()).await;
+        let Ok(Ok(place)) = place else {
+            return Err(Shut { why: RefreshFailure::ProviderUnavailable, retry_after: patience });
+        };
+        // It may have opened meanwhile; and only who has a place can be the probe.
+        let mut breaker = gate.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let probes = breaker.0.is_open();
+        match breaker.0.admit(now()) {
+            Admission::Pass => {}
+            Admission::Refused { retry_after } => return Err(Shut { why: breaker.1, retry_after }),
+        }
+        drop(breaker);
+        Ok(Slot { gate, place: Some(place), probes })
+    }
+
+    /// How many calls the background may begin: a quarter of the places stays free for readers.
+    pub(super) fn room_for_background(&self, provider: &Provider, now: Duration) -> usize {
+        let gate = self.gate(provider);
+        if gate.admits(now).is_err() {
+            return 0;
+        }
+        gate.places.available_permits().saturating_sub(self.places / 4)
+    }
+
+    fn gate(&self, provider: &Provider) -> Arc<Gate> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(&provider.id) {
+            return Arc::clone(gate);
+        }
+        let threshold = match provider.refresh.rotation {
+            Rotation::Strict => STRICT_THRESHOLD,
+            Rotation::None | Rotation::Grace(_) => THRESHOLD,
+        };
+        let gate = Arc::new(Gate {
+            provider: provider.id.clone(),
+            places: Arc::new(Semaphore::new(self.places)),
+            breaker: Mutex::new((Breaker::new(threshold), RefreshFailure::ProviderUnavailable)),
+        });
+        gates.insert(provider.id.clone(), Arc::clone(&gate));
+        gate
+    }
+}
+
+impl Gate {
+    /// Looks without becoming the probe.
+    fn admits(&self, now: Duration) -> Result<(), Shut> {
+        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        // A copy asks, so that the real one's probe is left to whoever has a place.
+        let (mut copy, why) = *breaker;
+        match copy.admit(now) {
+            Admission::Pass => Ok(()),
+            Admission::Refused { retry_after } => Err(Shut { why, retry_after }),
+        }
+    }
+
+    fn record(&self, now: Duration, signal: Signal, why: RefreshFailure) {
+        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = breaker.0.is_open();
+        breaker.0.record(now, signal);
+        let after = breaker.0.is_open();
+        if after {
+            breaker.1 = why;
+        }
+        drop(breaker);
+        if before != after {
+            metrics::circuit(&self.provider, after);
+            if after {
+                tracing::error!(provider = %self.provider, ?why, "the circuit opens: the provider is left alone");
+            } else {
+                tracing::info!(provider = %self.provider, "the circuit closes");
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// The call is over.
+    pub(super) fn done(&mut self, now: Duration, failure: Option<ProviderFailure>) {
+        self.place = None;
+        self.probes = false;
+        let (signal, why) = match failure {
+            None | Some(ProviderFailure::InvalidGrant | ProviderFailure::Refused) => {
+                (Signal::Answered, RefreshFailure::ProviderUnavailable)
+            }
+            Some(ProviderFailure::ClientRejected) => (Signal::ClientRejected, RefreshFailure::ClientRejected),
+            Some(ProviderFailure::NotSent | ProviderFailure::Ambiguous) => {
+                (Signal::Trouble, RefreshFailure::ProviderUnavailable)
+            }
+            // Without a Retry-After the limit may be that of one user.
+            Some(ProviderFailure::RateLimited { retry_after: None }) => {
+                (Signal::Answered, RefreshFailure::RateLimited)
+            }
+            Some(ProviderFailure::RateLimited { retry_after: Some(after) }) => {
+                (Signal::RetryAfter(after), RefreshFailure::RateLimited)
+            }
+        };
+        self.gate.record(now, signal, why);
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.probes {
+            // Nothing was sent: another may probe. The time of the opening is over by now.
+            let mut breaker = self.gate.breaker.lock().unwrap_or_else(PoisonError::into_inner);
+            breaker.0.give_back(Duration::ZERO);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a dead process left in its journal: adopted before anybody may take its unfinished refreshes for lost.
+//!
+//! The order matters. While a record waits for its replay, its row looks like one whose refresh was never answered, and its
+//! permit like one that was never used. So the pairs come first, in the permit store and in their rows; only then is the
+//! process said to be dead, which lets others take its permits over and settle its claims early.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Broker;
+use super::metrics;
+use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE};
+use super::single_flight::FlightEnd;
+use crate::domain::coordination::FormerRun;
+use crate::domain::ports::DeadOwners;
+use crate::domain::step::Step;
+
+impl Broker {
+    /// Nothing is settled by this process from here on, until [`Broker::end_replay`]: what it would present once more may be
+    /// in a journal that it has taken over.
+    pub fn begin_replay(&self) {
+        self.replaying.store(true, Ordering::SeqCst);
+    }
+
+    /// All that was found has been replayed.
+    pub fn end_replay(&self) {
+        self.replaying.store(false, Ordering::SeqCst);
+    }
+
+    /// Replays one run: publishes each pair as successor, and gives it to its row. Tries until the database answers; when it
+    /// returns, the journal may forget the run.
+    pub async fn replay(self: &Arc<Self>, former: &FormerRun) {
+        tracing::info!(owner = %former.owner, records = former.records.len(), "replaying a dead process's journal");
+        for write in &former.records {
+            // First where all replicas see it: should this process die too, the pair is not in one place only.
+            self.keep_successor(write).await;
+            while self.adopt(write.clone(), "journal").await == Err(FlightEnd::StorageUnavailable) {
+                tokio::time::sleep(MAX_WRITE_PAUSE).await;
+            }
+            self.ports.steps.reached(Step::Replayed, write.id);
+        }
+        if let Err(error) = self.ports.permits.owner_died(former.owner).await {
+            tracing::warn!(%error, "the permit store was not told of a dead process; its permits run out by themselves");
+            metrics::permit_store_error("owner_died");
+        }
+        self.settle_early(DeadOwners::One(former.owner)).await;
+    }
+
+    /// Lets claims of dead owners settle as soon as their requests have certainly ended. Tries until the database answers.
+    pub async fn settle_early(&self, dead: DeadOwners) {
+        let mut pause = FIRST_WRITE_PAUSE;
+        loop {
+            match self.ports.credentials.settle_early(dead).await {
+                Ok(0) => return,
+                Ok(early) => {
+                    tracing::info!(early, "unfinished refreshes of dead processes settle early");
+                    return;
+                }
+                Err(error) => tracing::error!(%error, "dead processes' refreshes can't be settled early yet"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_WRITE_PAUSE);
+        }
+    }
+}

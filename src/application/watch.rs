@@ -1,0 +1,321 @@
+//! WatchCredentials: follows the events that the caller may see.
+//!
+//! The rows are the truth. A watch reads them page by page behind its position; between pages it waits for a word that
+//! there are new ones, and looks every few seconds without one. It reads only when it is asked for the next message, so a
+//! reader that is slow costs one page of memory, and nothing is queued for it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::Broker;
+use super::error::{BrokerError, Limit, Precondition, Violation};
+use super::types::{EventView, WatchInput, WatchMessage};
+use crate::domain::access_policy::{Action, Caller, UserRule};
+use crate::domain::coordination::Wake;
+use crate::domain::event::{CURSOR_LIFETIME, Event, EventPosition, EventQuery};
+use crate::domain::key::{CallerId, TenantId, UserId};
+
+/// How watches run.
+#[derive(Debug, Clone, Copy)]
+pub struct WatchSettings {
+    /// Of one caller at this replica, at a time.
+    pub per_caller: usize,
+    /// How often a watch looks for events without a word. Give or take a quarter, so that many do not look at once.
+    pub poll: Duration,
+    /// How often a watch without events says where it is.
+    pub progress: Duration,
+}
+
+impl Default for WatchSettings {
+    fn default() -> Self {
+        Self { per_caller: 64, poll: Duration::from_secs(2), progress: Duration::from_secs(30) }
+    }
+}
+
+/// How many events are read at a time.
+const PAGE: u32 = 64;
+/// The first pause after a word that led to nothing: the event may be behind another transaction that is still open.
+/// Doubles up to the ordinary pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// When to come back if there are too many watches.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// How many watches each caller has.
+#[derive(Clone, Default)]
+pub(super) struct Watchers(Arc<Mutex<HashMap<(TenantId, CallerId), usize>>>);
+
+/// One of them. Counts until it is dropped.
+struct Slot {
+    watchers: Watchers,
+    caller: (TenantId, CallerId),
+}
+
+impl Watchers {
+    fn enter(&self, caller: &Caller, most: usize) -> Option<Slot> {
+        let caller = (caller.tenant.clone(), caller.id.clone());
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(caller.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        drop(counts);
+        metrics::gauge!("token_broker_watches").increment(1.0);
+        Some(Slot { watchers: self.clone(), caller })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut counts = self.watchers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.caller);
+            }
+        }
+        metrics::gauge!("token_broker_watches").decrement(1.0);
+    }
+}
+
+/// A caller that follows events.
+pub struct Watch {
+    broker: Arc<Broker>,
+    caller: Arc<Caller>,
+    user: Option<UserId>,
+    position: EventPosition,
+    /// What comes behind the position is not much older than this.
+    as_of: Timestamp,
+    /// Read and not told yet.
+    ready: VecDeque<WatchMessage>,
+    /// When to say where it is.
+    progress_at: Instant,
+    /// The word has come, and its event has not been found yet: how long until the next look.
+    searching: Option<Duration>,
+    _slot: Slot,
+}
+
+impl Broker {
+    /// Begins to follow. What is wrong with the call is said here; later only the database can fail.
+    pub async fn watch_credentials(
+        self: &Arc<Self>,
+        caller: &Arc<Caller>,
+        input: WatchInput,
+    ) -> Result<Watch, BrokerError> {
+        let permitted = caller.may(Action::WatchCredentials)
+            && input.user.as_ref().is_none_or(|user| caller.may_act_for(user));
+        if !permitted {
+            return Err(BrokerError::PermissionDenied);
+        }
+        let cursor = match &input.cursor {
+            None => None,
+            Some(text) => Some(Cursor::parse(text).ok_or_else(|| {
+                BrokerError::InvalidArgument(vec![Violation::new(
+                    "cursor",
+                    "The cursor must be the `cursor` of a message of WatchCredentials.",
+                )])
+            })?),
+        };
+        let limit = self.settings.watches.per_caller;
+        let slot = self
+            .watchers
+            .enter(caller, limit)
+            .ok_or(BrokerError::ResourceExhausted { limit: Limit::Watches, retry_after: RETRY })?;
+        let now = self.ports.clock.now();
+        let (position, as_of) = match cursor {
+            None => (self.ports.events.newest_position().await?, now),
+            Some(cursor) => {
+                if cursor.is_old(now) || !self.ports.events.may_follow(cursor.position).await? {
+                    return Err(BrokerError::FailedPrecondition(Precondition::CursorExpired));
+                }
+                (cursor.position, cursor.as_of)
+            }
+        };
+        // A caller with one user alone need not read past the others' events.
+        let user = input.user.or_else(|| match &caller.users[..] {
+            [UserRule::Exact(user)] => Some(user.clone()),
+            _ => None,
+        });
+        Ok(Watch {
+            broker: Arc::clone(self),
+            caller: Arc::clone(caller),
+            user,
+            position,
+            as_of,
+            ready: VecDeque::new(),
+            // The first message comes at once: from its cursor on nothing is missed, whatever is listed after it.
+            progress_at: Instant::now(),
+            searching: None,
+            _slot: slot,
+        })
+    }
+}
+
+impl Watch {
+    /// The next message. May be dropped while it waits.
+    pub async fn next(&mut self) -> Result<WatchMessage, BrokerError> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Ok(message);
+            }
+            if Instant::now() >= self.progress_at {
+                return Ok(self.progress());
+            }
+            // From before the look on, so that what is stored behind it is heard.
+            let word = self.broker.ports.wakeups.listen(&Wake::Events(self.caller.tenant.clone()));
+            if self.look().await? {
+                self.searching = None;
+                continue;
+            }
+            match self.searching {
+                None => {
+                    let pause = self.jittered(self.broker.settings.watches.poll);
+                    tokio::select! {
+                        () = word => self.searching = Some(FIRST_PAUSE),
+                        () = tokio::time::sleep(pause) => {}
+                        () = tokio::time::sleep_until(self.progress_at) => {}
+                    }
+                }
+                Some(pause) => {
+                    tokio::time::sleep(pause).await;
+                    let next = pause * 2;
+                    self.searching = (next < self.broker.settings.watches.poll).then_some(next);
+                }
+            }
+        }
+    }
+
+    /// Reads a page. False: there was nothing behind the position.
+    async fn look(&mut self) -> Result<bool, BrokerError> {
+        let read_at = self.broker.ports.clock.now();
+        let query = EventQuery {
+            tenant: self.caller.tenant.clone(),
+            user: self.user.clone(),
+            after: self.position,
+            limit: PAGE,
+        };
+        let page = self.broker.ports.events.events_after(query).await?;
+        let found = !page.events.is_empty();
+        let full = page.events.len() >= PAGE as usize;
+        // Of a full page, the rest may be as old as its last event.
+        let last = page.events.last().map(|event| event.told.at).filter(|_| full);
+        self.position = page.reached;
+        self.as_of = last.map_or(read_at, |at| at.min(read_at)).max(self.as_of);
+        for event in page.events {
+            // The one place that decides what a caller sees.
+            if self.may_see(&event) {
+                self.ready.push_back(self.message(event, read_at));
+            }
+        }
+        if !self.ready.is_empty() {
+            self.progress_at = Instant::now() + self.broker.settings.watches.progress;
+        }
+        Ok(found)
+    }
+
+    fn may_see(&self, event: &Event) -> bool {
+        let key = &event.told.key;
+        key.tenant == self.caller.tenant
+            && self.caller.may_use(&key.provider)
+            && self.caller.may_act_for(&key.user)
+            && self.user.as_ref().is_none_or(|user| *user == key.user)
+    }
+
+    fn message(&self, event: Event, read_at: Timestamp) -> WatchMessage {
+        let key = &event.told.key;
+        let provider = self.broker.ports.providers.provider(&key.tenant, &key.provider);
+        let services = provider.iter().flat_map(|provider| &provider.services);
+        let services =
+            services.filter(|(_, service)| service.grant == key.grant).map(|(id, _)| id.clone()).collect();
+        metrics::counter!("token_broker_watch_events_total").increment(1);
+        let cursor = Cursor { position: event.position, as_of: event.told.at.min(read_at) };
+        WatchMessage { cursor: cursor.encode(), event: Some(EventView { event, services }) }
+    }
+
+    fn progress(&mut self) -> WatchMessage {
+        self.progress_at = Instant::now() + self.jittered(self.broker.settings.watches.progress);
+        let cursor = Cursor { position: self.position, as_of: self.as_of };
+        WatchMessage { cursor: cursor.encode(), event: None }
+    }
+
+    fn jittered(&self, pause: Duration) -> Duration {
+        let [random] = self.broker.random::<1>();
+        pause * 3 / 4 + pause * u32::from(random) / 510
+    }
+}
+
+/// Where a reader is. Not a secret and no authority: what it is shown depends on its rights alone.
+struct Cursor {
+    position: EventPosition,
+    /// Events behind the position are not much older.
+    as_of: Timestamp,
+}
+
+const CURSOR_VERSION: u8 = 1;
+const CURSOR_BYTES: usize = 1 + 3 * 8;
+
+impl Cursor {
+    fn encode(&self) -> String {
+        let mut bytes = vec![CURSOR_VERSION];
+        let numbers = [self.position.transaction, self.position.sequence, self.as_of.as_microsecond()];
+        for number in numbers {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        BASE64_URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let bytes: [u8; CURSOR_BYTES] = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        let (version, numbers) = bytes.split_first()?;
+        let mut numbers = numbers.chunks_exact(8).filter_map(|n| n.try_into().ok()).map(i64::from_be_bytes);
+        let position = EventPosition { transaction: numbers.next()?, sequence: numbers.next()? };
+        let as_of = Timestamp::from_microsecond(numbers.next()?).ok()?;
+        let valid = *version == CURSOR_VERSION && position.transaction >= 0 && position.sequence >= 0;
+        valid.then_some(Self { position, as_of })
+    }
+
+    /// Whether something that came behind it may have been deleted.
+    fn is_old(&self, now: Timestamp) -> bool {
+        let lifetime = SignedDuration::try_from(CURSOR_LIFETIME).unwrap_or(SignedDuration::MAX);
+        now.duration_since(self.as_of) > lifetime
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn cursors_go_there_and_back_and_nothing_else_is_one() {
+        let position = EventPosition { transaction: 7, sequence: i64::MAX };
+        let text = Cursor { position, as_of: at(1_800_000_000) }.encode();
+        let parsed = Cursor::parse(&text).unwrap();
+        assert_eq!((parsed.position, parsed.as_of), (position, at(1_800_000_000)));
+        let negative = EventPosition { transaction: -1, sequence: 0 };
+        let negative = Cursor { position: negative, as_of: at(0) }.encode();
+        let other_version = text.replacen('A', "B", 1);
+        for bad in
+            ["", "x", &text[1..], &format!("{text}AAAA"), &format!("{text}="), &negative, &other_version]
+        {
+            assert!(Cursor::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn cursors_work_for_seven_days() {
+        let cursor = Cursor { position: EventPosition::default(), as_of: at(1_000) };
+        let week = 7 * 24 * 3600;
+        assert!(!cursor.is_old(at(1_000 + week)));
+        assert!(cursor.is_old(at(1_001 + week)));
+    }
+}

@@ -1,0 +1,105 @@
+//! Step 8 of a refresh: the write that only a descendant of the row's refresh token passes.
+
+use super::events::record;
+use super::grants::lock_of_key;
+use super::session::Again;
+use super::{PgStore, Query};
+use crate::domain::credential::{Credential, CredentialState};
+use crate::domain::event::{Change, NewEvent, Standing};
+use crate::domain::key::CredentialKey;
+use crate::domain::ports::{CredentialStore as _, LineageWrite, Persisted, StoreError};
+use crate::infra::storage::codec::micros;
+use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
+
+/// Not guarded by status (beyond "not revoked") nor by the row's epoch: an answer that descends from the row's token is
+/// never thrown away because somebody else has claimed the row, or given it up, meanwhile (I7). The row's epoch follows: a
+/// database that lost the claim's commit in a failover would give the same epoch to the next claim, whose answer would
+/// then not be younger than the row's. A row that was given up is connected again by it, which is an event: such a write
+/// (the last parameter) goes with a transaction.
+const PERSIST: &str = concat!(
+    "UPDATE credentials SET
+        status = 'active', generation = generation + 1, epoch = greatest(epoch, $3),
+        access_sealed = $5, access_obtained_at = $6, access_expires_at = $7, token_type = $8,
+        profile_sealed = $9, scopes = $10, scopes_assumed = $11,
+        rt_sealed = coalesce($12, rt_sealed), rt_fingerprint = coalesce($13, rt_fingerprint),
+        rt_parent_fingerprint = $4, rt_epoch = $3,
+        claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
+        failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL, next_refresh_at = $14, updated_at = $15
+    WHERE id = $1 AND grant_id = $2 AND status <> 'revoked' AND rt_epoch < $3
+        AND (rt_fingerprint = $4 OR rt_parent_fingerprint = $4)
+        AND (status = 'needs_reauth') = $16
+    RETURNING ",
+    credential_columns!()
+);
+
+/// Whether a grant was revoked that the row does not have any more.
+const REVOKED: &str = "SELECT EXISTS (SELECT 1 FROM revocations WHERE grant_id = $1)";
+
+fn statement(write: &LineageWrite, given_up: bool) -> Query<'_> {
+    let identity = sqlx::query(PERSIST)
+        .bind(&write.id.as_bytes()[..])
+        .bind(&write.grant_id.as_bytes()[..])
+        .bind(write.epoch)
+        .bind(&write.parent_fingerprint.0[..]);
+    bind_tokens!(identity, &write.tokens).bind(micros(write.now)).bind(given_up)
+}
+
+impl PgStore {
+    pub(super) async fn persist(&self, write: LineageWrite) -> Result<Persisted, StoreError> {
+        let refresh = write.tokens.refresh.as_ref();
+        let ordinary = || statement(&write, false);
+        if let Some(row) = self.one::<CredentialRow>(Again::Once, ordinary).await? {
+            return Ok(Persisted::Stored(Box::new(row.try_into()?)));
+        }
+        let Some(mut row) = self.load_by_id(write.id).await? else { return Ok(Persisted::Revoked) };
+        if matches!(row.state, CredentialState::NeedsReauth { .. }) && row.grant_id == write.grant_id {
+            if let Some(row) = self.persist_given_up(&write, &row.key).await? {
+                return Ok(Persisted::Stored(Box::new(row)));
+            }
+            // Somebody else's answer may have come in between, an older one than this.
+            if let Some(row) = self.one::<CredentialRow>(Again::Once, ordinary).await? {
+                return Ok(Persisted::Stored(Box::new(row.try_into()?)));
+            }
+            match self.load_by_id(write.id).await? {
+                Some(current) => row = current,
+                None => return Ok(Persisted::Revoked),
+            }
+        }
+        // Nothing that failed the guard can pass it later, so the row may be read apart.
+        if row.grant_id != write.grant_id {
+            let query = || sqlx::query(REVOKED).bind(&write.grant_id.as_bytes()[..]);
+            let revoked = self.one::<(bool,)>(Again::Once, query).await?.is_some_and(|(revoked,)| revoked);
+            return Ok(if revoked { Persisted::Revoked } else { Persisted::Superseded });
+        }
+        let stored = match &row.state {
+            CredentialState::Revoked => return Ok(Persisted::Revoked),
+            CredentialState::Active { tokens, .. }
+            | CredentialState::Refreshing { tokens, .. }
+            | CredentialState::NeedsReauth { tokens, .. } => tokens.refresh.as_ref(),
+        };
+        let same = stored.zip(refresh).is_some_and(|(stored, written)| {
+            stored.fingerprint == written.fingerprint && stored.epoch == write.epoch
+        });
+        Ok(if same { Persisted::AlreadyStored(Box::new(row)) } else { Persisted::Superseded })
+    }
+}
+
+impl PgStore {
+    /// The same write to a row that was given up. `None`: it is not any more, or does not pass the guard.
+    async fn persist_given_up(
+        &self,
+        write: &LineageWrite,
+        key: &CredentialKey,
+    ) -> Result<Option<Credential>, StoreError> {
+        let mut transaction = self.begin(lock_of_key(key)).await?;
+        let Some(row) = transaction.one::<CredentialRow>(statement(write, true)).await? else {
+            transaction.roll_back().await?;
+            return Ok(None);
+        };
+        let row: Credential = row.try_into()?;
+        let change = Change::Connected { was: Standing::NeedsReauth, generation: row.generation, flow: None };
+        record(&mut transaction, &NewEvent { key: row.key.clone(), change, at: write.now }).await?;
+        transaction.commit().await?;
+        Ok(Some(row))
+    }
+}

@@ -1,0 +1,61 @@
+//! The migrations, and what a database has of them.
+//!
+//! During a rolling update two versions of the program share a database, and an old one may have to start again. So a
+//! database with migrations that this version does not know is not refused for that: it says itself, in `broker_schema`,
+//! which migration a program has to know. A migration that only adds leaves the number; the one that takes away what the
+//! old version used raises it, and by then no old version runs any more. See `docs/POSTGRES.md`.
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+use sqlx::migrate::Migrator;
+
+use super::error::OpenError;
+use crate::infra::storage::migrations::{self, MigrationState};
+
+/// Embedded, so that the program needs no files.
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+
+const TABLES: &str = "
+    SELECT to_regclass('_sqlx_migrations') IS NOT NULL, to_regclass('broker_schema') IS NOT NULL,
+        to_regclass('credentials') IS NOT NULL";
+
+const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version";
+
+/// Reads what the database has; refuses another program's tables and what this version can't work with.
+pub(super) async fn inspect(
+    server: &str,
+    connection: &mut PgConnection,
+) -> Result<Vec<MigrationState>, OpenError> {
+    let failed = |error| OpenError::from_sqlx(server, error);
+    let name = || server.to_owned();
+    let (migrated, ours, credentials): (bool, bool, bool) =
+        sqlx::query_as(TABLES).fetch_one(&mut *connection).await.map_err(failed)?;
+    if !migrated {
+        return if credentials {
+            Err(OpenError::NotADatabase { server: name() })
+        } else {
+            Ok(migrations::none_applied(&MIGRATOR))
+        };
+    }
+    let rows: Vec<(i64, Vec<u8>)> =
+        sqlx::query_as(APPLIED).fetch_all(&mut *connection).await.map_err(failed)?;
+    let applied: BTreeMap<i64, Vec<u8>> = rows.into_iter().collect();
+    if !applied.is_empty() && !ours {
+        return Err(OpenError::NotADatabase { server: name() });
+    }
+    let found = migrations::compare(&MIGRATOR, &applied)
+        .map_err(|version| OpenError::ChangedSchema { server: name(), version })?;
+    if let Some(version) = migrations::unknown(&MIGRATOR, &applied) {
+        let oldest: i64 = sqlx::query_scalar("SELECT oldest_version FROM broker_schema")
+            .fetch_one(connection)
+            .await
+            .map_err(failed)?;
+        // One that lacks what this version needs as well comes from neither.
+        let complete = found.iter().all(|migration| migration.applied);
+        if !complete || !MIGRATOR.version_exists(oldest) {
+            return Err(OpenError::NewerSchema { server: name(), version });
+        }
+    }
+    Ok(found)
+}

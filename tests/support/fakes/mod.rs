@@ -1,0 +1,8 @@
+//! Outside worlds in memory, for any test target: `#[path = "../support/fakes/mod.rs"] mod fakes;`.
+
+#![allow(dead_code, reason = "each target uses its part")]
+
+mod memory_store;
+mod memory_tables;
+
+pub(crate) use memory_store::MemoryStore;
