@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use std::fmt::Write as _;
 
 use crate::action::Action;
-use crate::faults::{Budget, Fault};
+use crate::faults::Fault;
 use crate::action::Cause;
 use crate::properties::{ALWAYS, SOMETIMES};
 use crate::protocol::Protocol;
@@ -163,9 +163,4 @@ pub(crate) fn line(protocol: &Protocol, outcome: &Outcome) -> String {
 /// The head of the table.
 pub(crate) fn head() -> String {
     format!("{:<62} {:>9} {:>5}  result", "variant", "states", "depth")
-}
-
-/// The faults of a budget.
-pub(crate) fn allowed(budget: &Budget) -> Vec<Fault> {
-    Fault::ALL.into_iter().filter(|fault| budget.allows(*fault)).collect()
 }
