@@ -1,12 +1,12 @@
 //! The checker: a breadth-first search of all states, so that a counterexample is a shortest one.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use std::fmt::Write as _;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 
 use crate::action::Action;
-use crate::faults::Fault;
 use crate::action::Cause;
+use crate::faults::Fault;
 use crate::properties::{ALWAYS, SOMETIMES};
 use crate::protocol::Protocol;
 use crate::state::State;

@@ -106,11 +106,13 @@ impl Protocol {
             Phase::Idle if replica.replays => actions.push(Action::Replayed(index)),
             Phase::Idle => self.begin(state, index, actions),
             Phase::Permitted { .. } if !self.claim => actions.push(Action::Dispatched(index)),
-            Phase::Permitted { settles } => actions.push(match (Self::claimable(state, replica, settles), settles) {
-                (false, _) => Action::RaceLost(index),
-                (true, false) => Action::Claimed(index),
-                (true, true) => Action::SettleClaimed(index),
-            }),
+            Phase::Permitted { settles } => {
+                actions.push(match (Self::claimable(state, replica, settles), settles) {
+                    (false, _) => Action::RaceLost(index),
+                    (true, false) => Action::Claimed(index),
+                    (true, true) => Action::SettleClaimed(index),
+                })
+            }
             Phase::Claimed => {
                 actions.push(Action::Dispatched(index));
                 if may(Fault::Pause) {
@@ -181,7 +183,8 @@ impl Protocol {
         } else if wanted && self.permit_is_free(state, index, settles) {
             actions.push(Action::PermitTaken(index));
         }
-        let goes_on_alone = !(settles && self.settle_asks_redis) && Self::own_successor(state, index).is_none();
+        let goes_on_alone =
+            !(settles && self.settle_asks_redis) && Self::own_successor(state, index).is_none();
         if wanted && goes_on_alone && may(Fault::RedisUnreachable) {
             actions.push(Action::PermitUnreachable(index));
         }
@@ -205,16 +208,16 @@ impl Protocol {
     pub(crate) fn settled(state: &State, token: Token) -> bool {
         !state.abandoned.contains(&token)
             && !state.replicas.iter().any(|replica| {
-                let replays = replica.replays && replica.journal.is_some_and(|record| record.pair.parent == token);
+                let replays =
+                    replica.replays && replica.journal.is_some_and(|record| record.pair.parent == token);
                 replica.moves(token) || replays
             })
     }
 
     /// The same for a permit: its time begins before the claim's.
     fn permit_is_over(&self, state: &State, token: Token) -> bool {
-        let stands = |replica: &Replica| {
-            replica.token == token && matches!(replica.phase, Phase::Permitted { .. })
-        };
+        let stands =
+            |replica: &Replica| replica.token == token && matches!(replica.phase, Phase::Permitted { .. });
         Self::settled(state, token) && !(self.limit_from_permit && state.replicas.iter().any(stands))
     }
 
@@ -228,7 +231,9 @@ impl Protocol {
             return !owned;
         }
         let own = state.replicas[index].permit == Some(token);
-        self.permit_is_over(state, token) || (settles && !self.hold) || (!self.fresh_permits_last && settles)
+        self.permit_is_over(state, token)
+            || (settles && !self.hold)
+            || (!self.fresh_permits_last && settles)
             || (!self.own_permits_last && own)
     }
 
@@ -246,7 +251,8 @@ impl Protocol {
     fn own_successor(state: &State, index: usize) -> Option<Pair> {
         let row = state.row();
         let pair = state.replicas[index].journal?.pair;
-        (row.status == Status::Refreshing && pair.parent == row.token && pair.epoch > row.token_epoch).then_some(pair)
+        (row.status == Status::Refreshing && pair.parent == row.token && pair.epoch > row.token_epoch)
+            .then_some(pair)
     }
 
     fn claimable(state: &State, replica: &Replica, settles: bool) -> bool {

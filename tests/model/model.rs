@@ -86,7 +86,12 @@ const MUTANTS: &[Mutant] = &[
     ("a claim that is free when it expires", |p| p.hold = false, &[Fault::Crash], "I1:"),
     ("a guard on the row's version", |p| p.guard = Guard::Version, &[Fault::RowTouched], "I7:"),
     ("the epoch is not raised", |p| p.raise_epoch = false, &[Fault::Rollback, Fault::Network], "I7:"),
-    ("one entry for each credential", |p| p.entry_per_token = false, &[Fault::Rollback, Fault::Crash], "I1b:"),
+    (
+        "one entry for each credential",
+        |p| p.entry_per_token = false,
+        &[Fault::Rollback, Fault::Crash],
+        "I1b:",
+    ),
     ("successors deleted once stored", |p| p.keep_successors = false, &[Fault::Rollback], "I1b:"),
     ("no compensation", no_compensation, &[Fault::Revoke, Fault::Crash], "I3b:"),
     ("no tombstone", |p| p.tombstone = false, &[Fault::Revoke, Fault::Rollback], "I3:"),

@@ -12,7 +12,10 @@ pub(crate) struct Property {
 
 /// Must hold in every state. Conditions on states at rest look at the cheap part first.
 pub(crate) const ALWAYS: &[Property] = &[
-    Property { name: "I1: calls that present one refresh token never overlap", holds: |_, state| !state.ghosts.overlap },
+    Property {
+        name: "I1: calls that present one refresh token never overlap",
+        holds: |_, state| !state.ghosts.overlap,
+    },
     Property {
         name: "I1b: no grant ends by the broker's own reuse, except after a loss in the window",
         holds: |_, state| state.grants.iter().all(|grant| grant.end != GrantEnd::Reuse || grant.lost),
@@ -20,7 +23,10 @@ pub(crate) const ALWAYS: &[Property] = &[
     Property { name: "I2: the stored token never goes back", holds: |_, state| !state.ghosts.went_back },
     Property { name: "I3: after Revoke's ack the grant is in no row", holds: revoked_stays_revoked },
     Property { name: "I3b: at rest a revoked grant is dead at the provider", holds: no_orphan },
-    Property { name: "I5: at rest the row has the provider's live token, except after a loss in the window", holds: live_at_rest },
+    Property {
+        name: "I5: at rest the row has the provider's live token, except after a loss in the window",
+        holds: live_at_rest,
+    },
     Property {
         name: "I7: no new pair is thrown away while its parent is in the row",
         holds: |_, state| !state.ghosts.discarded,
@@ -32,9 +38,7 @@ pub(crate) const ALWAYS: &[Property] = &[
     Property { name: "L: at rest nothing is left undone", holds: nothing_is_stuck },
     Property {
         name: "G: a grace period heals every loss in the window",
-        holds: |protocol, state| {
-            !protocol.provider.has_grace() || !state.row_grant().lost
-        },
+        holds: |protocol, state| !protocol.provider.has_grace() || !state.row_grant().lost,
     },
 ];
 
@@ -58,7 +62,9 @@ pub(crate) const SOMETIMES: &[Property] = &[
     Property {
         name: "a revoked grant is dead at the provider, and a new consent works",
         holds: |_, state| {
-            state.grants[0].end == GrantEnd::Revoked && state.row().token.grant == 1 && state.row().generation >= 3
+            state.grants[0].end == GrantEnd::Revoked
+                && state.row().token.grant == 1
+                && state.row().generation >= 3
         },
     },
 ];

@@ -93,12 +93,7 @@ pub(crate) struct Protocol {
 
 impl Protocol {
     /// The protocol as it is built.
-    pub(crate) fn built(
-        name: &'static str,
-        replicas: usize,
-        provider: Provider,
-        budget: Budget,
-    ) -> Self {
+    pub(crate) fn built(name: &'static str, replicas: usize, provider: Provider, budget: Budget) -> Self {
         Self {
             name,
             replicas,

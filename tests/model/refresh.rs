@@ -71,7 +71,8 @@ impl Protocol {
     pub(crate) fn copy_successor(&self, state: &mut State, index: usize) {
         let Some(pair) = state.replicas[index].held() else { return };
         self.keep_successor(state, pair);
-        if let Phase::Holding { copies, .. } | Phase::Stored { copies, .. } = &mut state.replicas[index].phase {
+        if let Phase::Holding { copies, .. } | Phase::Stored { copies, .. } = &mut state.replicas[index].phase
+        {
             copies.successor = Copy::Done;
         }
     }
@@ -165,7 +166,9 @@ impl Protocol {
 
     /// The refresh is over for this process. Only a plain lock is unlocked.
     pub(crate) fn end_task(&self, state: &mut State, index: usize) {
-        if !self.claim && let Some(token) = state.replicas[index].permit.take() {
+        if !self.claim
+            && let Some(token) = state.replicas[index].permit.take()
+        {
             state.redis.remove(token);
         }
         state.replicas[index].rest();

@@ -134,18 +134,28 @@ impl Redis {
 pub(crate) enum Phase {
     Idle,
     /// It has read the row and got the permit (or could not ask for it).
-    Permitted { settles: bool },
+    Permitted {
+        settles: bool,
+    },
     Claimed,
     /// The request is on its way to the provider.
     Calling,
     /// The provider has acted; its answer is on the way back.
     Answering(Answer),
     /// The new pair is in memory, and in those copies.
-    Holding { child: Token, copies: Copies },
+    Holding {
+        child: Token,
+        copies: Copies,
+    },
     /// The row has the pair, or another grant. Copies that are not made yet still are: the database may forget its answer.
-    Stored { child: Token, copies: Copies },
+    Stored {
+        child: Token,
+        copies: Copies,
+    },
     /// The pair is in the outbox instead of the row: its grant was revoked meanwhile.
-    Compensating { child: Token },
+    Compensating {
+        child: Token,
+    },
     /// The provider has called the grant dead.
     Refused,
     /// The token was certainly not spent.
