@@ -8,6 +8,7 @@ mod credential_list;
 mod credential_model;
 mod credential_store;
 mod data_key_store;
+mod due;
 mod event_store;
 mod flow_store;
 mod leases;

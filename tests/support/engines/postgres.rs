@@ -207,7 +207,7 @@ pub(crate) fn settings(url: &str) -> PgSettings {
 
 /// A store.
 pub(crate) async fn open(settings: &PgSettings, row_clock: RowClock) -> PgStore {
-    let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock::default())));
+    let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock)));
     PgStore::open(settings, row_clock, clock).await.expect("the database opens")
 }
 

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use sqlx::FromRow as _;
 use sqlx::postgres::PgPool;
 use url::Url;
 
@@ -154,16 +155,26 @@ const PING: &str = "
 #[async_trait]
 impl StoreHealth for PgStore {
     async fn ping(&self) -> Result<(), StoreError> {
-        let mut session = self.session().await?;
+        match self.ask().await {
+            Err(error) if error::connection_is_lost(&error) => self.ask().await,
+            other => other,
+        }
+        .map_err(error::store_error)?
+    }
+}
+
+impl PgStore {
+    async fn ask(&self) -> Result<Result<(), StoreError>, sqlx::Error> {
+        let mut session = self.connected().await?;
         let asked = self.inner.clock.monotonic();
-        let row = session.one::<(bool, i64, bool)>(sqlx::query(PING)).await?;
-        let (_, at, read_only) = row.ok_or(StoreError::Corrupt("no answer"))?;
+        let rows = session.rows(sqlx::query(PING)).await?;
+        let Some(row) = rows.first() else { return Ok(Err(StoreError::Corrupt("no answer"))) };
+        let (_, at, read_only) = <(bool, i64, bool)>::from_row(row)?;
         if read_only {
             // A primary that has become a replica. A new connection may lead to the new primary.
             session.give_up();
-            return Err(StoreError::Unavailable("the database is read-only".into()));
+            return Ok(Err(StoreError::Unavailable("the database is read-only".into())));
         }
-        self.inner.clock.measured(asked, time(at)?);
-        Ok(())
+        Ok(time(at).map(|at| self.inner.clock.measured(asked, at)))
     }
 }

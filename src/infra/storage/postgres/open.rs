@@ -110,7 +110,7 @@ async fn prepare(server: &str, connection: &mut PgConnection) -> Result<(), Open
         // Without asking for the lock, or for the right to make tables.
         return Ok(());
     }
-    let migrated = timeout(MIGRATION_LIMIT, MIGRATOR.run(&mut *connection)).await;
+    let migrated = timeout(MIGRATION_LIMIT, MIGRATOR.run_direct(None, connection, false)).await;
     match migrated.unwrap_or_else(|_| Err(MigrateError::Execute(sqlx::Error::PoolTimedOut))) {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(version)) => Err(OpenError::NewerSchema { server: name(), version }),

@@ -7,7 +7,7 @@
 //!
 //! **What is sent again**, once, on another connection, after one broke: statements whose second run answers what the
 //! first would have, although the first may have been done.
-//! - Reads.
+//! - Reads, and the ping.
 //! - `BEGIN` and the lock behind it: nothing has been done.
 //! - `persist_lineage`: done already, it answers "already stored", which callers take for the same.
 //! - What sets rows to values: `reschedule`, `mark_used`, `settle_early`, `postpone_revocation`, `finish_revocation`,
@@ -32,6 +32,8 @@ use crate::domain::ports::StoreError;
 
 /// A connection that has lain idle so long is tried before it is used.
 const TRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a trial may take.
+const TRIAL: Duration = Duration::from_millis(500);
 
 /// When a connection was last found broken.
 #[derive(Debug)]
@@ -66,7 +68,11 @@ impl Suspicion {
         let broken_at = Duration::from_millis(self.broken_at.load(Ordering::Relaxed));
         let idle_since = self.age().saturating_sub(meta.idle_for);
         if meta.idle_for >= TRY_AFTER || idle_since <= broken_at && !broken_at.is_zero() {
-            connection.ping().await?;
+            // One that says nothing is as dead as one that is refused.
+            return timeout(TRIAL, connection.ping())
+                .await
+                .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+                .map(|()| true);
         }
         Ok(true)
     }
@@ -155,11 +161,7 @@ pub(super) enum Again {
 }
 
 impl PgStore {
-    pub(super) async fn session(&self) -> Result<Session<'_>, StoreError> {
-        self.connected().await.map_err(store_error)
-    }
-
-    async fn connected(&self) -> Result<Session<'_>, sqlx::Error> {
+    pub(super) async fn connected(&self) -> Result<Session<'_>, sqlx::Error> {
         let connection = self.inner.pool.acquire().await?;
         Ok(Session { store: self, connection, busy: false, in_transaction: false })
     }
