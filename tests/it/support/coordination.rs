@@ -142,6 +142,11 @@ impl SharedWakeups {
         self.listened.subscribe().wait_for(|seen| *seen >= times).await.unwrap();
     }
 
+    /// Tells, as a replica does.
+    pub(crate) async fn tell(&self, wake: Wake) {
+        self.words.publish(wake).await;
+    }
+
     /// How many waiters were woken.
     pub(crate) fn heard(&self) -> usize {
         self.heard.load(Ordering::SeqCst)
