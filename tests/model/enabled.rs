@@ -111,7 +111,7 @@ impl Protocol {
                     (false, _) => Action::RaceLost(index),
                     (true, false) => Action::Claimed(index),
                     (true, true) => Action::SettleClaimed(index),
-                })
+                });
             }
             Phase::Claimed => {
                 actions.push(Action::Dispatched(index));
