@@ -424,7 +424,9 @@ impl Broker {
             Ok(response) => return self.keep(&claimed, response).await,
             Err(ProviderFailure::InvalidGrant) => return self.grant_is_dead(&claimed).await,
             // This request did not spend the token; an earlier one may have, and that must not be forgotten.
-            Err(_) if claimed.ready.settles && claimed.ready.provider.refresh.rotation == Rotation::Strict => {
+            Err(_)
+                if claimed.ready.settles && claimed.ready.provider.refresh.rotation == Rotation::Strict =>
+            {
                 return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
             }
             Err(ProviderFailure::ClientRejected | ProviderFailure::Refused) => {
