@@ -1,7 +1,7 @@
 # `make` shows what there is to do. Needs the Rust toolchain and a C compiler; `make test` installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test simulate chaos cluster model lint lint-deploy fmt proto clean
+.PHONY: help demo run test simulate chaos cluster lint lint-deploy fmt proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'

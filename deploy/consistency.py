@@ -140,7 +140,7 @@ def check_with(binary, name, text):
     with tempfile.TemporaryDirectory() as directory:
         scratch = Path(directory)
         (scratch / "token-broker.toml").write_text(text)
-        (scratch / "key").write_text("0" * 64)
+        (scratch / "key").write_text("5a" * 32)
         environment = {
             "PATH": os.environ["PATH"],
             "BROKER_STORAGE_PASSWORD": "none",

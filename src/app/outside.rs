@@ -34,7 +34,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
     // What only reads comes first, so that a mistake there leaves no new database behind.
     let providers = providers(config)?;
     let keyring = keyring(config)?;
-    let local = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock::default()));
+    let local = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock));
     let entropy = overrides.entropy.unwrap_or_else(|| Arc::new(SystemEntropy));
     let oauth = match overrides.oauth {
         Some(oauth) => oauth,

@@ -20,7 +20,7 @@
 //! [`claim_for_settle`] for step 5, after a look for a successor in the permit store and the journal: one more presentation
 //! under a new epoch, the last chance.
 //!
-//! Each step has a name ([`Step`]); the model in `tests/model` and the fault tests use the same.
+//! Each step has a name ([`Step`]); the fault tests use the same.
 //!
 //! [`claim_for_settle`]: crate::domain::ports::CredentialStore::claim_for_settle
 

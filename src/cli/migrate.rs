@@ -49,7 +49,7 @@ async fn migrate(storage: &Storage, check: bool) -> Result<Vec<MigrationState>, 
             let settings = postgres_settings(settings);
             let before = PgStore::migrations(&settings).await?;
             if !check {
-                let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock::default())));
+                let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock)));
                 PgStore::open(&settings, RowClock::Database, clock).await?.close().await;
             }
             Ok(before)

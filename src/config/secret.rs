@@ -4,6 +4,10 @@ use super::reader::Key;
 use crate::domain::secret::SecretString;
 
 /// `None`: a mistake. `Some(None)`: there is none.
+#[expect(
+    clippy::option_option,
+    reason = "outer: whether it could be read, as everywhere here; inner: whether it is set"
+)]
 pub(super) fn secret(file: &Key<'_>, variable: &Key<'_>) -> Option<Option<SecretString>> {
     let text = match (file.is_set(), variable.is_set()) {
         (false, false) => return Some(None),

@@ -47,8 +47,7 @@ impl Stage {
     /// Starts the authorization server and the broker.
     pub(super) async fn set_up() -> Result<Self, DemoError> {
         let entropy = Arc::new(SystemEntropy);
-        let server =
-            DemoServer::start(ACCESS_LIFE, Arc::new(SystemClock::default()), entropy.clone()).await?;
+        let server = DemoServer::start(ACCESS_LIFE, Arc::new(SystemClock), entropy.clone()).await?;
         let (agent_key, stranger_key) = (api_key(entropy.as_ref()), api_key(entropy.as_ref()));
         let folder = Folder::new(entropy.as_ref())?;
         folder.write("provider.toml", DEFINITION)?;

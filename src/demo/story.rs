@@ -237,7 +237,7 @@ async fn owner_of_notes(
 
 fn time_left(token: &Credential) -> Duration {
     let end = token.expire_time.and_then(|t| Timestamp::new(t.seconds, t.nanos).ok()).unwrap_or_default();
-    end.duration_since(SystemClock::default().now()).try_into().unwrap_or_default()
+    end.duration_since(SystemClock.now()).try_into().unwrap_or_default()
 }
 
 async fn wait_for_end(token: &Credential, report: &mut Report<'_>) -> Result<(), DemoError> {

@@ -40,7 +40,8 @@ pub struct PermitRequest {
     pub owner: ClaimOwner,
     /// How long the permit stands if nothing becomes of it: the provider's settling time. It carries no safety.
     pub lifetime: Duration,
-    /// Whose permit may be taken over: that of a claim that is past its settling time, or of an owner that is dead.
+    /// Whose permit may be taken over. Nobody else's, whatever the row says: a settling claim's commit can be lost too, and
+    /// then its permit is all that tells of the presentation under way.
     pub takeover: Takeover,
 }
 
@@ -51,8 +52,6 @@ pub enum Takeover {
     None,
     /// This owner's, who is dead.
     From(ClaimOwner),
-    /// Anybody's: the row's settling time has come.
-    Anybody,
 }
 
 /// The permit store's answer.

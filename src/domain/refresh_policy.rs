@@ -166,7 +166,7 @@ pub fn next_refresh(life: AccessLife, policy: RefreshPolicy, random: u8) -> Opti
     if ahead.is_zero() {
         return None;
     }
-    let early = ahead + life.margin(policy.margin) - ahead * u32::from(random) / (4 * 255);
+    let early = ahead.saturating_sub(ahead * u32::from(random) / (4 * 255)) + life.margin(policy.margin);
     let early = SignedDuration::try_from(early).ok()?;
     life.expires_at?.checked_sub(early).ok()
 }

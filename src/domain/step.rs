@@ -1,5 +1,5 @@
 //! The points of the refresh protocol between which a process may die: one name each, the same in the algorithm
-//! (`application/refresh.rs` and its neighbours), in the model (`tests/model`) and in the fault tests that kill there.
+//! (`application/refresh.rs` and its neighbours) and in the fault tests that kill there.
 
 use super::key::CredentialId;
 
@@ -64,7 +64,7 @@ impl Step {
         Self::GrantStored,
     ];
 
-    /// In snake case, as the model and the fault tests write it.
+    /// In snake case, as the fault tests write it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -160,7 +160,7 @@ impl Backing {
                     connect_timeout: Duration::from_secs(5),
                     statement_timeout: Duration::from_secs(5),
                 };
-                let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock::default())));
+                let clock = Arc::new(DatabaseClock::new(Arc::new(SystemClock)));
                 let store = PgStore::open(&settings, RowClock::Database, clock).await.unwrap();
                 rows::read(Arc::new(store), site).await
             }

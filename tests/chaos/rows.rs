@@ -21,7 +21,7 @@ pub(crate) async fn read<S: CredentialStore + DataKeyStore + 'static>(
 ) -> Vec<Row> {
     let key = KeyEncryptionKey::new("chaos", SecretBytes::new(site.vault_key.clone())).unwrap();
     let keyring = Keyring::new(vec![key], "chaos").unwrap();
-    let vault = Vault::new(keyring, store.clone(), Arc::new(SystemEntropy), Arc::new(SystemClock::default()));
+    let vault = Vault::new(keyring, store.clone(), Arc::new(SystemEntropy), Arc::new(SystemClock));
     let mut query = ListQuery {
         tenant: TenantId::new(TENANT).unwrap(),
         user: None,

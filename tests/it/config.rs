@@ -132,7 +132,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[redis]\nusername = \"u\"", "redis.username", "of no use without a password"),
     ("[redis]\npassword_env = \"KEY\"\npassword_file = \"f\"", "redis.password_env", "given twice"),
     ("[redis]\nkey_prefix = \"a b\"", "redis.key_prefix", "1 to 32 letters"),
-    ("[redis]\ntls_key_file = \"k\"", "redis.tls_key_file", "beside tls_certificate_file"),
+    ("[redis]\ntls_key_file = \"k\"", "redis.tls_certificate_file", "beside tls_key_file"),
     ("[redis]\nresponse_timeout = \"10s\"", "redis.response_timeout", "from 10ms"),
     ("[journal]\ndirectory = \"\"", "journal.directory", "must not be empty"),
     ("[journal]\npath = \"j\"", "journal.path", "is unknown; the keys here are: directory"),

@@ -80,7 +80,7 @@ async fn start(options: OidcOptions) -> (OidcServer, TestBroker, Client) {
 async fn until_expired(oidc: &OidcServer, token: &Credential) {
     let end = token.expire_time.unwrap();
     let end = jiff::Timestamp::new(end.seconds, end.nanos).unwrap();
-    let left = end.duration_since(SystemClock::default().now());
+    let left = end.duration_since(SystemClock.now());
     tokio::time::sleep(left.try_into().unwrap_or_default()).await;
     assert_eq!(oidc.userinfo(&token.access_token).await, None);
 }

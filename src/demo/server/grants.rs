@@ -229,7 +229,7 @@ mod tests {
     const REDIRECT: &str = "http://127.0.0.1:1/oauth/callback/demo";
 
     fn grants() -> Grants {
-        Grants::new(Duration::from_mins(5), Arc::new(SystemClock::default()), Arc::new(SystemEntropy))
+        Grants::new(Duration::from_mins(5), Arc::new(SystemClock), Arc::new(SystemEntropy))
     }
 
     fn approve(grants: &Grants) -> String {

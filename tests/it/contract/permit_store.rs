@@ -16,7 +16,6 @@ on_all!(
     an_owners_own_permit_is_held_too,
     a_permit_ends_after_its_lifetime,
     a_dead_owners_permit_is_taken_over_and_no_other,
-    anybodys_permit_is_taken_over_when_the_time_has_come,
     of_a_hundred_one_takes_over,
     permits_of_different_tokens_and_credentials_are_apart,
     a_dropped_permit_is_free,
@@ -157,13 +156,6 @@ async fn a_dead_owners_permit_is_taken_over_and_no_other(store: Coordination) {
     assert_eq!(holder(&take(&store, from(3, 1)).await), owner(2));
 }
 
-async fn anybodys_permit_is_taken_over_when_the_time_has_come(store: Coordination) {
-    assert_eq!(take(&store, request(1)).await, Permit::Taken);
-    let anybody = PermitRequest { takeover: Takeover::Anybody, ..request(2) };
-    assert_eq!(take(&store, anybody).await, Permit::Taken);
-    assert_eq!(holder(&take(&store, request(1)).await), owner(2));
-}
-
 async fn of_a_hundred_one_takes_over(store: Coordination) {
     assert_eq!(take(&store, request(1)).await, Permit::Taken);
     assert_eq!(race(&store, Takeover::From(owner(1))).await.len(), 1);
@@ -214,7 +206,7 @@ async fn a_successor_takes_the_place_of_any_permit(store: Coordination) {
     assert_eq!(take(&store, request(1)).await, Permit::Taken);
     assert_eq!(kept(&store).await, None, "a permit is no successor");
     store.permits.keep_successor(&successor(2, 1)).await.unwrap();
-    for takeover in [Takeover::None, Takeover::From(owner(1)), Takeover::Anybody] {
+    for takeover in [Takeover::None, Takeover::From(owner(1))] {
         let answer = take(&store, PermitRequest { takeover, ..request(1) }).await;
         assert_eq!(answer, Permit::Successor(Box::new(successor(2, 1))));
     }
@@ -332,8 +324,8 @@ async fn a_tombstone_is_stronger_than_permit_and_successor(store: Coordination) 
     store.permits.bury(credential_id(1), grant_id(1)).await.unwrap();
     assert_eq!(take(&store, request(1)).await, Permit::Buried);
     store.permits.keep_successor(&successor(2, 1)).await.unwrap();
-    let anybody = PermitRequest { takeover: Takeover::Anybody, ..request(1) };
-    assert_eq!(take(&store, anybody).await, Permit::Buried);
+    let heir = PermitRequest { takeover: Takeover::From(owner(1)), ..request(1) };
+    assert_eq!(take(&store, heir).await, Permit::Buried);
     // What was obtained has to be revoked: it can be found.
     assert_eq!(kept(&store).await, Some(successor(2, 1)));
 }

@@ -36,7 +36,7 @@ async fn discovery_consent_refresh_and_revocation() {
     provider.authorization.params.insert("prompt".to_owned(), "consent".to_owned());
     provider.response.scopes_never_listed = scopes("offline_access");
     // The server's tokens are of today.
-    let client = HttpOAuthClient::new(HttpSettings::default(), Arc::new(SystemClock::default())).unwrap();
+    let client = HttpOAuthClient::new(HttpSettings::default(), Arc::new(SystemClock)).unwrap();
 
     let endpoints = client.endpoints(&provider).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -324,8 +324,13 @@ async fn a_server_that_is_silent_is_left_for_a_new_connection() {
     let database = server.migrated_database().await;
     let way = Way::to(server.port()).await;
     let url = format!("postgres://broker@127.0.0.1:{}/{database}?sslmode=disable", way.port);
-    let settings =
-        PgSettings { max_connections: 3, connect_timeout: Duration::from_secs(10), ..impatient(&url) };
+    // Patient enough for a machine that is busy with other tests: only what is silent must time out.
+    let settings = PgSettings {
+        max_connections: 3,
+        connect_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(2),
+        ..impatient(&url)
+    };
     let store = postgres::open(&settings, RowClock::Caller).await;
     let row = connected(&store, "alice", 1).await;
     futures_util::future::try_join_all((0..3).map(|_| store.load(&row.key))).await.unwrap();

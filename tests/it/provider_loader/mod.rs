@@ -85,7 +85,11 @@ fn every_built_in_definition_loads_and_becomes_a_provider() {
         let provider = provider(&catalogue, registration);
         assert_eq!(provider.id.as_str(), "mine");
         assert!(!provider.services.is_empty());
-        assert!(provider.refresh.timings(&Default::default()).is_some(), "{}", definition.id);
+        assert!(
+            provider.refresh.timings(&token_broker::domain::provider::TimingLimits::default()).is_some(),
+            "{}",
+            definition.id
+        );
     }
 }
 

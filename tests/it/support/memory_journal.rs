@@ -4,9 +4,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use token_broker::domain::coordination::{FormerRun, Journal, JournalError};
+use token_broker::domain::coordination::{Journal, JournalError};
 use token_broker::domain::credential::{Epoch, Fingerprint};
-use token_broker::domain::key::{ClaimOwner, CredentialId};
+use token_broker::domain::key::CredentialId;
 use token_broker::domain::ports::LineageWrite;
 
 #[derive(Default)]
@@ -18,11 +18,6 @@ pub(crate) struct MemoryJournal {
 impl MemoryJournal {
     fn check(&self) -> Result<(), JournalError> {
         if self.fails.load(Ordering::SeqCst) { Err(JournalError("the test says so".into())) } else { Ok(()) }
-    }
-
-    /// What the next process finds.
-    pub(crate) fn left_behind(&self, owner: ClaimOwner) -> FormerRun {
-        FormerRun { owner, records: self.records.lock().unwrap().clone() }
     }
 }
 

@@ -85,7 +85,6 @@ fn may_replace(takeover: Takeover, owner: ClaimOwner) -> bool {
     match takeover {
         Takeover::None => false,
         Takeover::From(dead) => dead == owner,
-        Takeover::Anybody => true,
     }
 }
 

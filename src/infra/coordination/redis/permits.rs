@@ -113,7 +113,6 @@ impl PermitStore for RedisPermits {
         let takeover = match request.takeover {
             Takeover::None => String::new(),
             Takeover::From(owner) => hex_id(owner.as_bytes()),
-            Takeover::Anybody => "*".to_owned(),
         };
         let call = self.take.call(
             &keys,

@@ -1,6 +1,6 @@
 -- Takes the permit for a refresh token.
 -- KEYS: the token, the tombstone of the grant.
--- ARGV: owner, grant, the row's epoch, lifetime in ms, whose permit may be replaced ('' nobody's, '*' anybody's, or an owner).
+-- ARGV: owner, grant, the row's epoch, lifetime in ms, whose permit may be replaced ('' nobody's, or an owner).
 if redis.call('EXISTS', KEYS[2]) == 1 then
     return {'buried'}
 end
@@ -12,7 +12,7 @@ if value then
     local _, header, epoch, grant = string.find(value, '^S|(%d+)|(%x+)|')
     if owner then
         -- The owner's own too: it may stand for a presentation whose outcome is unknown.
-        if owner ~= ARGV[5] and ARGV[5] ~= '*' then
+        if owner ~= ARGV[5] then
             return {'held', owner, string.format('%.0f', math.max(now - tonumber(since), 0))}
         end
     elseif epoch then
