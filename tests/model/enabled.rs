@@ -157,7 +157,6 @@ impl Protocol {
                     _ => {}
                 }
             }
-            Phase::Compensating { .. } => actions.push(Action::CompensationTold(index)),
             Phase::Refused => actions.push(self.after_refusal(state, index)),
             Phase::Unspent => actions.push(Action::Released(index)),
             Phase::Releasing => actions.push(Action::PermitDropped(index)),

@@ -136,7 +136,6 @@ fn lock_alone(protocol: &mut Protocol) {
 
 fn no_compensation(protocol: &mut Protocol) {
     protocol.compensation = false;
-    protocol.tell_from_memory = false;
     protocol.tell_again = false;
 }
 
