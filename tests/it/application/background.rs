@@ -260,14 +260,3 @@ async fn what_is_revoked_or_refused_is_left_alone() {
     assert_eq!(rig.provider.presented().len(), 1, "refused once");
     assert_eq!(rig.required().await.reason, ConsentReason::Revoked);
 }
-
-#[tokio::test]
-async fn zzz() {
-    let rig = Rig::new().await;
-    users(&rig, 1).await;
-    rig.clock.advance(before_expiry(LATEST));
-    eprintln!("{:?} now {}", rig.row_of("user-0").await.state, rig.now());
-    eprintln!("{}", rig.refresh_due().await);
-    eprintln!("{:?}", rig.row_of("user-0").await.state);
-    eprintln!("{:?}", rig.life.taken());
-}
