@@ -43,11 +43,11 @@ async fn each_due_row_is_refreshed_once_whatever_the_number_of_replicas() {
     let users = users(&rig, 20).await;
     let replicas = rig.replicas(4);
     rig.clock.advance(before_expiry(EARLIEST).saturating_sub(Duration::from_secs(1)));
-    join_all(replicas.iter().map(|replica| replica.refresh_due())).await;
+    join_all(replicas.iter().map(crate::support::replica::Replica::refresh_due)).await;
     assert!(rig.provider.presented().is_empty(), "not before it is due");
     rig.clock.advance(EARLIEST.saturating_sub(LATEST) + Duration::from_secs(1));
     for _ in 0..2 {
-        join_all(replicas.iter().map(|replica| replica.refresh_due())).await;
+        join_all(replicas.iter().map(crate::support::replica::Replica::refresh_due)).await;
     }
     let presented = rig.provider.presented();
     assert_eq!(presented.iter().collect::<BTreeSet<_>>().len(), 20);
@@ -96,7 +96,7 @@ async fn use_counts_whichever_replica_saw_it() {
     rig.get_of("user-0").await.unwrap();
     rig.sweep().await;
     // A week after both were imported, and less after one was used.
-    rig.clock.advance(DAY * 7 - HOUR / 4);
+    rig.clock.advance((DAY * 7).saturating_sub(HOUR / 4));
     rig.replica(2).refresh_due().await;
     assert_eq!(rig.row_of("user-0").await.generation, 2);
     assert_eq!(rig.row_of("user-1").await.generation, 1);
@@ -112,7 +112,7 @@ async fn a_grant_that_would_die_of_disuse_is_kept_alive() {
     rig.clock.advance(DAY * 8);
     rig.refresh_due().await;
     assert_eq!(next_refresh(&rig, "user-0").await, Some(obtained + DAY * 30), "with a quarter to spare");
-    rig.clock.advance(DAY * 22 - Duration::from_secs(1));
+    rig.clock.advance((DAY * 22).saturating_sub(Duration::from_secs(1)));
     rig.refresh_due().await;
     assert!(rig.provider.presented().is_empty());
     rig.clock.advance(Duration::from_secs(1));

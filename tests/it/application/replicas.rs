@@ -61,7 +61,7 @@ async fn i2_i5_replicas_take_turns() {
     let replicas = rig.replicas(3);
     for generation in 2..20 {
         rig.expire_token();
-        let answers = join_all(replicas.iter().map(|replica| replica.get())).await;
+        let answers = join_all(replicas.iter().map(crate::support::replica::Replica::get)).await;
         assert!(answers.into_iter().all(|answer| token(answer).generation == generation));
         assert!(rig.holds_the_live_token().await);
     }
