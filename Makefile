@@ -1,7 +1,7 @@
 # `make` shows what there is to do. Needs the Rust toolchain and a C compiler; `make test` installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test simulate chaos cluster lint lint-deploy fmt proto clean
+.PHONY: help demo run test simulate chaos cluster model lint lint-deploy fmt proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -26,13 +26,16 @@ cluster: ## See three replicas over Postgres and Redis share their work; ends by
 	tests/setup
 	cargo test --locked --test chaos -- --cluster
 
+model: ## Explore the model of the refresh protocol with three replicas
+	cargo test --locked -p refresh-model -- --ignored --nocapture
+
 simulate: ## Simulate the refresh protocol with more seeds: make simulate SEEDS=100000 FIRST_SEED=10000
 	SEEDS=$(or $(SEEDS),100000) FIRST_SEED=$(or $(FIRST_SEED),10000) \
 		cargo test --locked --test simulate the_invariants -- --nocapture
 
 lint: ## Check format and lints
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 lint-deploy: ## Check the image, compose, Kubernetes and systemd files of deploy/
 	deploy/lint

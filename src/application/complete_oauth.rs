@@ -171,7 +171,7 @@ impl Broker {
             scopes_assumed,
             profile: Profile::new(account.clone(), response.extra.clone()),
         };
-        match self.store(flow, plain, &account).await {
+        match self.store(flow, provider, plain, &account).await {
             Ok(Stored::Yes) => {
                 self.tell_watches(&flow.key.tenant);
                 metrics::consent(&provider.id, "completed");
@@ -203,10 +203,11 @@ impl Broker {
     async fn store(
         &self,
         flow: &Flow,
+        provider: &Provider,
         plain: PlainTokens<'_>,
         account: &ProviderAccount,
     ) -> Result<Stored, StoreFailure> {
-        let tokens = self.seal_grant(&flow.key, flow.grant_id, plain).await?;
+        let tokens = self.seal_grant(provider, &flow.key, flow.grant_id, plain).await?;
         let mut grant = NewGrant {
             id_if_new: CredentialId::from_random(self.random()),
             key: flow.key.clone(),

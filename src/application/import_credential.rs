@@ -41,6 +41,7 @@ impl Broker {
         let grant_id = GrantId::from_random(self.random());
         let tokens = self
             .seal_grant(
+                &target.provider,
                 &target.key,
                 grant_id,
                 PlainTokens {

@@ -11,7 +11,7 @@
 //! 4. **Permit**: the permit store gives it to one replica. A successor there is adopted without a call (`adopt.rs`), a
 //!    tombstone ends the matter. If the permit store can't be reached, the claim alone does: the permit only saves calls.
 //! 5. **Claim**: one statement turns the row to `refreshing` under a new epoch. No connection is held from here on.
-//! 6. **Dispatch** within 2 seconds of the claim by the monotonic clock: one POST, never repeated.
+//! 6. **Dispatch** within 2 seconds of asking for the permit by the monotonic clock: one POST, never repeated.
 //! 7. **Record**: seal the answer; journal and permit store get it in parallel, and one of the two is waited for.
 //! 8. **Persist** by lineage, until the database answers.
 //! 9. **Publish**: waiters wake and read the row. The permit has become the successor; nothing is unlocked.
@@ -158,6 +158,8 @@ impl Broker {
                     continue;
                 }
             };
+            // From the permit on: one that has run out meanwhile is no permit any more.
+            let started = self.ports.clock.monotonic();
             match self.take_permit(&ready).await? {
                 Turn::Mine => {}
                 Turn::Again => continue,
@@ -169,7 +171,6 @@ impl Broker {
                     continue;
                 }
             }
-            let started = self.ports.clock.monotonic();
             let Some(claimed) = self.claim(ready).await? else { continue };
             if self.ports.clock.monotonic().saturating_sub(started) > claimed.ready.timings.dispatch_within {
                 // The process was paused, or the database was slow. Nothing was sent, and the epoch guards the release.

@@ -12,8 +12,8 @@ use super::orphan::Pair;
 use super::types::{ProviderRevocation, RevokeAnswer, ServiceKey};
 use super::{Broker, metrics};
 use crate::domain::access_policy::{Action, Caller};
-use crate::domain::credential::Credential;
-use crate::domain::key::OutboxId;
+use crate::domain::credential::{Credential, CredentialState};
+use crate::domain::key::{CredentialKey, OutboxId};
 use crate::domain::ports::{
     CipherError, Field, PendingRevocation, ProviderFailure, RevocationOutcome, RevokeWrite,
 };
@@ -55,6 +55,9 @@ impl Broker {
             RevokeWrite { key: target.key.clone(), grant: None, outbox, now: self.ports.clock.now() };
         let row = self.ports.credentials.revoke_with_outbox(revoke).await?;
         // From here on it is gone, whatever becomes of this call.
+        if row.deleted {
+            self.bury_what_came_between(&target.key, held.as_ref()).await;
+        }
         if let Some(held) = &held {
             self.ports.steps.reached(Step::Revoked, held.id);
             self.tell_waiters(&target.key.tenant, held.id).await;
@@ -73,6 +76,20 @@ impl Broker {
             target.provider.covered_services(&target.key.grant, scopes).cloned().collect()
         });
         Ok(RevokeAnswer { deleted: row.deleted, provider, services, cancelled_flows: row.cancelled_flows })
+    }
+
+    /// A consent may have come between the tombstone and the commit: then its grant is the one that was revoked.
+    async fn bury_what_came_between(&self, key: &CredentialKey, buried: Option<&Credential>) {
+        match self.ports.credentials.load(key).await {
+            Ok(Some(row))
+                if row.state == CredentialState::Revoked
+                    && buried.is_none_or(|buried| buried.grant_id != row.grant_id) =>
+            {
+                self.bury(&row).await;
+            }
+            // The tombstone is for a commit that is lost, and this one was answered.
+            Ok(_) | Err(_) => {}
+        }
     }
 
     /// The tombstone comes before the commit: a refresh that begins between the two ends at the one or the other, and a

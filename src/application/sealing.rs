@@ -11,6 +11,8 @@ use crate::domain::credential::{Credential, Fingerprint, Sealed, StoredRefreshTo
 use crate::domain::flow::{Flow, FlowSecrets};
 use crate::domain::key::{CredentialKey, GrantId};
 use crate::domain::ports::{Binding, CipherError, Field};
+use crate::domain::provider::Provider;
+use crate::domain::refresh_policy::next_refresh;
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::token_set::{AccessLife, ProviderAccount};
@@ -93,6 +95,7 @@ impl Broker {
     /// The first tokens of a grant.
     pub(super) async fn seal_grant(
         &self,
+        provider: &Provider,
         key: &CredentialKey,
         grant: GrantId,
         plain: PlainTokens<'_>,
@@ -107,6 +110,8 @@ impl Broker {
                 epoch: 0,
             }),
         };
+        let [random] = self.random::<1>();
+        let next_refresh_at = next_refresh(plain.life, self.refresh_policy(provider), random);
         Ok(StoredTokens {
             access_sealed,
             access_life: plain.life,
@@ -115,7 +120,7 @@ impl Broker {
             profile_sealed: self.seal_profile(key, grant, &plain.profile).await?,
             scopes: plain.scopes,
             scopes_assumed: plain.scopes_assumed,
-            next_refresh_at: None,
+            next_refresh_at: next_refresh_at.filter(|_| plain.refresh_token.is_some()),
         })
     }
 

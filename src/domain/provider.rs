@@ -425,6 +425,24 @@ mod tests {
         }
     }
 
+    /// What start-up refuses one by one is all that there is to refuse: a definition whose grace is too short for the default
+    /// limits, and limits whose settling is shorter than a request may take.
+    #[test]
+    fn limits_and_grace_that_start_up_accepts_have_timings() {
+        for grace in (24..200).chain([600, 3_600, 86_400]).map(Duration::from_secs) {
+            assert!(rules(Rotation::Grace(grace)).timings(&TimingLimits::default()).is_some(), "{grace:?}");
+            for http_deadline in (1..=30).map(Duration::from_secs) {
+                for more in [0, 1, 10, 100, 3_000].map(Duration::from_secs) {
+                    let mut limits = TimingLimits { http_deadline, strict_settle: Duration::ZERO };
+                    limits.strict_settle = limits.shortest_settle() + more;
+                    for rotation in [Rotation::None, Rotation::Strict, Rotation::Grace(grace)] {
+                        assert!(rules(rotation).timings(&limits).is_some(), "{rotation:?} {limits:?}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn timings_keep_the_retry_inside_the_grace_and_outside_the_first_request() {
         for seconds in 0..2_000 {

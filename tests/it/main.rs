@@ -40,6 +40,7 @@ mod proto_sync;
 mod provider_conformance;
 mod provider_loader;
 mod redis_faults;
+mod step_names;
 mod storage_damage;
 mod storage_faults;
 mod support;

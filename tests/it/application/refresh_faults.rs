@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use token_broker::application::error::{BrokerError, Unavailable};
-use token_broker::application::types::{ConsentReason, TokenAnswer};
+use token_broker::application::types::ConsentReason;
 use token_broker::domain::coordination::{Permit, PermitRequest, PermitStore as _, Takeover};
 use token_broker::domain::credential::{CredentialState, RefreshFailure};
 use token_broker::domain::key::ClaimOwner;
@@ -14,16 +14,8 @@ use token_broker::domain::provider::{DISPATCH_WITHIN, HTTP_DEADLINE, Rotation, S
 use tokio::sync::watch;
 
 use crate::storage_faults::tamper;
-use crate::support::rig::{Rig, RigOptions, get_input, required, service, token, user_service};
+use crate::support::rig::{Rig, RigOptions, get_input, required, service, token, unavailable, user_service};
 use crate::support::strict_provider::Script;
-
-/// What is not available, and for how long.
-fn unavailable(answer: Result<TokenAnswer, BrokerError>) -> (Unavailable, Duration) {
-    match answer {
-        Err(BrokerError::Unavailable { what, retry_after }) => (what, retry_after),
-        other => panic!("expected an outage, got {other:?}"),
-    }
-}
 
 #[tokio::test]
 async fn a_failing_provider_costs_readers_nothing_while_the_token_is_valid() {
@@ -335,7 +327,7 @@ async fn after_a_restart_a_dead_owners_claim_is_settled_soon() {
     rig.provider.next_refresh(Script::LostBefore);
     unavailable(rig.get().await);
     let restarted = ClaimOwner::from_random([2; 16]);
-    rig.permits.owner_died(ClaimOwner::from_random([1; 16])).await.unwrap();
+    rig.permits.store().owner_died(ClaimOwner::from_random([1; 16])).await.unwrap();
     assert_eq!(rig.store.settle_early(DeadOwners::AllBut(restarted)).await.unwrap(), 1);
     rig.clock.advance(HTTP_DEADLINE + DISPATCH_WITHIN);
     rig.broker.sweep().await;
@@ -363,7 +355,7 @@ async fn i1_the_last_chance_waits_for_a_permit_that_the_row_does_not_know_of() {
         lifetime: STRICT_SETTLE,
         takeover: Takeover::None,
     };
-    assert_eq!(rig.permits.take(request).await.unwrap(), Permit::Taken);
+    assert_eq!(rig.permits.store().take(request).await.unwrap(), Permit::Taken);
     rig.clock.advance(Duration::from_secs(20));
     let left = STRICT_SETTLE.saturating_sub(Duration::from_secs(20));
     assert_eq!(unavailable(rig.get().await), (Unavailable::OutcomeUnknown, left));

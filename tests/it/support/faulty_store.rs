@@ -13,11 +13,15 @@ use token_broker::domain::ports::{
     Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
 
+use super::life::Life;
+
 /// How many of the next calls fail, by method, and how long reads dawdle.
 #[derive(Default)]
 pub(crate) struct Faults {
     pub(crate) load: AtomicU32,
     pub(crate) claim: AtomicU32,
+    /// The claim is written, its answer lost.
+    pub(crate) claim_answer: AtomicU32,
     pub(crate) persist: AtomicU32,
     pub(crate) store_grant: AtomicU32,
     pub(crate) revoke: AtomicU32,
@@ -25,9 +29,16 @@ pub(crate) struct Faults {
     pub(crate) end_claim: AtomicU32,
     /// Between the row and the reply, in milliseconds.
     pub(crate) pause_after_load: AtomicU64,
+    /// Whether its broker goes on at all.
+    pub(crate) life: Arc<Life>,
 }
 
 impl Faults {
+    async fn pass(&self, counter: &AtomicU32) -> Result<(), StoreError> {
+        self.life.goes_on().await;
+        Self::hit(counter)
+    }
+
     fn hit(counter: &AtomicU32) -> Result<(), StoreError> {
         match counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
             Ok(_) => Err(StoreError::Unavailable("the test says so".into())),
@@ -44,7 +55,7 @@ pub(crate) struct FaultyStore {
 #[async_trait]
 impl CredentialStore for FaultyStore {
     async fn load(&self, key: &CredentialKey) -> Result<Option<Credential>, StoreError> {
-        Faults::hit(&self.faults.load)?;
+        self.faults.pass(&self.faults.load).await?;
         let row = self.inner.load(key).await;
         let pause = self.faults.pause_after_load.load(Ordering::SeqCst);
         if pause > 0 {
@@ -54,27 +65,31 @@ impl CredentialStore for FaultyStore {
     }
 
     async fn load_by_id(&self, id: CredentialId) -> Result<Option<Credential>, StoreError> {
-        Faults::hit(&self.faults.load)?;
+        self.faults.pass(&self.faults.load).await?;
         self.inner.load_by_id(id).await
     }
 
     async fn claim_for_refresh(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError> {
-        Faults::hit(&self.faults.claim)?;
-        self.inner.claim_for_refresh(request).await
+        self.faults.pass(&self.faults.claim).await?;
+        let claim = self.inner.claim_for_refresh(request).await;
+        Faults::hit(&self.faults.claim_answer)?;
+        claim
     }
 
     async fn claim_for_settle(&self, request: ClaimRequest) -> Result<Option<Epoch>, StoreError> {
-        Faults::hit(&self.faults.claim)?;
-        self.inner.claim_for_settle(request).await
+        self.faults.pass(&self.faults.claim).await?;
+        let claim = self.inner.claim_for_settle(request).await;
+        Faults::hit(&self.faults.claim_answer)?;
+        claim
     }
 
     async fn persist_lineage(&self, write: LineageWrite) -> Result<Persisted, StoreError> {
-        Faults::hit(&self.faults.persist)?;
+        self.faults.pass(&self.faults.persist).await?;
         self.inner.persist_lineage(write).await
     }
 
     async fn release_claim(&self, release: Release) -> Result<bool, StoreError> {
-        Faults::hit(&self.faults.end_claim)?;
+        self.faults.pass(&self.faults.end_claim).await?;
         self.inner.release_claim(release).await
     }
 
@@ -86,42 +101,47 @@ impl CredentialStore for FaultyStore {
         reason: ReauthReason,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        Faults::hit(&self.faults.end_claim)?;
+        self.faults.pass(&self.faults.end_claim).await?;
         self.inner.mark_needs_reauth(id, epoch, fingerprint, reason, now).await
     }
 
     async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
-        Faults::hit(&self.faults.store_grant)?;
+        self.faults.pass(&self.faults.store_grant).await?;
         self.inner.store_grant(grant).await
     }
 
     async fn revoke_with_outbox(&self, revoke: RevokeWrite) -> Result<RevokedRow, StoreError> {
-        Faults::hit(&self.faults.revoke)?;
+        self.faults.pass(&self.faults.revoke).await?;
         self.inner.revoke_with_outbox(revoke).await
     }
 
     async fn list(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError> {
-        Faults::hit(&self.faults.load)?;
+        self.faults.pass(&self.faults.load).await?;
         self.inner.list(query).await
     }
 
     async fn due_for_settle(&self, now: Timestamp, limit: u32) -> Result<Vec<CredentialId>, StoreError> {
+        self.faults.life.goes_on().await;
         self.inner.due_for_settle(now, limit).await
     }
 
     async fn settle_early(&self, dead: DeadOwners) -> Result<u64, StoreError> {
+        self.faults.life.goes_on().await;
         self.inner.settle_early(dead).await
     }
 
     async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
+        self.faults.life.goes_on().await;
         self.inner.reserve_due(request).await
     }
 
     async fn reschedule(&self, id: CredentialId, at: Option<Timestamp>) -> Result<(), StoreError> {
+        self.faults.life.goes_on().await;
         self.inner.reschedule(id, at).await
     }
 
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
+        self.faults.life.goes_on().await;
         self.inner.mark_used(ids, now).await
     }
 }

@@ -1,52 +1,116 @@
 //! The use cases on the real store and the real vault, with a clock and a provider under the test's control.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use token_broker::application::error::{BrokerError, Unavailable};
 use token_broker::application::types::{
     AccessGrant, AuthorizationRequired, BeginInput, CallbackInput, CallbackOutcome, ConsentInput,
-    GetCredentialInput, ImportInput, RefreshInput, ServiceKey, StartedFlow, TokenAnswer,
+    GetCredentialInput, ImportInput, ServiceKey, StartedFlow, TokenAnswer,
 };
-use token_broker::application::{Broker, Ports, Settings, WatchSettings, error::BrokerError};
+use token_broker::application::{Broker, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
-use token_broker::domain::coordination::{Wake, Wakeups};
-use token_broker::domain::credential::Credential;
+use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
-use token_broker::domain::ports::{Clock as _, CredentialStore as _, ProviderDirectory};
+use token_broker::domain::ports::{
+    Cipher as _, Clock as _, CredentialStore as _, OAuthClient, OutboxStore, ProviderDirectory,
+};
 use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
-use token_broker::domain::step::NoSteps;
 use token_broker::domain::token_set::ProviderAccount;
-use token_broker::infra::coordination::local::{LocalLeases, LocalPermits};
+use token_broker::infra::coordination::local::LocalLeases;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use tokio_util::task::TaskTracker;
 
+use crate::storage_faults::tamper;
+
 use super::alone;
 use super::clock::ManualClock;
+use super::coordination::{Permits, SharedPermits, SharedWakeups, Words};
 use super::faulty_store::{Faults, FaultyStore};
+use super::life::Life;
 use super::memory_journal::MemoryJournal;
+use super::mortal::Mortal;
 use super::provider::provider_at;
+use super::replica::Replica;
 use super::strict_provider::{StrictProvider, scope_set};
 use super::switched_leases::SwitchedLeases;
 
+/// The world, and the first replica in it.
 pub(crate) struct Rig {
-    pub(crate) broker: Arc<Broker>,
+    first: Replica,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) provider: Arc<StrictProvider>,
     pub(crate) store: SqliteStore,
-    pub(crate) faults: Arc<Faults>,
-    pub(crate) permits: Arc<LocalPermits>,
-    pub(crate) caller: Caller,
-    pub(crate) tasks: TaskTracker,
+    pub(crate) permits: Arc<SharedPermits>,
+    pub(crate) words: Arc<SharedWakeups>,
     pub(crate) leases: Arc<SwitchedLeases>,
     pub(crate) providers: Arc<dyn ProviderDirectory>,
+    world: World,
     _dir: tempfile::TempDir,
+}
+
+/// What the replicas share.
+struct World {
+    store: SqliteStore,
+    clock: Arc<ManualClock>,
+    provider: Arc<StrictProvider>,
+    permits: Arc<SharedPermits>,
+    words: Arc<SharedWakeups>,
+    leases: Arc<SwitchedLeases>,
+    cipher: Arc<Vault>,
+    providers: Arc<dyn ProviderDirectory>,
+    settings: Settings,
+}
+
+impl World {
+    fn replica(&self, number: u8) -> Replica {
+        let life = Arc::new(Life::default());
+        let faults = Arc::new(Faults { life: life.clone(), ..Faults::default() });
+        let journal = Arc::new(MemoryJournal::of(life.clone()));
+        let tasks = TaskTracker::new();
+        let owner = ClaimOwner::from_random([number; 16]);
+        let ports = Ports {
+            clock: self.clock.clone(),
+            entropy: Arc::new(SystemEntropy),
+            credentials: Arc::new(FaultyStore {
+                inner: Arc::new(self.store.clone()),
+                faults: faults.clone(),
+            }),
+            flows: Arc::new(self.store.clone()),
+            outbox: Arc::new(Mortal::<dyn OutboxStore> {
+                inner: Arc::new(self.store.clone()),
+                life: life.clone(),
+            }),
+            cipher: self.cipher.clone(),
+            oauth: Arc::new(Mortal::<dyn OAuthClient> { inner: self.provider.clone(), life: life.clone() }),
+            providers: self.providers.clone(),
+            permits: Arc::new(Permits { shared: self.permits.clone(), life: life.clone() }),
+            journal: journal.clone(),
+            wakeups: Arc::new(Words { shared: self.words.clone(), life: life.clone() }),
+            leases: self.leases.clone(),
+            events: Arc::new(self.store.clone()),
+            steps: life.clone(),
+        };
+        let broker = Broker::new(ports, self.settings.clone(), owner, tasks.clone());
+        Replica { broker, owner, life, faults, journal, caller: caller("agents"), tasks }
+    }
+}
+
+impl Deref for Rig {
+    type Target = Replica;
+
+    fn deref(&self) -> &Replica {
+        &self.first
+    }
 }
 
 /// What a test changes before the broker is put together.
@@ -54,11 +118,16 @@ pub(crate) struct RigOptions {
     pub(crate) rotation: Rotation,
     pub(crate) revocation: Revocation,
     pub(crate) max_wait: Duration,
+    pub(crate) refresh_ahead: Duration,
+    pub(crate) concurrency: usize,
+    pub(crate) idle_limit: Option<Duration>,
     /// A refresh ends the access token before.
     pub(crate) kills_access: bool,
     pub(crate) watches: WatchSettings,
     /// No word of a change comes through.
     pub(crate) deaf: bool,
+    /// The provider `bolt` beside `acme`.
+    pub(crate) bolt: bool,
 }
 
 impl Default for RigOptions {
@@ -67,36 +136,28 @@ impl Default for RigOptions {
             rotation: Rotation::Strict,
             revocation: Revocation::Rfc7009 { token: RevokedToken::RefreshElseAccess },
             max_wait: Duration::from_secs(5),
+            refresh_ahead: Duration::from_secs(300),
+            concurrency: 32,
+            idle_limit: None,
             kills_access: false,
             watches: WatchSettings::default(),
             deaf: false,
+            bolt: false,
         }
     }
 }
 
-struct Providers(Mutex<Vec<Arc<Provider>>>);
+struct Providers(Vec<Arc<Provider>>);
 
 impl ProviderDirectory for Providers {
     fn provider(&self, _: &TenantId, id: &ProviderId) -> Option<Arc<Provider>> {
-        self.0.lock().unwrap().iter().find(|p| p.id == *id).cloned()
+        self.0.iter().find(|p| p.id == *id).cloned()
     }
     fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
         self.all()
     }
     fn all(&self) -> Vec<Arc<Provider>> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-/// Tells and hears nothing.
-struct Deaf;
-
-#[async_trait::async_trait]
-impl Wakeups for Deaf {
-    async fn publish(&self, _: Wake) {}
-
-    fn listen(&self, _: &Wake) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(std::future::pending())
+        self.0.clone()
     }
 }
 
@@ -128,56 +189,65 @@ impl Rig {
         let keyring = Keyring::new(vec![key], "k1").unwrap();
         let entropy = Arc::new(SystemEntropy);
         let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), clock.clone());
-        let tasks = TaskTracker::new();
-        let faults = Arc::new(Faults::default());
-        let leases = Arc::new(SwitchedLeases::new(Arc::new(LocalLeases::new(clock.clone()))));
-        let mut acme = acme(options.rotation, options.revocation);
-        acme.refresh.kills_access = options.kills_access;
-        let providers: Arc<dyn ProviderDirectory> = Arc::new(Providers(Mutex::new(vec![Arc::new(acme)])));
-        let permits = Arc::new(LocalPermits::new(clock.clone()));
-        let journal = Arc::new(MemoryJournal::default());
-        let ports = Ports {
-            clock: clock.clone(),
-            entropy,
-            credentials: Arc::new(FaultyStore { inner: Arc::new(store.clone()), faults: faults.clone() }),
-            flows: Arc::new(store.clone()),
-            outbox: Arc::new(store.clone()),
-            cipher: Arc::new(vault),
-            oauth: provider.clone(),
-            providers: providers.clone(),
-            permits: permits.clone(),
-            journal: journal.clone(),
-            wakeups: if options.deaf { Arc::new(Deaf) } else { alone::wakeups() },
-            leases: leases.clone(),
-            events: Arc::new(store.clone()),
-            steps: Arc::new(NoSteps),
-        };
+        let mut definitions = vec![Arc::new(acme(&options))];
+        if options.bolt {
+            let mut bolt = acme(&options);
+            bolt.id = ProviderId::new("bolt").unwrap();
+            definitions.push(Arc::new(bolt));
+        }
         let settings = Settings {
             max_wait: options.max_wait,
+            refresh_ahead: options.refresh_ahead,
+            provider_concurrency: options.concurrency,
             watches: options.watches,
             ..alone::settings("https://broker.example")
         };
-        let broker = Broker::new(ports, settings, ClaimOwner::from_random([1; 16]), tasks.clone());
-        Self {
-            broker,
-            clock,
-            provider,
-            store,
-            faults,
-            permits,
-            caller: caller("agents"),
-            tasks,
-            leases,
-            providers,
-            _dir: dir,
-        }
+        let permits = Arc::new(SharedPermits::new(clock.clone()));
+        let words = Arc::new(SharedWakeups::default());
+        words.lost.store(options.deaf, Ordering::SeqCst);
+        let leases = Arc::new(SwitchedLeases::new(Arc::new(LocalLeases::new(clock.clone()))));
+        let providers: Arc<dyn ProviderDirectory> = Arc::new(Providers(definitions));
+        let world = World {
+            store: store.clone(),
+            clock: clock.clone(),
+            provider: provider.clone(),
+            permits: permits.clone(),
+            words: words.clone(),
+            leases: leases.clone(),
+            cipher: Arc::new(vault),
+            providers: providers.clone(),
+            settings,
+        };
+        let first = world.replica(1);
+        Self { first, clock, provider, store, permits, words, leases, providers, world, _dir: dir }
     }
 
-    /// Waits for everything that runs in the background.
-    pub(crate) async fn settle(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-        self.tasks.reopen();
+    /// One more replica. Numbers are not used twice: each is a process run.
+    pub(crate) fn replica(&self, number: u8) -> Replica {
+        self.world.replica(number)
+    }
+
+    /// So many replicas, the first one included.
+    pub(crate) fn replicas(&self, count: u8) -> Vec<Replica> {
+        let others = (2..=count).map(|number| self.replica(number));
+        std::iter::once(self.first.clone()).chain(others).collect()
+    }
+
+    /// I5: the row's refresh token is the one that is good at the provider.
+    pub(crate) async fn holds_the_live_token(&self) -> bool {
+        let row = self.row().await;
+        let held = row.tokens().and_then(|tokens| tokens.refresh.as_ref()).map(|refresh| refresh.fingerprint);
+        let live = match self.provider.live_token() {
+            Some(live) => Some(self.world.cipher.fingerprint(&row.key.tenant, &live).await.unwrap()),
+            None => None,
+        };
+        held.is_some() && held == live
+    }
+
+    /// What the row's refresh token is in the permit store.
+    pub(crate) async fn fingerprint(&self) -> Fingerprint {
+        let row = self.row().await;
+        row.tokens().and_then(|tokens| tokens.refresh.as_ref()).unwrap().fingerprint
     }
 
     pub(crate) async fn begin(&self, services: &[&str]) -> Result<StartedFlow, BrokerError> {
@@ -203,31 +273,38 @@ impl Rig {
         assert!(matches!(outcome, CallbackOutcome::Connected { .. }), "{outcome:?}");
     }
 
-    pub(crate) async fn ask(&self, input: GetCredentialInput) -> Result<TokenAnswer, BrokerError> {
-        self.broker.get_credential(&self.caller, input).await
-    }
-
-    pub(crate) async fn get(&self) -> Result<TokenAnswer, BrokerError> {
-        self.ask(get_input("mail")).await
-    }
-
-    /// The token; anything else fails the test.
-    pub(crate) async fn token(&self) -> Box<AccessGrant> {
-        token(self.get().await)
-    }
-
-    /// The need to consent; anything else fails the test.
-    pub(crate) async fn required(&self) -> AuthorizationRequired {
-        required(self.get().await)
-    }
-
-    pub(crate) async fn refresh(&self, expected_generation: i64) -> Result<TokenAnswer, BrokerError> {
-        let input = RefreshInput { key: service("mail"), expected_generation, time_left: None };
-        self.broker.refresh(&self.caller, input).await
-    }
-
     pub(crate) async fn row(&self) -> Credential {
         self.store.load(&row_key("mail")).await.unwrap().unwrap()
+    }
+
+    /// The row of one of the users of [`Rig::import_at`].
+    pub(crate) async fn row_of(&self, user: &str) -> Credential {
+        let key = CredentialKey { user: UserId::new(user).unwrap(), ..row_key("mail") };
+        self.store.load(&key).await.unwrap().unwrap()
+    }
+
+    /// A grant made elsewhere, with this much of its access token's life left; zero: it has expired.
+    pub(crate) async fn import_at(&self, provider: &str, user: &str, left: Duration) {
+        let mut input = self.import_input();
+        input.key = ServiceKey { provider: ProviderId::new(provider).unwrap(), ..user_service(user, "mail") };
+        input.expires_at = Some(self.now() + left);
+        self.broker.import_credential(&self.caller, input).await.unwrap();
+    }
+
+    /// What is in the database, to come back to.
+    pub(crate) async fn save_rows(&self) {
+        tamper(
+            self.store.path(),
+            "DROP TABLE IF EXISTS saved; CREATE TABLE saved AS SELECT * FROM credentials",
+        )
+        .await;
+    }
+
+    /// A failover loses what was committed since.
+    pub(crate) async fn lose_commits(&self) {
+        let sql =
+            "DELETE FROM credentials; INSERT INTO credentials SELECT * FROM saved; DELETE FROM revocations";
+        tamper(self.store.path(), sql).await;
     }
 
     pub(crate) fn now(&self) -> jiff::Timestamp {
@@ -278,6 +355,14 @@ pub(crate) fn required(answer: Result<TokenAnswer, BrokerError>) -> Authorizatio
     }
 }
 
+/// What is not available, and for how long; anything else fails the test.
+pub(crate) fn unavailable(answer: Result<TokenAnswer, BrokerError>) -> (Unavailable, Duration) {
+    match answer {
+        Err(BrokerError::Unavailable { what, retry_after }) => (what, retry_after),
+        other => panic!("expected an outage, got {other:?}"),
+    }
+}
+
 pub(crate) fn state_of(flow: &StartedFlow) -> SecretString {
     let url: url::Url = flow.authorization_url.expose_secret().parse().unwrap();
     let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
@@ -315,7 +400,7 @@ pub(crate) fn caller(id: &str) -> Caller {
     }
 }
 
-fn acme(rotation: Rotation, revocation: Revocation) -> Provider {
+fn acme(options: &RigOptions) -> Provider {
     let one = |id: &str, grant: &str, scopes: Vec<&'static str>| {
         let service = Service {
             display_name: format!("Acme {id}"),
@@ -329,8 +414,10 @@ fn acme(rotation: Rotation, revocation: Revocation) -> Provider {
     "Acme".clone_into(&mut provider.display_name);
     let denial = ("user_said_no".to_owned(), "access_denied".to_owned());
     provider.response.error_aliases = BTreeMap::from([denial]);
-    provider.refresh.rotation = rotation;
-    provider.revocation = revocation;
+    provider.refresh.rotation = options.rotation;
+    provider.refresh.idle_limit = options.idle_limit;
+    provider.refresh.kills_access = options.kills_access;
+    provider.revocation = options.revocation.clone();
     provider.services = BTreeMap::from([
         one("mail", "user", vec!["mail.read"]),
         one("files", "user", vec!["files.read"]),

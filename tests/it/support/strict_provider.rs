@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use token_broker::domain::flow::RecordedEndpoints;
+use token_broker::domain::key::ProviderId;
 use token_broker::domain::ports::{
     AuthorizationRequest, IdentityError, OAuthClient, ProviderFailure, RevocationOutcome,
 };
@@ -60,7 +61,15 @@ struct State {
     overlaps: u32,
     exchanges: u32,
     revocations: u32,
+    /// How many presentations were ever under way at a time.
+    most_at_a_time: u32,
     undiscoverable: bool,
+    /// The token that was spent last is good as long as its successor is.
+    has_grace: bool,
+    /// Spent tokens are forgotten: revoking one does nothing.
+    forgets_spent: bool,
+    /// One provider that does not answer before the gate opens.
+    hanging: Option<(ProviderId, watch::Receiver<bool>)>,
     account: ProviderAccount,
     /// Granted at consent; `None`: the answer does not say.
     granted: Option<Vec<&'static str>>,
@@ -99,6 +108,21 @@ impl StrictProvider {
         self.state.lock().unwrap().undiscoverable = yes;
     }
 
+    /// From now on the token that was spent last may be presented again.
+    pub(crate) fn give_grace(&self) {
+        self.state.lock().unwrap().has_grace = true;
+    }
+
+    /// From now on a grant is ended by its live tokens alone.
+    pub(crate) fn forget_spent_tokens(&self) {
+        self.state.lock().unwrap().forgets_spent = true;
+    }
+
+    /// From now on this provider's token requests wait for the gate.
+    pub(crate) fn hang(&self, provider: &str, gate: watch::Receiver<bool>) {
+        self.state.lock().unwrap().hanging = Some((ProviderId::new(provider).unwrap(), gate));
+    }
+
     /// Who consents from now on.
     pub(crate) fn account(&self, subject: &str) {
         self.state.lock().unwrap().account = ProviderAccount {
@@ -120,6 +144,18 @@ impl StrictProvider {
     /// Whether two presentations of one token were ever under way at a time.
     pub(crate) fn overlaps(&self) -> u32 {
         self.state.lock().unwrap().overlaps
+    }
+
+    /// How many presentations were ever under way at a time.
+    pub(crate) fn most_at_a_time(&self) -> u32 {
+        self.state.lock().unwrap().most_at_a_time
+    }
+
+    /// The refresh token of the youngest grant that is alive.
+    pub(crate) fn live_token(&self) -> Option<SecretString> {
+        let state = self.state.lock().unwrap();
+        let grant = state.grants.iter().rfind(|grant| grant.alive)?;
+        grant.refresh.as_deref().map(SecretString::from)
     }
 
     pub(crate) fn exchanges(&self) -> u32 {
@@ -171,7 +207,7 @@ impl StrictProvider {
     fn rotate(&self, token: &str, keep: bool) -> Result<TokenResponse, ProviderFailure> {
         let mut state = self.state.lock().unwrap();
         state.counter += 1;
-        let number = state.counter;
+        let (number, has_grace) = (state.counter, state.has_grace);
         let Some(grant) = state
             .grants
             .iter_mut()
@@ -179,7 +215,8 @@ impl StrictProvider {
         else {
             return Err(ProviderFailure::InvalidGrant);
         };
-        if grant.refresh.as_deref() != Some(token) {
+        let forgiven = has_grace && grant.spent.last().is_some_and(|spent| spent == token);
+        if grant.refresh.as_deref() != Some(token) && !forgiven {
             grant.alive = false; // reuse: taken for theft
         }
         if !grant.alive {
@@ -310,13 +347,13 @@ impl OAuthClient for StrictProvider {
 
     async fn refresh(
         &self,
-        _: &Provider,
+        provider: &Provider,
         refresh_token: &SecretString,
         _: &ScopeSet,
         _: Duration,
     ) -> Result<TokenResponse, ProviderFailure> {
         let token = refresh_token.expose_secret().to_owned();
-        let (script, count) = {
+        let (script, count, hanging) = {
             let mut state = self.state.lock().unwrap();
             state.presented.push(token.clone());
             let under_way = state.presenting.entry(token.clone()).or_default();
@@ -324,9 +361,15 @@ impl OAuthClient for StrictProvider {
             if *under_way > 1 {
                 state.overlaps += 1;
             }
-            (state.refresh_script.pop_front(), state.presented.len())
+            let at_a_time: u32 = state.presenting.values().sum();
+            state.most_at_a_time = state.most_at_a_time.max(at_a_time);
+            let hanging = state.hanging.clone().filter(|(id, _)| *id == provider.id);
+            (state.refresh_script.pop_front(), state.presented.len(), hanging)
         };
         self.presentations.send_replace(count);
+        if let Some((_, mut gate)) = hanging {
+            gate.wait_for(|open| *open).await.map_err(|_| ProviderFailure::Ambiguous)?;
+        }
         let answer = self.play(&token, script).await;
         *self.state.lock().unwrap().presenting.get_mut(&token).unwrap() -= 1;
         answer
@@ -344,8 +387,10 @@ impl OAuthClient for StrictProvider {
             return Err(failure);
         }
         let refresh = refresh_token.map(SecretString::expose_secret);
+        let forgets = state.forgets_spent;
         for grant in &mut state.grants {
-            let known = |t: &str| grant.refresh.as_deref() == Some(t) || grant.spent.iter().any(|s| s == t);
+            let spent = |t: &str| !forgets && grant.spent.iter().any(|s| s == t);
+            let known = |t: &str| grant.refresh.as_deref() == Some(t) || spent(t);
             if grant.access == access_token.expose_secret() || refresh.is_some_and(known) {
                 grant.alive = false;
             }
