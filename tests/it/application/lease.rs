@@ -113,6 +113,9 @@ async fn a_lease_has_a_default_and_a_longest_time_and_ends_with_its_token() {
     let left = end.duration_since(rig.now()) - SignedDuration::from_secs(240);
     rig.clock.advance(Duration::try_from(left).unwrap());
     let margin = rig.acme().refresh.expiry_margin;
+    // It is nearly due: the refresh behind the reader must not win the race.
+    let down = token_broker::domain::ports::ProviderFailure::NotSent;
+    rig.provider.next_refresh(crate::support::strict_provider::Script::Fail(down));
     let (_, lease) = rig.acquire(10 * MINUTE).await;
     assert_eq!(rig.lasts(&lease) + margin, Duration::from_secs(240));
     rig.settle().await;
