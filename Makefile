@@ -34,14 +34,14 @@ simulate: ## Simulate the refresh protocol with more seeds: make simulate SEEDS=
 		cargo test --locked --test simulate the_invariants -- --nocapture
 
 lint: ## Check format and lints
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 lint-deploy: ## Check the image, compose, Kubernetes and systemd files of deploy/
 	deploy/lint
 
 fmt: ## Format the code
-	cargo fmt
+	cargo fmt --all
 
 proto: ## Generate src/gen anew from proto/
 	TOKEN_BROKER_WRITE_GENERATED=1 cargo test --locked --test it proto_sync

@@ -99,8 +99,6 @@ pub struct Broker {
     pub(super) gates: Gates,
     /// Of callers that begin a consent for one key at the same time, all get the first one's link.
     pub(super) begin_turns: KeyedLock<CredentialKey>,
-    /// Of two consents for one key at the same time, the second one sees the first one's account.
-    pub(super) store_turns: KeyedLock<CredentialKey>,
     /// Rows of which this process does not know whether it has claimed them.
     pub(super) unclear: Mutex<HashSet<CredentialId>>,
     /// See [`Broker::begin_replay`].
@@ -125,7 +123,6 @@ impl Broker {
             gates,
             ahead: Ahead::default(),
             begin_turns: KeyedLock::default(),
-            store_turns: KeyedLock::default(),
             unclear: Mutex::default(),
             replaying: AtomicBool::new(false),
             housekeeping: Housekeeping::default(),

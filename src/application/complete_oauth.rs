@@ -16,7 +16,7 @@ use super::sealing::{PlainTokens, Profile};
 use super::types::{CallbackInput, CallbackOutcome};
 use super::{Broker, metrics};
 use crate::domain::flow::{Flow, FlowFailure, FlowSecrets, FlowStatus};
-use crate::domain::key::{CredentialId, ProviderId};
+use crate::domain::key::{CredentialId, GrantId, ProviderId};
 use crate::domain::ports::{Consumed, GrantCondition, NewGrant, ProviderFailure, StoreError, StoredGrant};
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
@@ -207,33 +207,46 @@ impl Broker {
         plain: PlainTokens<'_>,
         account: &ProviderAccount,
     ) -> Result<Stored, StoreFailure> {
-        let _turn = self.store_turns.lock(&flow.key).await;
-        if let Some(row) = self.ports.credentials.load(&flow.key).await?
-            && let Some(tokens) = row.tokens()
-        {
-            let held = self.open_profile(&row, tokens).await?.subject;
-            if let (Some(held), Some(new)) = (&held, &account.subject)
-                && held != new
-            {
-                return Ok(Stored::OtherAccount);
-            }
-        }
         let tokens = self.seal_grant(provider, &flow.key, flow.grant_id, plain).await?;
-        let grant = NewGrant {
+        let mut grant = NewGrant {
             id_if_new: CredentialId::from_random(self.random()),
             key: flow.key.clone(),
             grant_id: flow.grant_id,
             tokens,
-            condition: GrantCondition::Flow(flow.id),
+            condition: GrantCondition::Flow { id: flow.id, over: None },
             now: self.ports.clock.now(),
         };
-        Ok(match self.ports.credentials.store_grant(grant).await? {
-            StoredGrant::Stored(row) => {
-                self.ports.steps.reached(Step::GrantStored, row.id);
-                Stored::Yes
+        let mut refused_over = None;
+        loop {
+            let Compared::Same { over } = self.compare(flow, account).await? else {
+                return Ok(Stored::OtherAccount);
+            };
+            // Still the grant that it was compared with: so it was the flow that failed the condition.
+            if refused_over == Some(over) {
+                return Ok(Stored::FlowEnded);
             }
-            StoredGrant::ConditionFailed => Stored::FlowEnded,
-        })
+            grant.condition = GrantCondition::Flow { id: flow.id, over };
+            match self.ports.credentials.store_grant(grant.clone()).await? {
+                StoredGrant::Stored(row) => {
+                    self.ports.steps.reached(Step::GrantStored, row.id);
+                    return Ok(Stored::Yes);
+                }
+                // The flow has ended, or another consent for the key was stored meanwhile, perhaps by another replica:
+                // then the account is compared with that one's.
+                StoredGrant::ConditionFailed => refused_over = Some(over),
+            }
+        }
+    }
+
+    /// Compares a new account with the one that the key has tokens of.
+    async fn compare(&self, flow: &Flow, account: &ProviderAccount) -> Result<Compared, StoreFailure> {
+        let row = self.ports.credentials.load(&flow.key).await?;
+        let Some((row, tokens)) = row.as_ref().and_then(|row| Some((row, row.tokens()?))) else {
+            return Ok(Compared::Same { over: None });
+        };
+        let held = self.open_profile(row, tokens).await?.subject;
+        let another = held.zip(account.subject.as_ref()).is_some_and(|(held, new)| held != *new);
+        Ok(if another { Compared::Another } else { Compared::Same { over: Some(row.grant_id) } })
     }
 
     async fn give_back(self: &Arc<Self>, spent: &Spent, response: &TokenResponse) {
@@ -270,6 +283,15 @@ impl Broker {
         }
         self.tell_watches(&flow.key.tenant);
     }
+}
+
+enum Compared {
+    /// The same, or one of the two is not known.
+    Same {
+        /// What the key has tokens of; `None`: it has none.
+        over: Option<GrantId>,
+    },
+    Another,
 }
 
 enum Stored {

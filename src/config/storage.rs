@@ -66,6 +66,11 @@ pub(super) fn read(section: &Section<'_>) -> Option<Storage> {
     }))
 }
 
+/// What a URL may say behind its question mark. Another one would be left out silently, such as a misspelt `sslmode`.
+const OPTIONS: [&str; 6] =
+    ["sslmode", "sslrootcert", "sslcert", "sslkey", "host", "statement-cache-capacity"];
+const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
+
 fn server_url(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text).map_err(|_| "is not a URL")?;
     if !["postgres", "postgresql"].contains(&url.scheme()) {
@@ -74,6 +79,20 @@ fn server_url(text: &str) -> Result<Url, &'static str> {
     if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") {
         // It would be printed with the rest of the URL.
         return Err("must not contain a password: use password_file or password_env");
+    }
+    if url.username().is_empty() {
+        return Err("must name the user: postgres://user@host/database");
+    }
+    for (name, value) in url.query_pairs() {
+        if !OPTIONS.contains(&&*name) {
+            return Err(
+                "has an unknown option; there are: sslmode, sslrootcert, sslcert, sslkey, host (the directory of \
+                        a socket) and statement-cache-capacity",
+            );
+        }
+        if name == "sslmode" && !SSL_MODES.contains(&&*value) {
+            return Err("sslmode must be one of disable, prefer, require, verify-ca and verify-full");
+        }
     }
     if url.path().len() < 2 {
         return Err("must name the database: postgres://user@host/database");

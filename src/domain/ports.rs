@@ -318,8 +318,14 @@ pub struct NewGrant {
 /// What must hold for a [`NewGrant`] to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrantCondition {
-    /// This flow is still `exchanging`; it becomes `completed` in the same transaction.
-    Flow(FlowId),
+    /// This flow is still `exchanging`, and the tokens under the key are of this grant (`None`: there are none), which is
+    /// the one that the new account was compared with. The flow becomes `completed` in the same transaction.
+    Flow {
+        /// Which.
+        id: FlowId,
+        /// As read.
+        over: Option<GrantId>,
+    },
     /// The key has no row that is active or refreshing, but for one whose token has expired and can't be refreshed.
     NotConnected,
     /// Nothing.

@@ -20,8 +20,6 @@ pub(crate) enum Action {
     SuccessorCopied(Index),
     Persisted(Index),
     Compensated(Index),
-    /// The replica that has compensated tells the provider itself, with the token that it has in memory.
-    CompensationTold(Index),
     Discarded(Index),
     Published(Index),
     Adopted(Index),
@@ -100,7 +98,7 @@ impl Action {
             Self::Demoted(_) => "demoted",
             Self::Tombstoned | Self::TombstonedAgain => "tombstoned",
             Self::Revoked | Self::RevokedByRefresher => "revoked",
-            Self::RevocationTold(_) | Self::CompensationTold(_) => "revocation_told",
+            Self::RevocationTold(_) => "revocation_told",
             Self::Replayed(_) => "replayed",
             Self::GrantStored => "grant_stored",
             _ => return None,
@@ -143,7 +141,6 @@ impl Action {
             | Self::SuccessorCopied(index)
             | Self::Persisted(index)
             | Self::Compensated(index)
-            | Self::CompensationTold(index)
             | Self::Discarded(index)
             | Self::Published(index)
             | Self::Adopted(index)

@@ -32,7 +32,6 @@ impl Protocol {
             Action::SuccessorCopied(index) => self.copy_successor(state, index),
             Action::Persisted(index) => self.persist(state, index),
             Action::Compensated(index) => self.compensate(state, index),
-            Action::CompensationTold(index) => self.tell_from_memory(state, index),
             Action::Discarded(index) => self.discard(state, index),
             Action::Published(index) => self.publish(state, index),
             Action::Adopted(index) => self.adopt(state, index),

@@ -111,7 +111,7 @@ impl Protocol {
                     (false, _) => Action::RaceLost(index),
                     (true, false) => Action::Claimed(index),
                     (true, true) => Action::SettleClaimed(index),
-                })
+                });
             }
             Phase::Claimed => {
                 actions.push(Action::Dispatched(index));
@@ -157,7 +157,6 @@ impl Protocol {
                     _ => {}
                 }
             }
-            Phase::Compensating { .. } => actions.push(Action::CompensationTold(index)),
             Phase::Refused => actions.push(self.after_refusal(state, index)),
             Phase::Unspent => actions.push(Action::Released(index)),
             Phase::Releasing => actions.push(Action::PermitDropped(index)),

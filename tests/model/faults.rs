@@ -113,7 +113,6 @@ fn is_somewhere(state: &State, token: Token) -> bool {
         })
         || state.replicas.iter().any(|replica| {
             replica.phase == Phase::Answering(Answer::Token(token))
-                || replica.phase == Phase::Compensating { child: token }
                 || replica.held().is_some_and(|pair| pair.child == token)
                 || replica.journal.is_some_and(|record| record.pair.child == token)
         })

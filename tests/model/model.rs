@@ -136,7 +136,6 @@ fn lock_alone(protocol: &mut Protocol) {
 
 fn no_compensation(protocol: &mut Protocol) {
     protocol.compensation = false;
-    protocol.tell_from_memory = false;
     protocol.tell_again = false;
 }
 
@@ -145,48 +144,97 @@ fn each_part_is_needed() {
     println!("{}", head());
     for (name, leave_out, faults, property) in MUTANTS {
         let budget = Budget::two_refreshes().once_each(faults);
-        let mut mutant = Protocol::built(name, 2, Provider::StrictKill, budget);
+        let built = Protocol::built(name, 2, Provider::StrictKill, budget);
+        let control = search(&built, BOUNDED).broken.map(|broken| broken.property);
+        assert!(!control.is_some_and(|broken| broken.starts_with(property)), "{name}: breaks anyhow");
+        let mut mutant = built;
         leave_out(&mut mutant);
         let broken = run(&mutant, BOUNDED).broken.unwrap_or_else(|| panic!("{name}: nothing breaks"));
         assert!(broken.property.starts_with(property), "{name}: {} broke", broken.property);
     }
 }
 
+/// Faults that are too much, what breaks before the property that is to be shown, and that property.
+type Limit = (&'static [Fault], &'static [&'static str], &'static str);
+
+const LIMITS: &[Limit] = &[
+    (&[Fault::Rollback, Fault::RedisWiped], &["I1:"], "I1b:"),
+    (&[Fault::Rollback, Fault::LockLoss], &["I1:"], "I1b:"),
+    (&[Fault::Rollback, Fault::RedisUnreachable], &["I1:"], "I1b:"),
+    // The journal is the only copy of what the row forgets.
+    (&[Fault::Rollback, Fault::Crash, Fault::DiskLoss], &[], "I1b:"),
+    // The revocation's commit is lost with its outbox row, and a new consent comes before anybody meets the tombstone.
+    (&[Fault::Rollback, Fault::Revoke, Fault::Consent], &[], "I3b:"),
+    (&[Fault::SettledTooEarly, Fault::Network], &["I1:"], "I1b:"),
+];
+
 /// What no protocol of this kind withstands; `docs/REFRESH_MODEL.md` says so.
 #[test]
 fn the_known_limits_are_known() {
     println!("{}", head());
-    let limits: [&[Fault]; 4] = [
-        &[Fault::Rollback, Fault::RedisWiped],
-        &[Fault::Rollback, Fault::LockLoss],
-        // The revocation's commit is lost with its outbox row, and a new consent comes before anybody meets the tombstone.
-        &[Fault::Rollback, Fault::Revoke, Fault::Consent],
-        &[Fault::SettledTooEarly, Fault::Network],
-    ];
-    for faults in limits {
+    for (faults, excused, property) in LIMITS {
         let budget = Budget::two_refreshes().once_each(faults);
-        let outcome = run(&Protocol::built(named(faults), 2, Provider::StrictKill, budget), BOUNDED);
-        assert!(outcome.broken.is_some(), "{faults:?} is no limit any more: say so in docs/REFRESH_MODEL.md");
+        let mut limited = Protocol::built(named(faults), 2, Provider::StrictKill, budget);
+        limited.excused = excused;
+        let broken = run(&limited, BOUNDED).broken.map(|broken| broken.property);
+        assert!(
+            broken.is_some_and(|broken| broken.starts_with(property)),
+            "{faults:?}: {broken:?}; say in docs/REFRESH_MODEL.md what the limit is"
+        );
     }
 }
 
+/// What may go wrong together in `make model`, at the provider that punishes most.
+const WIDE: &[&[Fault]] = &[
+    &[Fault::Crash, Fault::Network, Fault::NotSent, Fault::LockLoss, Fault::Pause, Fault::DiskLoss],
+    &[
+        Fault::Crash,
+        Fault::Network,
+        Fault::NotSent,
+        Fault::LockLoss,
+        Fault::RedisUnreachable,
+        Fault::RedisWiped,
+        Fault::DiskLoss,
+    ],
+    &[Fault::Crash, Fault::Network, Fault::Revoke, Fault::Consent, Fault::RedisUnreachable],
+    &[Fault::Crash, Fault::NotSent, Fault::Revoke, Fault::LockLoss, Fault::RedisWiped],
+    &[Fault::Rollback, Fault::Crash, Fault::Network, Fault::NotSent, Fault::Pause],
+    &[Fault::Rollback, Fault::Crash, Fault::Network, Fault::NotSent, Fault::Revoke],
+];
+
+/// And at each of the others.
+const AT_OTHERS: &[&[Fault]] = &[
+    &[Fault::Crash, Fault::Network, Fault::NotSent, Fault::LockLoss, Fault::RedisWiped],
+    &[Fault::Crash, Fault::Network, Fault::Revoke, Fault::Consent],
+    &[Fault::Rollback, Fault::Crash, Fault::Network, Fault::NotSent],
+];
+
+/// What may go wrong together with two crashes.
+const TWO_CRASHES: &[&[Fault]] = &[
+    &[Fault::LockLoss, Fault::Network],
+    &[Fault::LockLoss, Fault::Revoke],
+    &[Fault::Rollback, Fault::Network],
+];
+
 /// `make model`.
 #[test]
-#[ignore = "takes minutes and gigabytes: make model"]
+#[ignore = "takes minutes: make model"]
 fn in_full() {
     println!("{}", head());
     for provider in Provider::ALL {
         println!("-- {provider:?}, three replicas");
-        for together in TOGETHER {
-            let budget = Budget::two_refreshes().once_each(together);
-            let outcome = run(&Protocol::built(named(together), 3, provider, budget), FULL);
-            assert!(outcome.broken.is_none() && outcome.complete, "{provider:?} {together:?}");
+        for together in if provider == Provider::StrictKill { WIDE } else { AT_OTHERS } {
+            holds_in_full(provider, together, Budget::two_refreshes().once_each(together));
         }
     }
-    println!("-- two replicas, two crashes");
-    for further in [Fault::Network, Fault::Rollback, Fault::Revoke] {
-        let budget = Budget::two_refreshes().once_each(&[further, Fault::LockLoss]).with(Fault::Crash, 2);
-        let outcome = run(&Protocol::built(named(&[further]), 2, Provider::StrictKill, budget), FULL);
-        assert!(outcome.broken.is_none() && outcome.complete, "two crashes, {further:?}");
+    println!("-- {:?}, three replicas, two crashes", Provider::StrictKill);
+    for further in TWO_CRASHES {
+        let budget = Budget::two_refreshes().once_each(further).with(Fault::Crash, 2);
+        holds_in_full(Provider::StrictKill, further, budget);
     }
+}
+
+fn holds_in_full(provider: Provider, faults: &[Fault], budget: Budget) {
+    let outcome = run(&Protocol::built(named(faults), 3, provider, budget), FULL);
+    assert!(outcome.broken.is_none() && outcome.complete, "{provider:?} {faults:?}");
 }

@@ -66,8 +66,6 @@ pub(crate) struct Protocol {
     pub(crate) keep_successors: bool,
     /// What was obtained for a grant that was revoked meanwhile is revoked.
     pub(crate) compensation: bool,
-    /// And the provider is told by the process that has obtained it, not only by way of the outbox.
-    pub(crate) tell_from_memory: bool,
     /// A revocation is told once more after a refresh that was under way has settled, by the newest token known then.
     pub(crate) tell_again: bool,
     /// Revoke leaves a tombstone before its transaction.
@@ -107,7 +105,6 @@ impl Protocol {
             entry_per_token: true,
             keep_successors: true,
             compensation: true,
-            tell_from_memory: true,
             tell_again: true,
             tombstone: true,
             bury_again: true,

@@ -88,17 +88,6 @@ impl Protocol {
         let Some(pair) = state.replicas[index].held() else { return };
         self.enqueue(state, pair.child);
         acknowledge(&mut state.replicas[index]);
-        state.replicas[index].phase = Phase::Compensating { child: pair.child };
-    }
-
-    /// At once and from memory: a database that forgets the order in the outbox does not matter then.
-    pub(crate) fn tell_from_memory(&self, state: &mut State, index: usize) {
-        if let Phase::Compensating { child } = state.replicas[index].phase
-            && self.tell_from_memory
-        {
-            self.revoke_at_provider(state, child);
-        }
-        self.end_task(state, index);
     }
 
     /// Another grant, or a later token of this one, is in the row.

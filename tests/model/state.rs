@@ -147,14 +147,11 @@ pub(crate) enum Phase {
         child: Token,
         copies: Copies,
     },
-    /// The row has the pair, or another grant. Copies that are not made yet still are: the database may forget its answer.
+    /// The row has the pair, or another grant, or the outbox has the pair: its grant was revoked. Copies that are not made
+    /// yet still are: the database may forget its answer.
     Stored {
         child: Token,
         copies: Copies,
-    },
-    /// The pair is in the outbox instead of the row: its grant was revoked meanwhile.
-    Compensating {
-        child: Token,
     },
     /// The provider has called the grant dead.
     Refused,

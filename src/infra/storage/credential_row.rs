@@ -1,14 +1,16 @@
 //! A row of `credentials`, between columns and domain.
 
 use crate::domain::credential::{
-    BackOff, Claim, Credential, CredentialState, Sealed, StoredRefreshToken, StoredTokens,
+    BackOff, Claim, Credential, CredentialState, Generation, Sealed, StoredRefreshToken, StoredTokens,
 };
+use crate::domain::event::Standing;
 use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
 use crate::domain::ports::StoreError;
 use crate::domain::token_set::AccessLife;
 
 use super::codec::{
-    KeyColumns, array, count, fingerprint, optional_time, reauth_reason, refresh_failure, scopes, time,
+    KeyColumns, array, count, fingerprint, optional_time, reauth_reason, refresh_failure, scopes,
+    status_standing, time,
 };
 
 /// The columns of [`CredentialRow`].
@@ -64,6 +66,41 @@ pub(super) struct CredentialRow {
     not_before: Option<i64>,
     last_error: Option<String>,
     reauth_reason: Option<String>,
+}
+
+/// How the row of a key stands, where the rest of it is of no interest.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) standing: Standing,
+    pub(super) generation: Generation,
+    grant_id: GrantId,
+}
+
+impl Before {
+    /// The grant that the row's tokens are of; `None`: it has none.
+    pub(super) fn grant(&self) -> Option<GrantId> {
+        (self.standing != Standing::Revoked).then_some(self.grant_id)
+    }
+}
+
+/// [`Before`] as stored.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct BeforeRow {
+    status: String,
+    generation: i64,
+    grant_id: Vec<u8>,
+}
+
+impl TryFrom<BeforeRow> for Before {
+    type Error = StoreError;
+
+    fn try_from(row: BeforeRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            standing: status_standing(&row.status)?,
+            generation: row.generation,
+            grant_id: GrantId::from_bytes(array(&row.grant_id)?),
+        })
+    }
 }
 
 #[derive(Debug, sqlx::FromRow)]

@@ -101,9 +101,7 @@ async fn five_executors_share_a_lease_at_once() {
 
 #[tokio::test]
 async fn a_lease_has_a_default_and_a_longest_time_and_ends_with_its_token() {
-    // Nothing is refreshed behind the lease's back.
-    let options = RigOptions { kills_access: true, refresh_ahead: Duration::ZERO, ..RigOptions::default() };
-    let rig = Rig::with(options).await;
+    let rig = rig().await;
     rig.connect(&["mail"]).await;
     let answer = rig.broker.acquire_lease(&rig.caller, input(service("mail"), None)).await.unwrap();
     let LeaseAnswer::Leased { lease, .. } = answer else { panic!("{answer:?}") };
@@ -115,6 +113,9 @@ async fn a_lease_has_a_default_and_a_longest_time_and_ends_with_its_token() {
     let left = end.duration_since(rig.now()) - SignedDuration::from_secs(240);
     rig.clock.advance(Duration::try_from(left).unwrap());
     let margin = rig.acme().refresh.expiry_margin;
+    // It is nearly due: the refresh behind the reader must not win the race.
+    let down = token_broker::domain::ports::ProviderFailure::NotSent;
+    rig.provider.next_refresh(crate::support::strict_provider::Script::Fail(down));
     let (_, lease) = rig.acquire(10 * MINUTE).await;
     assert_eq!(rig.lasts(&lease) + margin, Duration::from_secs(240));
     rig.settle().await;

@@ -17,6 +17,7 @@ contract!(
     tokens_without_optional_parts_are_read_back,
     a_new_grant_keeps_the_row_and_counts_on,
     a_grant_completes_its_flow_or_is_not_stored,
+    a_consent_replaces_the_grant_that_it_was_compared_with_and_no_other,
     an_import_does_not_replace_a_connection,
     keys_that_only_differ_in_where_the_parts_end_have_rows_of_their_own,
     a_claim_needs_the_row_as_it_was_read,
@@ -60,7 +61,10 @@ async fn a_new_grant_keeps_the_row_and_counts_on(stores: Stores) {
 }
 
 async fn a_grant_completes_its_flow_or_is_not_stored(stores: Stores) {
-    let grant = |n| NewGrant { condition: GrantCondition::Flow(flow_id(n)), ..new_grant(key("alice"), n) };
+    let grant = |n| NewGrant {
+        condition: GrantCondition::Flow { id: flow_id(n), over: None },
+        ..new_grant(key("alice"), n)
+    };
     for n in [1, 2, 3] {
         stores.begun(&flow(key("alice"), n, 0)).await;
     }
@@ -86,6 +90,38 @@ async fn a_grant_completes_its_flow_or_is_not_stored(stores: Stores) {
     // And only once.
     assert_eq!(stores.credentials.store_grant(grant(1)).await.unwrap(), StoredGrant::ConditionFailed);
     assert_eq!(stores.row(&key("alice")).await, row);
+}
+
+async fn a_consent_replaces_the_grant_that_it_was_compared_with_and_no_other(stores: Stores) {
+    for n in 1..=3 {
+        stores.begun(&flow(key("alice"), n, 0)).await;
+        stores.flows.consume_flow(state(n), &provider("google"), at(1)).await.unwrap();
+    }
+    let store = async |n, over: Option<u32>| {
+        let condition = GrantCondition::Flow { id: flow_id(n), over: over.map(grant_id) };
+        let grant = NewGrant { condition, ..new_grant(key("alice"), n) };
+        stores.credentials.store_grant(grant).await.unwrap() != StoredGrant::ConditionFailed
+    };
+    // There is none yet.
+    assert!(!store(1, Some(1)).await);
+    assert_eq!(stores.flow(flow_id(1)).await.status, FlowStatus::Exchanging, "nothing was changed");
+    assert!(store(1, None).await);
+    // Another consent was stored since it was looked at.
+    assert!(!store(2, None).await && !store(2, Some(9)).await);
+    assert_eq!(stores.flow(flow_id(2)).await.status, FlowStatus::Exchanging);
+    assert!(store(2, Some(1)).await);
+    // A refresh is no other grant, nor is a claim.
+    let row = stores.row(&key("alice")).await;
+    let epoch = stores.claimed(&row, 1, at(5)).await;
+    stores.credentials.persist_lineage(lineage(&row, epoch, 12, at(6))).await.unwrap();
+    stores.claimed(&stores.row(&key("alice")).await, 1, at(7)).await;
+    assert!(store(3, Some(2)).await);
+    // Revoked tokens are no tokens.
+    stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(9))).await.unwrap();
+    stores.begun(&flow(key("alice"), 6, 0)).await;
+    stores.flows.consume_flow(state(6), &provider("google"), at(10)).await.unwrap();
+    assert!(!store(6, Some(3)).await);
+    assert!(store(6, None).await);
 }
 
 async fn an_import_does_not_replace_a_connection(stores: Stores) {

@@ -150,7 +150,10 @@ async fn a_consent_is_two_events_with_its_client_state(stores: Stores) {
     let flow = flow(key("alice"), 1, 0);
     stores.begun(&flow).await;
     consume(&stores, 1, 5).await;
-    let grant = NewGrant { condition: GrantCondition::Flow(flow.id), ..new_grant(key("alice"), 1) };
+    let grant = NewGrant {
+        condition: GrantCondition::Flow { id: flow.id, over: None },
+        ..new_grant(key("alice"), 1)
+    };
     stores.stored(grant.clone()).await;
     // Once only.
     assert_eq!(stores.credentials.store_grant(grant).await.unwrap(), StoredGrant::ConditionFailed);
@@ -222,7 +225,10 @@ async fn every_end_of_a_flow_is_an_event(stores: Stores) {
 async fn what_does_not_happen_is_no_event(stores: Stores) {
     let begun = flow(key("alice"), 1, 0);
     stores.begun(&begun).await;
-    let grant = NewGrant { condition: GrantCondition::Flow(begun.id), ..new_grant(key("alice"), 1) };
+    let grant = NewGrant {
+        condition: GrantCondition::Flow { id: begun.id, over: None },
+        ..new_grant(key("alice"), 1)
+    };
     // Not exchanging yet.
     assert_eq!(stores.credentials.store_grant(grant).await.unwrap(), StoredGrant::ConditionFailed);
     assert!(!stores.flows.end_flow(flow_id(1), FlowStatus::Denied, at(6)).await.unwrap());

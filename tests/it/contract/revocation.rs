@@ -160,7 +160,10 @@ async fn i3_an_exchange_under_way_stores_nothing_after_a_revoke(stores: Stores) 
     stores.begun(&flow(key("alice"), 1, 0)).await;
     stores.flows.consume_flow(state(1), &provider("google"), at(5)).await.unwrap();
     stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(10))).await.unwrap();
-    let grant = NewGrant { condition: GrantCondition::Flow(flow_id(1)), ..new_grant(key("alice"), 1) };
+    let grant = NewGrant {
+        condition: GrantCondition::Flow { id: flow_id(1), over: None },
+        ..new_grant(key("alice"), 1)
+    };
     assert_eq!(stores.credentials.store_grant(grant).await.unwrap(), StoredGrant::ConditionFailed);
     assert_eq!(stores.credentials.load(&key("alice")).await.unwrap(), None);
     assert!(!stores.flows.end_flow(flow_id(1), FlowStatus::Completed, at(11)).await.unwrap());

@@ -280,7 +280,11 @@ impl Tables {
 
     fn holds(&mut self, grant: &NewGrant) -> bool {
         match grant.condition {
-            GrantCondition::Flow(id) => {
+            GrantCondition::Flow { id, over } => {
+                let row = self.by_key(&grant.key).map(|row| &row.credential);
+                if row.filter(|row| row.tokens().is_some()).map(|row| row.grant_id) != over {
+                    return false;
+                }
                 let flow = self.flows.iter_mut().map(|row| &mut row.flow).find(|flow| flow.id == id);
                 let Some(flow) = flow.filter(|flow| flow.status == FlowStatus::Exchanging) else {
                     return false;

@@ -181,6 +181,11 @@ pub(super) fn connection_is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the server refused a write because it only reads.
+pub(super) fn only_reads(error: &sqlx::Error) -> bool {
+    error.as_database_error().map(code_of) == Some(code::READ_ONLY)
+}
+
 fn code_of(error: &dyn DatabaseError) -> &str {
     error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().map_or("", |error| error.code())
 }

@@ -10,13 +10,15 @@ use super::error::store_error;
 use super::events::record;
 use super::session::{Session, lock_of};
 use super::{PgStore, now_or};
-use crate::domain::credential::{Credential, Generation};
+use crate::domain::credential::Credential;
 use crate::domain::event::{Change, FlowCause, NewEvent, Standing};
 use crate::domain::flow::FlowStatus;
 use crate::domain::key::{CredentialKey, FlowId};
 use crate::domain::ports::{GrantCondition, NewGrant, RevokeWrite, RevokedRow, StoreError, StoredGrant};
-use crate::infra::storage::codec::{array, flow_status, micros, status_standing};
-use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
+use crate::infra::storage::codec::{array, flow_status, micros};
+use crate::infra::storage::credential_row::{
+    Before, BeforeRow, CredentialRow, bind_tokens, credential_columns,
+};
 
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = $2
@@ -25,7 +27,7 @@ const COMPLETE_FLOW: &str = "
 
 /// With the row's lock, so that how it stood is how it stood just before.
 const STANDING: &str = "
-    SELECT status, generation FROM credentials
+    SELECT status, generation, grant_id FROM credentials
     WHERE tenant = $1 AND provider = $2 AND user_id = $3 AND grant_name = $4 AND account = $5
     FOR UPDATE";
 
@@ -115,12 +117,12 @@ pub(super) fn lock_of_key(key: &CredentialKey) -> i64 {
 impl PgStore {
     pub(super) async fn store_new_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
         let mut transaction = self.begin(lock_of_key(&grant.key)).await?;
-        let Some(flow) = holds(&mut transaction, &grant).await? else {
+        let before = standing(&mut transaction, &grant.key).await?;
+        let Some(flow) = holds(&mut transaction, &grant, before.as_ref()).await? else {
             transaction.roll_back().await?;
             return Ok(StoredGrant::ConditionFailed);
         };
-        let was =
-            standing(&mut transaction, &grant.key).await?.map_or(Standing::NotConnected, |(was, _)| was);
+        let was = before.map_or(Standing::NotConnected, |before| before.standing);
         let tokens = &grant.tokens;
         let refresh = tokens.refresh.as_ref();
         let identity = with_key(STORE, &grant.key)
@@ -155,8 +157,8 @@ impl PgStore {
         }
         let revoked = transaction.execute(with_key(REVOKE, key).bind(self.now(now)).bind(grant)).await?;
         let mut told = Vec::new();
-        if let Some((was, generation)) = before.filter(|_| revoked > 0) {
-            told.push(Change::Revoked { was, generation });
+        if let Some(before) = before.filter(|_| revoked > 0) {
+            told.push(Change::Revoked { was: before.standing, generation: before.generation });
         }
         let flows = transaction.rows(with_key(CANCEL_FLOWS, key).bind(micros(now))).await;
         let mut cancelled = 0_u32;
@@ -177,22 +179,21 @@ impl PgStore {
     }
 }
 
-/// How the row of a key stands, and its generation. `None`: there is none.
-async fn standing(
-    transaction: &mut Session<'_>,
-    key: &CredentialKey,
-) -> Result<Option<(Standing, Generation)>, StoreError> {
-    let found = transaction.one::<(String, Generation)>(with_key(STANDING, key)).await?;
-    found.map(|(status, generation)| Ok((status_standing(&status)?, generation))).transpose()
+/// How the row of a key stands. `None`: there is none.
+async fn standing(transaction: &mut Session<'_>, key: &CredentialKey) -> Result<Option<Before>, StoreError> {
+    let found = transaction.one::<BeforeRow>(with_key(STANDING, key)).await?;
+    found.map(TryInto::try_into).transpose()
 }
 
 /// `None`: the condition does not hold; else the flow that was ended by it, if it has one.
 async fn holds(
     transaction: &mut Session<'_>,
     grant: &NewGrant,
+    before: Option<&Before>,
 ) -> Result<Option<Option<FlowCause>>, StoreError> {
     match grant.condition {
-        GrantCondition::Flow(id) => {
+        GrantCondition::Flow { over, .. } if before.and_then(Before::grant) != over => Ok(None),
+        GrantCondition::Flow { id, .. } => {
             let query = sqlx::query(COMPLETE_FLOW).bind(&id.as_bytes()[..]).bind(micros(grant.now));
             let done = transaction.one::<(Option<String>,)>(query).await?;
             Ok(done.map(|(client_state,)| Some(FlowCause { id, client_state })))

@@ -172,7 +172,7 @@ impl PgStore {
         let (_, at, read_only) = <(bool, i64, bool)>::from_row(row)?;
         if read_only {
             // A primary that has become a replica. A new connection may lead to the new primary.
-            session.give_up();
+            session.leave_server();
             return Ok(Err(StoreError::Unavailable("the database is read-only".into())));
         }
         Ok(time(at).map(|at| self.inner.clock.measured(asked, at)))

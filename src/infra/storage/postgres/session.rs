@@ -2,11 +2,13 @@
 //!
 //! **Dead connections.** A server that restarted, or an administrator, leaves connections in the pool that only look
 //! alive. One that has lain idle for a second is tried before it is used; so is, once, each one that lay idle when another
-//! was found broken, since they mostly break together. What breaks all the same is an outage, unless the statement may be
-//! sent again.
+//! was found broken, since they mostly break together. All that are older than the discovery that the server only reads are
+//! closed: it has become a replica, and new ones lead to the new primary. What breaks all the same is an outage, unless the
+//! statement may be sent again.
 //!
 //! **What is sent again**, once, on another connection, after one broke: statements whose second run answers what the
 //! first would have, although the first may have been done.
+//! - Every single statement that a server refused because it only reads: nothing has been done.
 //! - Reads, and the ping.
 //! - `BEGIN` and the lock behind it: nothing has been done.
 //! - `persist_lineage`: done already, it answers "already stored", which callers take for the same.
@@ -23,10 +25,11 @@ use sha2::{Digest as _, Sha256};
 use sqlx::pool::{PoolConnection, PoolConnectionMetadata};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, FromRow, Postgres};
+use tokio::runtime::Handle;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 
-use super::error::{connection_is_lost, store_error};
+use super::error::{connection_is_lost, only_reads, store_error};
 use super::{PgStore, Query};
 use crate::domain::ports::StoreError;
 
@@ -35,17 +38,19 @@ const TRY_AFTER: Duration = Duration::from_secs(1);
 /// How long a trial may take.
 const TRIAL: Duration = Duration::from_millis(500);
 
-/// When a connection was last found broken.
+/// When a connection was last found to be of no use.
 #[derive(Debug)]
 pub(super) struct Suspicion {
     start: Instant,
-    /// Milliseconds since `start`, rounded up; 0: never.
+    /// One was found broken. Milliseconds since `start`, rounded up; 0: never.
     broken_at: AtomicU64,
+    /// One was found to lead to a server that only reads. The same.
+    read_only_at: AtomicU64,
 }
 
 impl Default for Suspicion {
     fn default() -> Self {
-        Self { start: Instant::now(), broken_at: AtomicU64::new(0) }
+        Self { start: Instant::now(), broken_at: AtomicU64::new(0), read_only_at: AtomicU64::new(0) }
     }
 }
 
@@ -54,9 +59,15 @@ impl Suspicion {
         self.start.elapsed()
     }
 
-    fn rouse(&self) {
+    fn note(&self, moment: &AtomicU64) {
         let now = u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX);
-        self.broken_at.fetch_max(now.saturating_add(1), Ordering::Relaxed);
+        moment.fetch_max(now.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether something that began so long ago began before this moment.
+    fn is_older(&self, began: Duration, moment: &AtomicU64) -> bool {
+        let moment = Duration::from_millis(moment.load(Ordering::Relaxed));
+        !moment.is_zero() && self.age().saturating_sub(began) <= moment
     }
 
     /// Whether a connection that has been idle for so long may be used. Tries it if there is a doubt.
@@ -65,9 +76,11 @@ impl Suspicion {
         connection: &mut PgConnection,
         meta: PoolConnectionMetadata,
     ) -> Result<bool, sqlx::Error> {
-        let broken_at = Duration::from_millis(self.broken_at.load(Ordering::Relaxed));
-        let idle_since = self.age().saturating_sub(meta.idle_for);
-        if meta.idle_for >= TRY_AFTER || idle_since <= broken_at && !broken_at.is_zero() {
+        if self.is_older(meta.age, &self.read_only_at) {
+            // It was made when the name led to that server.
+            return Ok(false);
+        }
+        if meta.idle_for >= TRY_AFTER || self.is_older(meta.idle_for, &self.broken_at) {
             // One that says nothing is as dead as one that is refused.
             return timeout(TRIAL, connection.ping())
                 .await
@@ -119,8 +132,12 @@ impl Session<'_> {
     fn ended<T>(&mut self, outcome: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, sqlx::Error> {
         let outcome = outcome.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())));
         self.busy = outcome.as_ref().is_err_and(connection_is_lost);
+        let suspicion = &self.store.inner.suspicion;
         if self.busy {
-            self.store.inner.suspicion.rouse();
+            suspicion.note(&suspicion.broken_at);
+        }
+        if outcome.as_ref().is_err_and(only_reads) {
+            suspicion.note(&suspicion.read_only_at);
         }
         outcome
     }
@@ -139,9 +156,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Has the connection closed instead of used again.
-    pub(super) fn give_up(&mut self) {
+    /// The server only reads: has this connection closed instead of used again, and all that were made so far.
+    pub(super) fn leave_server(&mut self) {
         self.busy = true;
+        let suspicion = &self.store.inner.suspicion;
+        suspicion.note(&suspicion.read_only_at);
     }
 }
 
@@ -149,6 +168,10 @@ impl Drop for Session<'_> {
     fn drop(&mut self) {
         if self.busy || self.in_transaction {
             self.connection.close_on_drop();
+        } else if let Ok(runtime) = Handle::try_current() {
+            // The pool tries each connection before it takes it back, and would wait for good for a server that is silent,
+            // with the connection's place in the pool. This is what it does itself, with a limit.
+            runtime.spawn(timeout(self.store.inner.limit, self.connection.return_to_pool()));
         }
     }
 }
@@ -158,6 +181,12 @@ impl Drop for Session<'_> {
 pub(super) enum Again {
     Never,
     Once,
+}
+
+impl Again {
+    fn allows(self, error: &sqlx::Error) -> bool {
+        only_reads(error) || self == Self::Once && connection_is_lost(error)
+    }
 }
 
 impl PgStore {
@@ -193,7 +222,7 @@ impl PgStore {
         R: for<'r> FromRow<'r, PgRow>,
     {
         let mut outcome = self.rows_of(query()).await;
-        if again == Again::Once && outcome.as_ref().is_err_and(connection_is_lost) {
+        if outcome.as_ref().is_err_and(|error| again.allows(error)) {
             outcome = self.rows_of(query()).await;
         }
         outcome.map_err(store_error)?.iter().map(R::from_row).collect::<Result<_, _>>().map_err(store_error)
@@ -222,7 +251,7 @@ impl PgStore {
         query: impl Fn() -> Query<'q> + Send,
     ) -> Result<u64, StoreError> {
         let mut outcome = self.changed_by(query()).await;
-        if again == Again::Once && outcome.as_ref().is_err_and(connection_is_lost) {
+        if outcome.as_ref().is_err_and(|error| again.allows(error)) {
             outcome = self.changed_by(query()).await;
         }
         outcome.map_err(store_error)

@@ -6,13 +6,15 @@ use super::SqliteStore;
 use super::credentials::with_key;
 use super::error::store_error;
 use super::events::record;
-use crate::domain::credential::{Credential, Generation};
+use crate::domain::credential::Credential;
 use crate::domain::event::{Change, FlowCause, NewEvent, Standing};
 use crate::domain::flow::FlowStatus;
 use crate::domain::key::{CredentialKey, FlowId};
 use crate::domain::ports::{GrantCondition, NewGrant, RevokeWrite, RevokedRow, StoreError, StoredGrant};
-use crate::infra::storage::codec::{array, flow_status, micros, status_standing};
-use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
+use crate::infra::storage::codec::{array, flow_status, micros};
+use crate::infra::storage::credential_row::{
+    Before, BeforeRow, CredentialRow, bind_tokens, credential_columns,
+};
 
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = ?2
@@ -20,7 +22,7 @@ const COMPLETE_FLOW: &str = "
     RETURNING client_state";
 
 const STANDING: &str = "
-    SELECT status, generation FROM credentials
+    SELECT status, generation, grant_id FROM credentials
     WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5";
 
 const CONNECTED: &str = "
@@ -97,11 +99,11 @@ const CANCEL_FLOWS: &str = "
 impl SqliteStore {
     pub(super) async fn store_new_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
         let mut transaction = self.begin().await?;
-        let Some(flow) = holds(&mut transaction, &grant).await? else {
+        let before = standing(&mut transaction, &grant.key).await?;
+        let Some(flow) = holds(&mut transaction, &grant, before.as_ref()).await? else {
             return Ok(StoredGrant::ConditionFailed); // dropped, and so rolled back
         };
-        let was =
-            standing(&mut transaction, &grant.key).await?.map_or(Standing::NotConnected, |(was, _)| was);
+        let was = before.map_or(Standing::NotConnected, |before| before.standing);
         let tokens = &grant.tokens;
         let refresh = tokens.refresh.as_ref();
         let identity = with_key(STORE, &grant.key)
@@ -149,8 +151,8 @@ impl SqliteStore {
             .map_err(store_error)?
             .rows_affected();
         let mut told = Vec::new();
-        if let Some((was, generation)) = before.filter(|_| revoked > 0) {
-            told.push(Change::Revoked { was, generation });
+        if let Some(before) = before.filter(|_| revoked > 0) {
+            told.push(Change::Revoked { was: before.standing, generation: before.generation });
         }
         let flows: Vec<(Vec<u8>, Option<String>, String, bool)> = with_key(CANCEL_FLOWS, key)
             .bind(micros(now))
@@ -177,24 +179,25 @@ impl SqliteStore {
     }
 }
 
-/// How the row of a key stands, and its generation. `None`: there is none.
+/// How the row of a key stands. `None`: there is none.
 async fn standing(
     transaction: &mut Transaction<'static, Sqlite>,
     key: &CredentialKey,
-) -> Result<Option<(Standing, Generation)>, StoreError> {
+) -> Result<Option<Before>, StoreError> {
     let row = with_key(STANDING, key).fetch_optional(&mut **transaction).await.map_err(store_error)?;
     let Some(row) = row else { return Ok(None) };
-    let (status, generation) = <(String, Generation)>::from_row(&row).map_err(store_error)?;
-    Ok(Some((status_standing(&status)?, generation)))
+    BeforeRow::from_row(&row).map_err(store_error)?.try_into().map(Some)
 }
 
 /// `None`: the condition does not hold; else the flow that was ended by it, if it has one.
 async fn holds(
     transaction: &mut Transaction<'static, Sqlite>,
     grant: &NewGrant,
+    before: Option<&Before>,
 ) -> Result<Option<Option<FlowCause>>, StoreError> {
     match grant.condition {
-        GrantCondition::Flow(id) => {
+        GrantCondition::Flow { over, .. } if before.and_then(Before::grant) != over => Ok(None),
+        GrantCondition::Flow { id, .. } => {
             let done = sqlx::query(COMPLETE_FLOW)
                 .bind(&id.as_bytes()[..])
                 .bind(micros(grant.now))
