@@ -57,6 +57,15 @@ impl Readiness {
     }
 }
 
+/// What is wrong, if anything.
+async fn problem<E: ToString>(ping: impl Future<Output = Result<(), E>>, silent: &str) -> Option<String> {
+    match timeout(PING_LIMIT, ping).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => Some(silent.to_owned()),
+    }
+}
+
 /// Keeps readiness true to the database.
 pub(crate) async fn watch_store(store: Arc<dyn StoreHealth>, readiness: Readiness, upkeep: impl Fn() + Send) {
     let mut ticks = interval(PING_EVERY);
@@ -64,11 +73,7 @@ pub(crate) async fn watch_store(store: Arc<dyn StoreHealth>, readiness: Readines
     loop {
         ticks.tick().await;
         upkeep();
-        let problem = match timeout(PING_LIMIT, store.ping()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the database does not answer in time".to_owned()),
-        };
+        let problem = problem(store.ping(), "the database does not answer in time").await;
         let up = problem.is_none();
         metrics::gauge!(STORE_UP).set(if up { 1.0 } else { 0.0 });
         if *readiness.ready.borrow() == up {
@@ -90,11 +95,7 @@ pub(crate) async fn watch_permits(permits: Arc<dyn PermitStore>, stop: Cancellat
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut was_up = true;
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let problem = match timeout(PING_LIMIT, permits.ping()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the permit store does not answer in time".to_owned()),
-        };
+        let problem = problem(permits.ping(), "the permit store does not answer in time").await;
         let up = problem.is_none();
         metrics::gauge!(PERMIT_STORE_UP).set(if up { 1.0 } else { 0.0 });
         match problem {

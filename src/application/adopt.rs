@@ -7,12 +7,11 @@ use super::Broker;
 use super::endings::storage_failed;
 use super::metrics;
 use super::orphan::Pair;
-use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE};
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
 use crate::domain::key::{CredentialId, CredentialKey, GrantId};
-use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, RevokeWrite, StoreError};
+use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, RevokeWrite};
 use crate::domain::step::Step;
 
 /// How many generations a revocation follows to find the newest token of a grant: each is a refresh whose write was lost.
@@ -38,9 +37,8 @@ impl Broker {
             }
         };
         let journaled = self.ports.journal.successor(id, parent).await;
-        // Of this grant: a provider may give a token out again under a new consent.
-        let younger = |write: &LineageWrite| write.grant_id == grant && write.epoch > row_epoch;
-        [kept, journaled].into_iter().flatten().filter(younger).max_by_key(|write| write.epoch)
+        let known = [kept, journaled].into_iter().flatten();
+        known.filter(|write| write.is_news_to(grant, row_epoch)).max_by_key(|write| write.epoch)
     }
 
     /// Gives the row a pair that is durable elsewhere. Tries until the database answers.
@@ -49,36 +47,18 @@ impl Broker {
         mut write: LineageWrite,
         source: &'static str,
     ) -> Result<(), FlightEnd> {
-        let id = write.id;
-        let mut pause = FIRST_WRITE_PAUSE;
-        loop {
-            write.now = self.ports.clock.now();
-            let end = match self.ports.credentials.persist_lineage(write.clone()).await {
-                Ok(Persisted::Stored(_)) => {
-                    metrics::adoption(source);
-                    tracing::info!(credential = %id, epoch = write.epoch, source, "a token pair was adopted");
-                    self.ports.steps.reached(Step::Adopted, id);
-                    Ok(())
-                }
-                Ok(Persisted::AlreadyStored(_) | Persisted::Superseded) => Ok(()),
-                Ok(Persisted::Revoked) => self.revoke_write(&write).await,
-                Err(StoreError::Corrupt(what)) => {
-                    tracing::error!(credential = %id, what, "a token pair can't be adopted: the row is damaged");
-                    Err(FlightEnd::DataLoss)
-                }
-                Err(StoreError::Unavailable(cause)) => {
-                    tracing::error!(credential = %id, %cause, "a token pair is not adopted yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(MAX_WRITE_PAUSE);
-                    continue;
-                }
-            };
-            if end.is_ok() {
-                self.tell_stored(&write).await;
-                self.stored_elsewhere(&write).await;
+        match self.persist(&mut write).await? {
+            Persisted::Stored(_) => {
+                metrics::adoption(source);
+                tracing::info!(credential = %write.id, epoch = write.epoch, source, "a token pair was adopted");
+                self.ports.steps.reached(Step::Adopted, write.id);
             }
-            return end;
+            Persisted::AlreadyStored(_) | Persisted::Superseded => {}
+            Persisted::Revoked => self.revoke_write(&write).await?,
         }
+        self.tell_stored(&write).await;
+        self.stored_elsewhere(&write).await;
+        Ok(())
     }
 
     /// The row has it, or nobody wants it: its waiters look again.
@@ -177,7 +157,7 @@ impl Broker {
         };
         self.ports.credentials.revoke_with_outbox(revoke).await.map_err(storage_failed)?;
         self.ports.steps.reached(Step::Revoked, row.id);
-        self.ports.wakeups.publish(Wake::Credential(row.id)).await;
+        self.tell_waiters(&row.key.tenant, row.id).await;
         Ok(())
     }
 }

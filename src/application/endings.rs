@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::Broker;
 use super::error::BrokerError;
 use super::metrics;
-use super::refresh::{Claimed, FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE, Ready};
+use super::pauses::Pauses;
+use super::refresh::{Claimed, Ready};
 use super::single_flight::FlightEnd;
 use crate::domain::credential::{BackOff, Credential, ReauthReason, RefreshFailure};
 use crate::domain::key::CredentialId;
@@ -85,11 +86,10 @@ impl Broker {
         let unclear = Unclear::begin(self, row.id);
         let broker = Arc::clone(self);
         self.tasks.spawn(async move {
-            let mut pause = FIRST_WRITE_PAUSE;
+            let mut pauses = Pauses::new();
             let give_up = broker.ports.clock.monotonic() + timings.settle_after;
             while broker.ports.clock.monotonic() < give_up && !broker.give_back_claim(&row).await {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(MAX_WRITE_PAUSE);
+                pauses.wait().await;
             }
             drop(unclear);
         });
@@ -149,13 +149,12 @@ async fn insist<T, F>(write: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let mut pause = FIRST_WRITE_PAUSE;
+    let mut pauses = Pauses::new();
     for _ in 0..WRITE_ATTEMPTS {
         match write().await {
-            Err(StoreError::Unavailable(_)) => tokio::time::sleep(pause).await,
+            Err(StoreError::Unavailable(_)) => pauses.wait().await,
             done => return done,
         }
-        pause = (pause * 2).min(MAX_WRITE_PAUSE);
     }
     write().await
 }

@@ -20,6 +20,7 @@ mod list_credentials;
 mod list_providers;
 mod metrics;
 mod orphan;
+mod pauses;
 mod record;
 mod refresh;
 mod refresh_ahead;

@@ -1,4 +1,4 @@
-//! Step 7 of a refresh: the provider's answer is sealed, and copied to where it survives this process.
+//! Steps 7 and 8 of a refresh: the provider's answer is sealed, copied to where it survives this process, and written.
 
 use std::sync::Arc;
 
@@ -7,12 +7,11 @@ use tokio::sync::mpsc;
 use super::Broker;
 use super::endings::vault_failed;
 use super::metrics;
-use super::refresh::{Claimed, FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE, Ready};
+use super::pauses::Pauses;
+use super::refresh::{Claimed, Ready};
 use super::single_flight::FlightEnd;
-use crate::domain::coordination::Wake;
 use crate::domain::credential::{StoredRefreshToken, StoredTokens};
-use crate::domain::key::{CredentialId, TenantId};
-use crate::domain::ports::{CipherError, Field, LineageWrite};
+use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, StoreError};
 use crate::domain::refresh_policy::next_refresh;
 use crate::domain::step::Step;
 use crate::domain::token_set::{AccessLife, TokenResponse};
@@ -36,7 +35,7 @@ impl Broker {
     ) -> Result<LineageWrite, FlightEnd> {
         let ready = &claimed.ready;
         let obtained_at = self.ports.clock.now();
-        let mut pause = FIRST_WRITE_PAUSE;
+        let mut pauses = Pauses::new();
         loop {
             match self.renew(claimed, response, AccessLife::starting(obtained_at, response.expires_in)).await
             {
@@ -52,8 +51,7 @@ impl Broker {
                 }
                 Err(CipherError::Store(error)) => {
                     tracing::error!(credential = %ready.row.id, %error, "a new token pair is not sealed yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(MAX_WRITE_PAUSE);
+                    pauses.wait().await;
                 }
                 Err(error @ (CipherError::UnknownKey | CipherError::DoesNotOpen)) => {
                     return Err(vault_failed(error));
@@ -107,10 +105,23 @@ impl Broker {
         }
     }
 
-    /// Waiters of all replicas, and watchers.
-    pub(super) async fn tell_waiters(&self, tenant: &TenantId, id: CredentialId) {
-        self.ports.wakeups.publish(Wake::Credential(id)).await;
-        self.ports.wakeups.publish(Wake::Events(tenant.clone())).await;
+    /// Step 8: the write by descent, until the database answers.
+    pub(super) async fn persist(&self, write: &mut LineageWrite) -> Result<Persisted, FlightEnd> {
+        let mut pauses = Pauses::new();
+        loop {
+            write.now = self.ports.clock.now();
+            match self.ports.credentials.persist_lineage(write.clone()).await {
+                Ok(persisted) => return Ok(persisted),
+                Err(StoreError::Corrupt(what)) => {
+                    tracing::error!(credential = %write.id, what, "a token pair can't be stored: its row is damaged");
+                    return Err(FlightEnd::DataLoss);
+                }
+                Err(StoreError::Unavailable(cause)) => {
+                    tracing::error!(credential = %write.id, %cause, "a token pair is not stored yet");
+                    pauses.wait().await;
+                }
+            }
+        }
     }
 
     /// The row's new tokens.

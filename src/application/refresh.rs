@@ -41,22 +41,18 @@ use super::single_flight::{Flight, FlightEnd};
 use super::token_answer::Reading;
 use super::types::{RefreshInput, TokenAnswer};
 use crate::domain::access_policy::{Action, Caller};
-use crate::domain::coordination::{Permit, PermitRequest, Takeover};
+use crate::domain::coordination::{Permit, PermitRequest};
 use crate::domain::credential::{
     Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
 };
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure, StoreError};
+use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
 use crate::domain::refresh_policy::{Decision, Demand, decide};
 use crate::domain::secret::SecretString;
 use crate::domain::step::Step;
 use crate::domain::token_set::TokenResponse;
 
-/// The first pause before a write is tried again; doubles up to [`MAX_WRITE_PAUSE`].
-pub(super) const FIRST_WRITE_PAUSE: Duration = Duration::from_millis(50);
-/// The longest pause before a write is tried again.
-pub(super) const MAX_WRITE_PAUSE: Duration = Duration::from_secs(1);
 /// How often a refresh that lost a race reads again. Somebody else's success ends the race, so losing often is a fault.
 const MAX_RACES: u32 = 8;
 /// How soon a settling that can't look for a successor is tried again.
@@ -294,7 +290,7 @@ impl Broker {
             lifetime: timings.settle_after,
             // Also for the last chance: the permit of the claim that is settled has run out with it. One that stands is of a
             // presentation that the row does not know of, since the database has lost its claim.
-            takeover: Takeover::None,
+            takeover: None,
         };
         loop {
             match self.ports.permits.take(request).await {
@@ -313,7 +309,7 @@ impl Broker {
                     // A process that died between permit and claim: its request, if there was one, has ended by now.
                     let over = age >= timings.dispatch_within + timings.http_deadline;
                     let dead = over
-                        && request.takeover == Takeover::None
+                        && request.takeover.is_none()
                         && self.ports.permits.is_dead(owner).await.unwrap_or(false);
                     if !dead && ready.settles {
                         let left = timings.settle_after.saturating_sub(age);
@@ -324,7 +320,7 @@ impl Broker {
                     if !dead {
                         return Ok(Turn::Others);
                     }
-                    request.takeover = Takeover::From(owner);
+                    request.takeover = Some(owner);
                 }
                 Err(error) => {
                     metrics::permit_store_error("take");
@@ -350,7 +346,7 @@ impl Broker {
     async fn journaled(&self, ready: &Ready) -> Option<LineageWrite> {
         let (row, refresh) = (&ready.row, &ready.refresh);
         let write = self.ports.journal.successor(row.id, refresh.fingerprint).await?;
-        (write.grant_id == row.grant_id && write.epoch > refresh.epoch).then_some(write)
+        write.is_news_to(row.grant_id, refresh.epoch).then_some(write)
     }
 
     /// Step 5. `None`: somebody else moved the row.
@@ -456,36 +452,17 @@ impl Broker {
         let ready = &claimed.ready;
         let mut write = self.seal_answer(claimed, &response).await?;
         let copies = self.copy(&write).await;
-        let mut pause = FIRST_WRITE_PAUSE;
-        loop {
-            write.now = self.ports.clock.now();
-            match self.ports.credentials.persist_lineage(write.clone()).await {
-                Ok(Persisted::Stored(_) | Persisted::AlreadyStored(_)) => {
-                    self.ports.steps.reached(Step::Persisted, ready.row.id);
-                    break;
-                }
-                Ok(Persisted::Revoked) => {
-                    metrics::refresh(&ready.provider.id, "revoked_meanwhile");
-                    let refresh = response.refresh_token.as_ref().unwrap_or(&ready.token);
-                    let (key, grant) = (&ready.row.key, ready.row.grant_id);
-                    self.revoke_orphan(&ready.provider, key, grant, &response.access_token, Some(refresh))
-                        .await;
-                    break;
-                }
-                Ok(Persisted::Superseded) => {
-                    metrics::refresh(&ready.provider.id, "superseded");
-                    break;
-                }
-                Err(StoreError::Corrupt(what)) => {
-                    tracing::error!(credential = %ready.row.id, what, "the row is damaged; a new token pair is lost");
-                    return Err(FlightEnd::DataLoss);
-                }
-                Err(StoreError::Unavailable(cause)) => {
-                    tracing::error!(credential = %ready.row.id, %cause, "a new token pair is not stored yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(MAX_WRITE_PAUSE);
-                }
+        match self.persist(&mut write).await? {
+            Persisted::Stored(_) | Persisted::AlreadyStored(_) => {
+                self.ports.steps.reached(Step::Persisted, ready.row.id);
             }
+            Persisted::Revoked => {
+                metrics::refresh(&ready.provider.id, "revoked_meanwhile");
+                let refresh = response.refresh_token.as_ref().unwrap_or(&ready.token);
+                let (key, grant) = (&ready.row.key, ready.row.grant_id);
+                self.revoke_orphan(&ready.provider, key, grant, &response.access_token, Some(refresh)).await;
+            }
+            Persisted::Superseded => metrics::refresh(&ready.provider.id, "superseded"),
         }
         self.tell_stored(&write).await;
         let broker = Arc::clone(self);

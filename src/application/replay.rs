@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::Broker;
 use super::metrics;
-use super::refresh::{FIRST_WRITE_PAUSE, MAX_WRITE_PAUSE};
+use super::pauses::Pauses;
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::FormerRun;
 use crate::domain::ports::DeadOwners;
@@ -34,8 +34,9 @@ impl Broker {
         for write in &former.records {
             // First where all replicas see it: should this process die too, the pair is not in one place only.
             self.keep_successor(write).await;
+            let mut pauses = Pauses::new();
             while self.adopt(write.clone(), "journal").await == Err(FlightEnd::StorageUnavailable) {
-                tokio::time::sleep(MAX_WRITE_PAUSE).await;
+                pauses.wait().await;
             }
             self.ports.steps.reached(Step::Replayed, write.id);
         }
@@ -48,7 +49,7 @@ impl Broker {
 
     /// Lets claims of dead owners settle as soon as their requests have certainly ended. Tries until the database answers.
     pub async fn settle_early(&self, dead: DeadOwners) {
-        let mut pause = FIRST_WRITE_PAUSE;
+        let mut pauses = Pauses::new();
         loop {
             match self.ports.credentials.settle_early(dead).await {
                 Ok(0) => return,
@@ -58,8 +59,7 @@ impl Broker {
                 }
                 Err(error) => tracing::error!(%error, "dead processes' refreshes can't be settled early yet"),
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(MAX_WRITE_PAUSE);
+            pauses.wait().await;
         }
     }
 }

@@ -40,18 +40,9 @@ pub struct PermitRequest {
     pub owner: ClaimOwner,
     /// How long the permit stands if nothing becomes of it: the provider's settling time. It carries no safety.
     pub lifetime: Duration,
-    /// Whose permit may be taken over. Nobody else's, whatever the row says: a settling claim's commit can be lost too, and
+    /// This owner's permit may be taken over, since it is dead. Nobody else's, whatever the row says: a settling claim's commit can be lost too, and
     /// then its permit is all that tells of the presentation under way.
-    pub takeover: Takeover,
-}
-
-/// Whose permit may be replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takeover {
-    /// Nobody's.
-    None,
-    /// This owner's, who is dead.
-    From(ClaimOwner),
+    pub takeover: Option<ClaimOwner>,
 }
 
 /// The permit store's answer.

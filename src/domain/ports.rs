@@ -284,6 +284,15 @@ pub struct LineageWrite {
     pub now: Timestamp,
 }
 
+impl LineageWrite {
+    /// Whether a row of this grant, whose token was obtained under this claim, does not have it: it is of the same grant (a
+    /// provider may give a token out again under a new consent) and of a later claim.
+    #[must_use]
+    pub fn is_news_to(&self, grant: GrantId, row_epoch: Epoch) -> bool {
+        self.grant_id == grant && self.epoch > row_epoch
+    }
+}
+
 /// What became of a [`LineageWrite`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Persisted {

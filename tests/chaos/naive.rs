@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Takeover};
+use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore};
 use token_broker::domain::credential::{Claim, Credential, Epoch, Fingerprint, ReauthReason};
 use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, GrantId};
 use token_broker::domain::ports::{
@@ -158,7 +158,7 @@ struct Lock {
 impl PermitStore for Lock {
     async fn take(&self, mut request: PermitRequest) -> Result<Permit, CoordinationError> {
         self.owner.get_or_init(|| request.owner);
-        (request.lifetime, request.takeover) = (LOCK, Takeover::None);
+        (request.lifetime, request.takeover) = (LOCK, None);
         self.inner.take(request).await
     }
 

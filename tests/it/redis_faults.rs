@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, Takeover, Wake};
+use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, Wake};
 use token_broker::domain::ports::LineageWrite;
 use token_broker::domain::secret::SecretString;
 use token_broker::infra::coordination::redis::{
@@ -36,7 +36,7 @@ fn request(n: u32) -> PermitRequest {
         row_epoch: 0,
         owner: owner(n),
         lifetime: Duration::from_mins(5),
-        takeover: Takeover::None,
+        takeover: None,
     }
 }
 
@@ -230,7 +230,7 @@ async fn nobody_takes_a_permit_over_a_damaged_value() {
         &(header.clone() + "\u{1}"),
     ] {
         server.command::<()>(&["SET", key, value]);
-        for takeover in [Takeover::None, Takeover::From(owner(1))] {
+        for takeover in [None, Some(owner(1))] {
             let error = redis.permits.take(PermitRequest { takeover, ..request(1) }).await.unwrap_err();
             assert!(matches!(error, CoordinationError::Corrupt(_)), "{value}: {error:?}");
         }

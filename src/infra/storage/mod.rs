@@ -7,6 +7,7 @@ mod event_row;
 mod flow_row;
 mod migrations;
 pub mod postgres;
+mod refused;
 mod revocation_row;
 pub mod sqlite;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use token_broker::application::error::{BrokerError, Unavailable};
 use token_broker::application::types::ConsentReason;
-use token_broker::domain::coordination::{Permit, PermitRequest, PermitStore as _, Takeover};
+use token_broker::domain::coordination::{Permit, PermitRequest, PermitStore as _};
 use token_broker::domain::credential::{CredentialState, RefreshFailure};
 use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::ports::{CredentialStore as _, DeadOwners, ProviderFailure};
@@ -353,7 +353,7 @@ async fn i1_the_last_chance_waits_for_a_permit_that_the_row_does_not_know_of() {
         row_epoch: refresh.epoch,
         owner: ClaimOwner::from_random([2; 16]),
         lifetime: STRICT_SETTLE,
-        takeover: Takeover::None,
+        takeover: None,
     };
     assert_eq!(rig.permits.store().take(request).await.unwrap(), Permit::Taken);
     rig.clock.advance(Duration::from_secs(20));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use token_broker::domain::coordination::{Permit, PermitRequest, Takeover};
+use token_broker::domain::coordination::{Permit, PermitRequest};
 use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::ports::LineageWrite;
 
@@ -48,7 +48,7 @@ fn request(n: u32) -> PermitRequest {
         row_epoch: 0,
         owner: owner(n),
         lifetime: MINUTE * 5,
-        takeover: Takeover::None,
+        takeover: None,
     }
 }
 
@@ -85,7 +85,7 @@ fn holder(permit: &Permit) -> ClaimOwner {
 }
 
 /// All ask at one time; answers who got it.
-async fn race(store: &Coordination, takeover: Takeover) -> Vec<ClaimOwner> {
+async fn race(store: &Coordination, takeover: Option<ClaimOwner>) -> Vec<ClaimOwner> {
     let tasks: Vec<_> = (100..200)
         .map(|n| {
             let (store, request) = (store.clone(), PermitRequest { takeover, ..request(n) });
@@ -107,7 +107,7 @@ async fn answers_a_ping(store: Coordination) {
 }
 
 async fn of_a_hundred_one_takes_the_permit(store: Coordination) {
-    let winners = race(&store, Takeover::None).await;
+    let winners = race(&store, None).await;
     assert_eq!(winners.len(), 1);
     assert_eq!(holder(&take(&store, request(1)).await), winners[0]);
 }
@@ -150,7 +150,7 @@ async fn a_permit_ends_after_its_lifetime(store: Coordination) {
 
 async fn a_dead_owners_permit_is_taken_over_and_no_other(store: Coordination) {
     assert_eq!(take(&store, request(1)).await, Permit::Taken);
-    let from = |n, dead| PermitRequest { takeover: Takeover::From(owner(dead)), ..request(n) };
+    let from = |n, dead| PermitRequest { takeover: Some(owner(dead)), ..request(n) };
     assert_eq!(holder(&take(&store, from(2, 3)).await), owner(1));
     assert_eq!(take(&store, from(2, 1)).await, Permit::Taken);
     assert_eq!(holder(&take(&store, from(3, 1)).await), owner(2));
@@ -158,7 +158,7 @@ async fn a_dead_owners_permit_is_taken_over_and_no_other(store: Coordination) {
 
 async fn of_a_hundred_one_takes_over(store: Coordination) {
     assert_eq!(take(&store, request(1)).await, Permit::Taken);
-    assert_eq!(race(&store, Takeover::From(owner(1))).await.len(), 1);
+    assert_eq!(race(&store, Some(owner(1))).await.len(), 1);
 }
 
 async fn permits_of_different_tokens_and_credentials_are_apart(store: Coordination) {
@@ -206,7 +206,7 @@ async fn a_successor_takes_the_place_of_any_permit(store: Coordination) {
     assert_eq!(take(&store, request(1)).await, Permit::Taken);
     assert_eq!(kept(&store).await, None, "a permit is no successor");
     store.permits.keep_successor(&successor(2, 1)).await.unwrap();
-    for takeover in [Takeover::None, Takeover::From(owner(1))] {
+    for takeover in [None, Some(owner(1))] {
         let answer = take(&store, PermitRequest { takeover, ..request(1) }).await;
         assert_eq!(answer, Permit::Successor(Box::new(successor(2, 1))));
     }
@@ -324,7 +324,7 @@ async fn a_tombstone_is_stronger_than_permit_and_successor(store: Coordination) 
     store.permits.bury(credential_id(1), grant_id(1)).await.unwrap();
     assert_eq!(take(&store, request(1)).await, Permit::Buried);
     store.permits.keep_successor(&successor(2, 1)).await.unwrap();
-    let heir = PermitRequest { takeover: Takeover::From(owner(1)), ..request(1) };
+    let heir = PermitRequest { takeover: Some(owner(1)), ..request(1) };
     assert_eq!(take(&store, heir).await, Permit::Buried);
     // What was obtained has to be revoked: it can be found.
     assert_eq!(kept(&store).await, Some(successor(2, 1)));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::expiring::Expiring;
-use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Takeover};
+use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore};
 use crate::domain::credential::{Epoch, Fingerprint};
 use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
 use crate::domain::ports::{Clock, LineageWrite};
@@ -57,13 +57,10 @@ impl State {
         }
         let key = (request.credential, request.token.0);
         match self.tokens.get(now, &key) {
-            // A token that a provider gives out again under a new consent has a past that is none of this grant's.
-            Some(Entry::Successor(write))
-                if write.grant_id == request.grant && write.epoch > request.row_epoch =>
-            {
+            Some(Entry::Successor(write)) if write.is_news_to(request.grant, request.row_epoch) => {
                 return Permit::Successor(write.clone());
             }
-            Some(Entry::Permit { owner, since }) if !may_replace(request.takeover, *owner) => {
+            Some(Entry::Permit { owner, since }) if request.takeover != Some(*owner) => {
                 return Permit::Held { owner: *owner, age: now.saturating_sub(*since) };
             }
             _ => {}
@@ -78,13 +75,6 @@ impl State {
             Entry::Successor(write) => Some(write),
             Entry::Permit { .. } => None,
         }
-    }
-}
-
-fn may_replace(takeover: Takeover, owner: ClaimOwner) -> bool {
-    match takeover {
-        Takeover::None => false,
-        Takeover::From(dead) => dead == owner,
     }
 }
 

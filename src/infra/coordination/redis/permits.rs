@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use super::keys::Keys;
 use super::link::Link;
 use super::script::Script;
-use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Takeover};
+use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore};
 use crate::domain::credential::{Epoch, Fingerprint};
 use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
 use crate::domain::ports::LineageWrite;
@@ -110,10 +110,7 @@ impl PermitStore for RedisPermits {
             self.keys.token(request.credential, request.token),
             self.keys.tombstone(request.credential, request.grant),
         ];
-        let takeover = match request.takeover {
-            Takeover::None => String::new(),
-            Takeover::From(owner) => hex_id(owner.as_bytes()),
-        };
+        let takeover = request.takeover.map_or_else(String::new, |owner| hex_id(owner.as_bytes()));
         let call = self.take.call(
             &keys,
             &[

@@ -12,8 +12,9 @@ use crate::domain::event::{Change, FlowCause, NewEvent};
 use crate::domain::flow::{Flow, FlowStatus, StateHash};
 use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId};
 use crate::domain::ports::{Consumed, FlowStore, StoreError};
-use crate::infra::storage::codec::{KeyColumns, flow_status, flow_status_texts, micros, time};
+use crate::infra::storage::codec::{KeyColumns, flow_status_texts, micros};
 use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints};
+use crate::infra::storage::refused;
 
 /// Under the lock of user and provider, or two replicas would both find room for the last one.
 const INSERT: &str = concat!(
@@ -161,15 +162,7 @@ impl FlowStore for PgStore {
             return Ok(Consumed::Won(Box::new(row.try_into()?)));
         }
         let query = || by_state(STATUS, &state, provider);
-        let Some((status, failure, expires_at)) =
-            self.one::<(String, Option<String>, i64)>(Again::Once, query).await?
-        else {
-            return Ok(Consumed::Unknown);
-        };
-        Ok(Consumed::Spent(match flow_status(&status, failure.as_deref())? {
-            FlowStatus::Pending if time(expires_at)? <= now => FlowStatus::Expired,
-            status => status,
-        }))
+        refused::consumption(self.one::<(String, Option<String>, i64)>(Again::Once, query).await?, now)
     }
 
     async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError> {

@@ -10,6 +10,7 @@ use crate::domain::key::CredentialKey;
 use crate::domain::ports::{CredentialStore as _, LineageWrite, Persisted, StoreError};
 use crate::infra::storage::codec::micros;
 use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
+use crate::infra::storage::refused;
 
 /// Not guarded by status (beyond "not revoked") nor by the row's epoch: an answer that descends from the row's token is
 /// never thrown away because somebody else has claimed the row, or given it up, meanwhile (I7). The row's epoch follows: a
@@ -46,7 +47,6 @@ fn statement(write: &LineageWrite, given_up: bool) -> Query<'_> {
 
 impl PgStore {
     pub(super) async fn persist(&self, write: LineageWrite) -> Result<Persisted, StoreError> {
-        let refresh = write.tokens.refresh.as_ref();
         let ordinary = || statement(&write, false);
         if let Some(row) = self.one::<CredentialRow>(Again::Once, ordinary).await? {
             return Ok(Persisted::Stored(Box::new(row.try_into()?)));
@@ -71,16 +71,7 @@ impl PgStore {
             let revoked = self.one::<(bool,)>(Again::Once, query).await?.is_some_and(|(revoked,)| revoked);
             return Ok(if revoked { Persisted::Revoked } else { Persisted::Superseded });
         }
-        let stored = match &row.state {
-            CredentialState::Revoked => return Ok(Persisted::Revoked),
-            CredentialState::Active { tokens, .. }
-            | CredentialState::Refreshing { tokens, .. }
-            | CredentialState::NeedsReauth { tokens, .. } => tokens.refresh.as_ref(),
-        };
-        let same = stored.zip(refresh).is_some_and(|(stored, written)| {
-            stored.fingerprint == written.fingerprint && stored.epoch == write.epoch
-        });
-        Ok(if same { Persisted::AlreadyStored(Box::new(row)) } else { Persisted::Superseded })
+        Ok(refused::lineage(row, &write))
     }
 }
 

@@ -12,8 +12,9 @@ use crate::domain::event::{Change, FlowCause, NewEvent};
 use crate::domain::flow::{Flow, FlowStatus, StateHash};
 use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId};
 use crate::domain::ports::{Consumed, FlowStore, StoreError};
-use crate::infra::storage::codec::{flow_status, flow_status_texts, micros, time};
+use crate::infra::storage::codec::{flow_status_texts, micros};
 use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints};
+use crate::infra::storage::refused;
 
 const INSERT: &str = concat!(
     "INSERT INTO flows (",
@@ -139,15 +140,7 @@ impl FlowStore for SqliteStore {
             return Ok(Consumed::Won(Box::new(row.try_into()?)));
         }
         let query = sqlx::query(STATUS).bind(&state.0[..]).bind(provider.as_str());
-        let Some((status, failure, expires_at)) =
-            self.read_one::<(String, Option<String>, i64)>(query).await?
-        else {
-            return Ok(Consumed::Unknown);
-        };
-        Ok(Consumed::Spent(match flow_status(&status, failure.as_deref())? {
-            FlowStatus::Pending if time(expires_at)? <= now => FlowStatus::Expired,
-            status => status,
-        }))
+        refused::consumption(self.read_one::<(String, Option<String>, i64)>(query).await?, now)
     }
 
     async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError> {

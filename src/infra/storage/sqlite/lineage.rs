@@ -5,11 +5,12 @@ use sqlx::FromRow as _;
 use super::error::store_error;
 use super::events::record;
 use super::{Query, SqliteStore};
-use crate::domain::credential::{Credential, CredentialState};
+use crate::domain::credential::Credential;
 use crate::domain::event::{Change, NewEvent, Standing};
 use crate::domain::ports::{CredentialStore as _, LineageWrite, Persisted, StoreError};
 use crate::infra::storage::codec::{micros, status_standing};
 use crate::infra::storage::credential_row::{CredentialRow, bind_tokens, credential_columns};
+use crate::infra::storage::refused;
 
 /// Not guarded by status (beyond "not revoked") nor by the row's epoch: an answer that descends from the row's token is
 /// never thrown away because somebody else has claimed the row, or given it up, meanwhile (I7). The row's epoch follows: a
@@ -49,7 +50,6 @@ fn statement(write: &LineageWrite, given_up: bool) -> Query<'_> {
 
 impl SqliteStore {
     pub(super) async fn persist(&self, write: LineageWrite) -> Result<Persisted, StoreError> {
-        let refresh = write.tokens.refresh.as_ref();
         if let Some(row) = self.write_one::<CredentialRow>(statement(&write, false)).await? {
             return Ok(Persisted::Stored(Box::new(row.try_into()?)));
         }
@@ -63,16 +63,7 @@ impl SqliteStore {
             let revoked = self.read_one::<(bool,)>(query).await?.is_some_and(|(revoked,)| revoked);
             return Ok(if revoked { Persisted::Revoked } else { Persisted::Superseded });
         }
-        let stored = match &row.state {
-            CredentialState::Revoked => return Ok(Persisted::Revoked),
-            CredentialState::Active { tokens, .. }
-            | CredentialState::Refreshing { tokens, .. }
-            | CredentialState::NeedsReauth { tokens, .. } => tokens.refresh.as_ref(),
-        };
-        let same = stored.zip(refresh).is_some_and(|(stored, written)| {
-            stored.fingerprint == written.fingerprint && stored.epoch == write.epoch
-        });
-        Ok(if same { Persisted::AlreadyStored(Box::new(row)) } else { Persisted::Superseded })
+        Ok(refused::lineage(row, &write))
     }
 }
 
