@@ -3,6 +3,7 @@
 pub mod callers;
 pub mod coordination;
 pub mod crypto;
+mod file_lock;
 pub mod journal;
 pub mod oauth;
 pub mod providers;

@@ -2,13 +2,14 @@
 //! system releases when the process ends, however it ends. In a slot, a directory for each process run whose records are
 //! still there, named after it: the name is durable before its first record is.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::DirBuilder;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::disk::sync_directory;
 use super::error::OpenError;
 use crate::domain::key::ClaimOwner;
+use crate::infra::file_lock::FileLock;
 
 /// More processes do not share one directory.
 const MAX_SLOTS: u32 = 1024;
@@ -18,8 +19,7 @@ const RUN: &str = "run-";
 /// A slot whose lock this process has: whoever had it before is dead.
 pub(super) struct Slot {
     directory: PathBuf,
-    /// Released when dropped. Its file is never deleted: two processes would lock two files.
-    _lock: File,
+    _lock: FileLock,
 }
 
 /// This process's slot, and all others that nobody holds.
@@ -97,16 +97,8 @@ fn numbers(base: &Path) -> io::Result<Vec<u32>> {
 
 /// `None`: a living process has it.
 fn try_lock(directory: &Path) -> io::Result<Option<Slot>> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let lock = options.open(directory.join("lock"))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(Slot { directory: directory.to_owned(), _lock: lock })),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+    let lock = FileLock::take(&directory.join("lock"))?;
+    Ok(lock.map(|lock| Slot { directory: directory.to_owned(), _lock: lock }))
 }
 
 fn private_directory() -> DirBuilder {

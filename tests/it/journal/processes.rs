@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use token_broker::domain::coordination::Journal as _;
 use token_broker::infra::journal::FileJournal;
@@ -146,6 +147,39 @@ async fn a_living_process_keeps_its_slot_and_a_dead_one_loses_it() {
     let (sixth, former) = open(home.path(), 6);
     assert!(former.is_empty());
     assert!(sixth.directory().starts_with(home.path().join("slot-2")));
+}
+
+#[tokio::test]
+async fn a_slot_is_free_at_once_though_processes_are_being_started() {
+    let home = tempfile::tempdir().unwrap();
+    let enough = Arc::new(AtomicBool::new(false));
+    // Each has a copy of all that is open here, until its own program runs.
+    let starting: Vec<_> = (0..2)
+        .map(|_| {
+            let enough = Arc::clone(&enough);
+            std::thread::spawn(move || {
+                while !enough.load(Ordering::Relaxed) {
+                    assert!(Command::new("true").status().unwrap().success());
+                }
+            })
+        })
+        .collect();
+    let first = home.path().join("slot-0");
+    let mut elsewhere = Vec::new();
+    for run in 1..=100 {
+        let (journal, former) = open(home.path(), run);
+        if !journal.directory().starts_with(&first) {
+            elsewhere.push(run);
+        }
+        for former in former {
+            former.forget().await.unwrap();
+        }
+    }
+    enough.store(true, Ordering::Relaxed);
+    for starting in starting {
+        starting.join().unwrap();
+    }
+    assert_eq!(elsewhere, [0_u32; 0], "runs that found it taken");
 }
 
 #[tokio::test]

@@ -22,7 +22,6 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,6 +32,7 @@ use sqlx::{FromRow, Sqlite, Transaction};
 pub use error::OpenError;
 
 use crate::domain::ports::{StoreError, StoreHealth};
+use crate::infra::file_lock::FileLock;
 use crate::infra::storage::migrations::MigrationState;
 use error::store_error;
 
@@ -48,7 +48,7 @@ struct Inner {
     readers: SqlitePool,
     writer: SqlitePool,
     /// Holds the lock file until [`SqliteStore::close`].
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<FileLock>>,
 }
 
 /// A statement with its values.

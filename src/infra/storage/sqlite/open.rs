@@ -1,7 +1,6 @@
 //! Opening the file: the lock, then a look at what is in it, then the migrations, then the connections.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use super::error::OpenError;
 use super::schema::{self, MIGRATOR};
 use super::{Inner, SqliteStore};
+use crate::infra::file_lock::{FileLock, private};
 use crate::infra::storage::migrations::MigrationState;
 
 /// How many statements read at a time.
@@ -75,16 +75,13 @@ fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     }
 }
 
-/// Takes the lock of `<path>.lock`. The file stays: deleting it would let two processes lock two files.
-fn lock(path: &Path) -> Result<File, OpenError> {
+/// Takes the lock of `<path>.lock`.
+fn lock(path: &Path) -> Result<FileLock, OpenError> {
     let mut name = OsString::from(path);
     name.push(".lock");
-    let file = private().open(&name).map_err(|e| OpenError::from_io(path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(OpenError::from_io(path, error)),
-    }
+    FileLock::take(Path::new(&name))
+        .map_err(|e| OpenError::from_io(path, e))?
+        .ok_or_else(|| OpenError::Locked { path: path.to_owned() })
 }
 
 /// Creates the file, if need be, before `SQLite` does, which would let the whole group read it. The files beside it get
@@ -97,14 +94,6 @@ fn create(path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::NotWritable { path: path.to_owned() });
     }
     Ok(())
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
