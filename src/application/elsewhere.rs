@@ -18,19 +18,18 @@ const LONGEST_POLL: Duration = Duration::from_millis(200);
 
 impl Broker {
     /// Waits until the refresh that the row or its permit tells of has ended, or may be settled; at most as long as a
-    /// reader waits.
+    /// reader waits. A row that could be settled already waits for whoever is about to.
     pub(super) async fn wait_for_others(&self, seen: &Credential) -> Result<(), FlightEnd> {
         let give_up = Instant::now() + self.settings.max_wait;
         let wake = Wake::Credential(seen.id);
+        let settles = self.may_be_settled(seen);
         let mut pause = FIRST_POLL;
         loop {
             // Registered before the row is read, so that no word is lost between.
             let woken = self.ports.wakeups.listen(&wake);
             let row = self.ports.credentials.load_by_id(seen.id).await.map_err(storage_failed)?;
             let Some(row) = row.filter(|row| still_waits(seen, row)) else { return Ok(()) };
-            if let CredentialState::Refreshing { claim, .. } = &row.state
-                && self.ports.clock.now() >= claim.settle_at
-            {
+            if self.may_be_settled(&row) && !(settles && row.epoch == seen.epoch) {
                 return Ok(());
             }
             if Instant::now() >= give_up {
@@ -40,6 +39,11 @@ impl Broker {
             let _ = timeout_at(give_up.min(Instant::now() + self.jittered(pause)), woken).await;
             pause = (pause * 3 / 2).min(LONGEST_POLL);
         }
+    }
+
+    fn may_be_settled(&self, row: &Credential) -> bool {
+        let CredentialState::Refreshing { claim, .. } = &row.state else { return false };
+        self.ports.clock.now() >= claim.settle_at
     }
 
     /// Up to half as long again, so that the replicas do not poll in step.

@@ -311,7 +311,8 @@ impl Broker {
                     let dead = over
                         && request.takeover.is_none()
                         && self.ports.permits.is_dead(owner).await.unwrap_or(false);
-                    if !dead && ready.settles {
+                    // Before that it is at work, perhaps about to claim the row for the last chance: the row will tell.
+                    if !dead && over && ready.settles {
                         let left = timings.settle_after.saturating_sub(age);
                         return Err(FlightEnd::OutcomeUnknown {
                             settle_at: later(self.ports.clock.now(), left),

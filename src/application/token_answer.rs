@@ -195,10 +195,11 @@ fn unavailable(failure: RefreshFailure, retry_at: Timestamp, now: Timestamp) -> 
     BrokerError::Unavailable { what: failure.into(), retry_after: until(retry_at, now) }
 }
 
-/// A refresh takes longer than the caller waits. Past the claim's deadline nobody is at work on it any more.
+/// A refresh takes longer than the caller waits. Past the claim's deadline nobody is at work on it any more; past its settling
+/// time somebody is again.
 fn in_progress(row: &Credential, now: Timestamp) -> BrokerError {
     match &row.state {
-        CredentialState::Refreshing { claim, .. } if now >= claim.deadline => {
+        CredentialState::Refreshing { claim, .. } if now >= claim.deadline && now < claim.settle_at => {
             unavailable(RefreshFailure::OutcomeUnknown, claim.settle_at, now)
         }
         _ => {

@@ -260,14 +260,53 @@ async fn i1_the_last_chance_is_one_replicas() {
     let replicas = rig.replicas(4);
     join_all(replicas.iter().map(|replica| replica.broker.sweep())).await;
     let answers = join_all((0..40).map(|n| replicas[n % 4].get())).await;
-    // Who has read the row before the claim, and lost the permit, hears that the outcome is unknown.
-    assert!(answers.iter().any(Result::is_ok));
+    // Also of those who have read the row before the claim, and lost the permit.
+    assert!(answers.iter().all(Result::is_ok));
     for replica in &replicas {
         replica.settle().await;
         assert_eq!(replica.token().await.generation, 2);
     }
     assert_eq!(rig.provider.presented().len(), 2);
     assert_eq!(rig.provider.overlaps(), 0);
+}
+
+#[tokio::test]
+async fn a_last_chance_that_another_replica_is_about_to_take_is_waited_for() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    rig.provider.next_refresh(Script::LostBefore);
+    unavailable(rig.get().await);
+    rig.clock.advance(STRICT_SETTLE);
+    let other = rig.replica(2);
+    other.life.stop_at(Step::PermitTaken);
+    other.get_meanwhile();
+    other.life.has_stopped().await;
+    let reader = rig.get_meanwhile();
+    rig.words.listened(1).await;
+    assert!(!reader.is_finished());
+    other.life.resume();
+    assert_eq!(token(reader.await.unwrap()).generation, 2);
+    assert_eq!(rig.provider.presented().len(), 2);
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_past_the_settling_time_comes_back_in_a_second() {
+    let rig = Rig::with(impatient()).await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    rig.provider.next_refresh(Script::LostBefore);
+    unavailable(rig.get().await);
+    rig.clock.advance(STRICT_SETTLE);
+    let other = rig.replica(2);
+    other.life.stop_at(Step::PermitTaken);
+    other.get_meanwhile();
+    other.life.has_stopped().await;
+    assert_eq!(unavailable(rig.get().await), (Unavailable::RefreshInProgress, Duration::from_secs(1)));
+    // Its request must have ended by now.
+    rig.clock.advance(DISPATCH_WITHIN + HTTP_DEADLINE);
+    assert_eq!(unavailable(rig.get().await).0, Unavailable::OutcomeUnknown);
+    assert_eq!(rig.provider.presented().len(), 1);
 }
 
 #[tokio::test]
