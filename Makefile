@@ -1,7 +1,7 @@
 # `make` shows what there is to do. Needs the Rust toolchain and a C compiler; `make test` installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test simulate chaos cluster model lint lint-deploy fmt proto clean
+.PHONY: help demo run test simulate chaos cluster bench model lint lint-deploy fmt proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -25,6 +25,16 @@ chaos: ## Break everything around three replicas and check the history: DURATION
 cluster: ## See three replicas over Postgres and Redis share their work; ends by itself
 	tests/setup
 	cargo test --locked --test chaos -- --cluster
+
+# How many credentials are due and how many rows there are at last, where `make bench` measures refresh ahead of expiry.
+CREDENTIALS = 100000
+ROWS = 1000000
+bench: ## Measure what replicas cost and bear: all, or ONLY=storm, restart, outage or ahead
+	tests/setup
+	for measurement in $(or $(ONLY),storm restart outage ahead); do \
+		cargo test --locked --profile measure --test chaos -- --measure $$measurement \
+			--credentials $(CREDENTIALS) --rows $(ROWS) || exit 1; \
+	done
 
 model: ## Explore the model of the refresh protocol with three replicas
 	cargo test --locked -p refresh-model -- --ignored --nocapture

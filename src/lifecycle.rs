@@ -116,8 +116,8 @@ pub(crate) async fn sweep(broker: Arc<Broker>, stop: CancellationToken) {
     }
 }
 
-/// Refreshes ahead of expiry until it is cancelled. A round that left something behind is followed by another as soon as
-/// there is room.
+/// Refreshes ahead of expiry until it is cancelled. Where a round left something behind, another follows as soon as there is
+/// room.
 pub(crate) async fn refresh_ahead(broker: Arc<Broker>, stop: CancellationToken) {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -125,14 +125,12 @@ pub(crate) async fn refresh_ahead(broker: Arc<Broker>, stop: CancellationToken) 
     loop {
         let next = async {
             tokio::select! {
-                _ = ticks.tick() => {}
-                () = broker.background_refresh_ended(), if more => {}
+                _ = ticks.tick() => true,
+                () = broker.background_refresh_ended(), if more => false,
             }
         };
-        if stop.run_until_cancelled(next).await.is_none() {
-            return;
-        }
-        more = broker.refresh_due().await;
+        let Some(all) = stop.run_until_cancelled(next).await else { return };
+        more = if all { broker.refresh_due().await } else { broker.refresh_backlog().await };
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Ahead {
     running: Mutex<HashMap<ProviderId, usize>>,
     /// One of them has ended.
     landed: Notify,
+    /// The providers of which the last look found more than there was room for.
+    backlog: Mutex<HashSet<ProviderId>>,
     uses: Mutex<Uses>,
 }
 
@@ -51,6 +53,19 @@ impl Ahead {
     fn running(&self, provider: &ProviderId) -> usize {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.get(provider).copied().unwrap_or_default()
+    }
+
+    fn has_backlog(&self, provider: &ProviderId) -> bool {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).contains(provider)
+    }
+
+    fn set_backlog(&self, provider: &ProviderId, left: bool) {
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        if left {
+            backlog.insert(provider.clone());
+        } else {
+            backlog.remove(provider);
+        }
     }
 
     fn took_off(&self, provider: &ProviderId) {
@@ -74,14 +89,25 @@ impl Broker {
         if self.settings.refresh_ahead.is_zero() {
             return false;
         }
+        self.round(self.ports.providers.all()).await
+    }
+
+    /// One round over the providers of which there was more than there was room for. True: there still is.
+    pub async fn refresh_backlog(self: &Arc<Self>) -> bool {
+        let mut providers = self.ports.providers.all();
+        providers.retain(|provider| self.ahead.has_backlog(&provider.id));
+        self.round(providers).await
+    }
+
+    async fn round(self: &Arc<Self>, providers: Vec<Arc<Provider>>) -> bool {
         let mut more = false;
-        for provider in self.ports.providers.all() {
-            match self.refresh_due_of(&provider).await {
-                Ok(left) => more |= left,
-                Err(error) => {
-                    tracing::error!(provider = %provider.id, %error, "due credentials could not be looked up");
-                }
-            }
+        for provider in providers {
+            let left = self.refresh_due_of(&provider).await.unwrap_or_else(|error| {
+                tracing::error!(provider = %provider.id, %error, "due credentials could not be looked up");
+                false
+            });
+            self.ahead.set_backlog(&provider.id, left);
+            more |= left;
         }
         more
     }

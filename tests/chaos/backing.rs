@@ -55,10 +55,10 @@ impl Backing {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    /// Starts both.
-    pub(crate) async fn servers() -> Self {
-        let started = spawn_blocking(|| {
-            let postgres = Postgres::start(postgres::Options { fsync: true, max_connections: 100 });
+    /// Starts both; Postgres with further arguments.
+    pub(crate) async fn servers(more: &'static str) -> Self {
+        let started = spawn_blocking(move || {
+            let postgres = Postgres::start(postgres::Options { fsync: true, max_connections: 100, more });
             (postgres, Redis::start(redis::Options::default()))
         });
         let (postgres, redis) = started.await.unwrap();
@@ -78,6 +78,16 @@ impl Backing {
                 format!("[storage]\nurl = \"{}\"\n[redis]\nurl = \"{}\"\n", servers.url, servers.redis.url())
             }
         }
+    }
+
+    /// A connection to the database past the brokers.
+    ///
+    /// # Panics
+    ///
+    /// If there is no Postgres.
+    pub(crate) async fn backdoor(&self) -> PgConnection {
+        let Self::Servers(servers) = self else { panic!("no server") };
+        PgConnection::connect(&servers.url).await.unwrap()
     }
 
     /// For people.

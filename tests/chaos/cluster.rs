@@ -29,15 +29,20 @@ const REPORTS: usize = 30;
 /// Whether it all went as it says.
 pub(crate) async fn run() -> bool {
     println!("A provider, Postgres and Redis are started…");
-    let times = Times { http_deadline: Duration::from_secs(5), strict_settle: Duration::from_secs(30) };
+    let times = Times {
+        http_deadline: Duration::from_secs(5),
+        strict_settle: Duration::from_secs(30),
+        refresh_ahead: Duration::from_mins(5),
+    };
     let provider = Provider::start(Settings {
         seed: 0,
         life: (LIFE, LIFE),
         grace: Duration::from_secs(30),
         deadline: times.http_deadline,
+        latency: Duration::ZERO,
     })
     .await;
-    let backing = Arc::new(Backing::servers().await);
+    let backing = Arc::new(Backing::servers("").await);
     let site = Arc::new(Site::write(REPLICAS, times, &backing, &provider));
     println!("  provider  http://{}\n{}", provider.address, backing.addresses());
     let record = Arc::new(Record::default());

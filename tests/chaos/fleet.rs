@@ -53,6 +53,8 @@ struct State {
     runs: u32,
     /// Steps to die at; they outlive the process, since some are reached at a start alone.
     orders: BTreeSet<Step>,
+    /// The harness has asked the running process to end.
+    asked: bool,
     /// When and how the harness killed the running process.
     killed: Option<(Micros, String)>,
     /// The killed run that no other has followed yet.
@@ -221,6 +223,7 @@ impl Fleet {
                 }
             }
             _ if *self.stopping.borrow() => {}
+            (None, _) if std::mem::take(&mut state.asked) && status.success() => {}
             // The database may be away when a killed replica comes back: whoever keeps it running tries again.
             (None, _) if !served && status.code() == Some(1) => {}
             (_, _) => self.record.incident(format!("replica {replica} ended by itself: {status}")),
@@ -286,6 +289,30 @@ impl Fleet {
         let woken = kill_process(pid, Signal::CONT).is_ok();
         self.record.window(Disturbance::Paused(run), from);
         woken
+    }
+
+    /// SIGTERM; whoever keeps it running starts it again. Answers when its successor serves.
+    pub(crate) async fn restart(&self, replica: Replica) {
+        let mut changes = self.serving.subscribe();
+        let mut state = self.states[replica].lock().await;
+        let Some((run, pid)) = state.live.as_ref().map(|live| (live.run, live.pid)) else { return };
+        state.asked = true;
+        drop(state);
+        let successor = async {
+            let _ = kill_process(pid, Signal::TERM);
+            while !self.states[replica].lock().await.live.as_ref().is_some_and(|l| l.run != run && l.serves) {
+                changes.changed().await.unwrap();
+            }
+        };
+        if timeout(PATIENCE, successor).await.is_err() {
+            self.record.incident(format!("replica {replica} did not come back"));
+        }
+    }
+
+    /// The running process.
+    pub(crate) async fn pid(&self, replica: Replica) -> Option<u32> {
+        let state = self.states[replica].lock().await;
+        state.live.as_ref().map(|live| live.pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// SIGTERM to all. Answers how they ended.

@@ -1,7 +1,7 @@
 //! `make chaos`: real broker processes over real Postgres and Redis, a provider that ends a grant when a refresh token comes
 //! back, faults of every kind, and a history checker. See `docs/CHAOS.md`.
 //!
-//! `make cluster` shows the same topology without faults.
+//! `make cluster` shows the same topology without faults; `make bench` measures it (`benches/replicas`).
 //!
 //! `cargo test` runs this too, like every test target, and finds nothing to do: a run takes minutes and wants its own
 //! arguments. What is pure in it is tested by `tests/it/chaos_history`.
@@ -27,6 +27,8 @@ mod engines;
 mod faults;
 mod fleet;
 mod history;
+#[path = "../../benches/replicas/mod.rs"]
+mod measurements;
 mod naive;
 mod provider;
 mod record;
@@ -68,6 +70,12 @@ struct Arguments {
     /// Instead: three replicas of the product to look at.
     #[arg(long)]
     cluster: bool,
+    /// Instead: a measurement, as `make bench` makes them.
+    #[arg(long)]
+    measure: Option<measurements::Measurement>,
+    /// How many rows the database has at last, for the measurement that fills it.
+    #[arg(long, default_value_t = 1_000_000)]
+    rows: u32,
     /// Be one of the broker processes, with this configuration.
     #[arg(long, hide = true)]
     broker: Option<PathBuf>,
@@ -81,7 +89,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let asked = |argument: String| {
-        ["--duration", "--cluster", "--broker", "--help"].iter().any(|a| argument.starts_with(a))
+        ["--duration", "--cluster", "--measure", "--broker", "--help"].iter().any(|a| argument.starts_with(a))
     };
     if !std::env::args().any(asked) {
         println!("chaos: `make chaos` and `make cluster` run this");
@@ -95,6 +103,10 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if arguments.cluster {
         return if runtime.block_on(cluster::run()) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    if let Some(measurement) = arguments.measure {
+        let good = runtime.block_on(measurements::run(measurement, arguments.credentials, arguments.rows));
+        return if good { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let plan = run::Plan {
         duration: std::time::Duration::from_secs(arguments.duration.unwrap_or(300)),

@@ -37,7 +37,11 @@ pub(crate) struct Plan {
 
 /// Short, so that a run of a minute sees unknown outcomes settled. Dispatch (2 s), deadline and a pause fit into the settling
 /// time.
-const TIMES: Times = Times { http_deadline: Duration::from_secs(2), strict_settle: Duration::from_secs(9) };
+const TIMES: Times = Times {
+    http_deadline: Duration::from_secs(2),
+    strict_settle: Duration::from_secs(9),
+    refresh_ahead: Duration::from_mins(5),
+};
 /// Beyond a claim's deadline of 4 s; with dispatch and deadline below the settling time.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(3000), Duration::from_millis(4500));
 /// 80 calls a second in all.
@@ -65,9 +69,10 @@ pub(crate) async fn run(plan: Plan) -> bool {
         life: (Duration::from_secs(10), Duration::from_secs(20)),
         grace: Duration::from_secs(30),
         deadline: TIMES.http_deadline,
+        latency: Duration::ZERO,
     })
     .await;
-    let backing = Arc::new(if plan.sqlite { Backing::sqlite() } else { Backing::servers().await });
+    let backing = Arc::new(if plan.sqlite { Backing::sqlite() } else { Backing::servers("").await });
     let mut site = Site::write(plan.replicas, TIMES, &backing, &provider);
     if plan.keep {
         println!("chaos: the folder is {}", site.keep().display());

@@ -31,6 +31,7 @@ pub(crate) struct ReplicaSite {
 pub(crate) struct Times {
     pub(crate) http_deadline: Duration,
     pub(crate) strict_settle: Duration,
+    pub(crate) refresh_ahead: Duration,
 }
 
 /// The folder. Deleted with this value, unless it is kept.
@@ -122,9 +123,10 @@ announce = "0s"
 
 fn oauth_settings(times: Times) -> String {
     format!(
-        "request_timeout = \"{}s\"\nstrict_settle = \"{}s\"",
+        "request_timeout = \"{}s\"\nstrict_settle = \"{}s\"\nrefresh_ahead = \"{}s\"",
         times.http_deadline.as_secs(),
-        times.strict_settle.as_secs()
+        times.strict_settle.as_secs(),
+        times.refresh_ahead.as_secs()
     )
 }
 

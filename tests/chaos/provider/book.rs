@@ -89,6 +89,15 @@ impl Book {
         self.lock().presentations.clone()
     }
 
+    /// How many presentations have ended.
+    pub(crate) fn presented(&self) -> usize {
+        self.lock().presentations.len()
+    }
+
+    pub(super) fn latency(&self) -> Duration {
+        self.settings.latency
+    }
+
     /// Presentations that have not ended.
     pub(crate) fn under_way(&self) -> u32 {
         self.lock().under_way

@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// The brokers' deadline for a request.
     pub(crate) deadline: Duration,
+    /// How long a refresh takes that meets no fault.
+    pub(crate) latency: Duration,
 }
 
 /// The ids of the providers, as the brokers know them.
@@ -127,6 +129,7 @@ fn authorize(book: &Book, provider: &str, request: &Request) -> Reply {
 async fn refresh(book: &Book, provider: &str, token: &str) -> Reply {
     let began = clock::now();
     let Some(visit) = book.arrived(provider, token, began) else { return invalid_grant() };
+    tokio::time::sleep(book.latency()).await;
     let fault = book.fault(&visit);
     if let Some((ProviderFault::Slow | ProviderFault::Hang, wait)) = fault {
         tokio::time::sleep(wait).await;

@@ -7,11 +7,28 @@ import loader from '@grpc/proto-loader';
 
 const PROTO = fileURLToPath(new URL('../../../proto/', import.meta.url));
 
+// Each replica in turn; a replica that is going away, or a refresh that is under way, is no reason to give up at once.
+const CONFIG = {
+  loadBalancingConfig: [{ round_robin: {} }],
+  methodConfig: [
+    {
+      name: [{ service: 'tokenbroker.v1.TokenBrokerService' }],
+      retryPolicy: {
+        maxAttempts: 5,
+        initialBackoff: '0.1s',
+        maxBackoff: '2s',
+        backoffMultiplier: 2,
+        retryableStatusCodes: ['UNAVAILABLE'],
+      },
+    },
+  ],
+};
+
 /**
  * Has a method for each RPC: `await broker.GetCredential({ key: { provider, user_id, service } })`. Fields have the
  * proto's names, enum values are names, 64-bit integers are strings, and `result` says which of a oneof is set.
  */
-export function connect(address, apiKey, { timeoutMs = 30_000 } = {}) {
+export function connect(address, apiKey, { timeoutMs = 30_000, options = {} } = {}) {
   const definition = loader.loadSync('tokenbroker/v1/token_broker.proto', {
     includeDirs: [PROTO],
     keepCase: true,
@@ -22,7 +39,10 @@ export function connect(address, apiKey, { timeoutMs = 30_000 } = {}) {
   });
   const { TokenBrokerService } = grpc.loadPackageDefinition(definition).tokenbroker.v1;
   // In production: grpc.credentials.createSsl(). An API key must not cross a network in the clear.
-  const client = new TokenBrokerService(address, grpc.credentials.createInsecure());
+  const client = new TokenBrokerService(address, grpc.credentials.createInsecure(), {
+    'grpc.service_config': JSON.stringify(CONFIG),
+    ...options,
+  });
   const metadata = new grpc.Metadata();
   metadata.set('authorization', `Bearer ${apiKey}`);
 

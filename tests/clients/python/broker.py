@@ -1,11 +1,30 @@
 """A client of the token broker that needs no generated code: the server describes itself by gRPC reflection."""
 
+import json
+
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 SERVICE = "tokenbroker.v1.TokenBrokerService"
+
+# Each replica in turn; a replica that is going away, or a refresh that is under way, is no reason to give up at once.
+CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": SERVICE}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
 
 
 class _ApiKey(grpc.UnaryUnaryClientInterceptor, grpc.StreamStreamClientInterceptor):
@@ -33,9 +52,10 @@ class Broker:
             use(answer.credential.access_token)
     """
 
-    def __init__(self, address, api_key, timeout=30):
+    def __init__(self, address, api_key, timeout=30, options=()):
+        options = [("grpc.service_config", json.dumps(CONFIG)), *options]
         # In production: grpc.secure_channel. An API key must not cross a network in the clear.
-        channel = grpc.intercept_channel(grpc.insecure_channel(address), _ApiKey(api_key))
+        channel = grpc.intercept_channel(grpc.insecure_channel(address, options), _ApiKey(api_key))
         pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
         for method in pool.FindServiceByName(SERVICE).methods:
             setattr(self, method.name, self._call(channel, method, timeout))

@@ -178,6 +178,26 @@ async fn a_provider_that_hangs_does_not_stop_another() {
 }
 
 #[tokio::test]
+async fn between_two_rounds_over_all_only_those_with_a_backlog_are_looked_at() {
+    let rig = Rig::with(RigOptions { bolt: true, concurrency: 8, ..RigOptions::default() }).await;
+    users(&rig, 20).await;
+    let soon = Duration::from_mins(5);
+    rig.import_at("bolt", "alice", HOUR + soon).await;
+    rig.clock.advance(before_expiry(LATEST));
+    assert!(rig.broker.refresh_due().await, "there is more");
+    rig.settle().await;
+    rig.clock.advance(soon);
+    while rig.broker.refresh_backlog().await {
+        rig.settle().await;
+    }
+    rig.settle().await;
+    assert_eq!(rig.provider.presented().len(), 20);
+    assert!(!rig.broker.refresh_backlog().await);
+    rig.refresh_due().await;
+    assert_eq!(rig.provider.presented().len(), 21);
+}
+
+#[tokio::test]
 async fn a_quarter_of_the_places_is_left_to_readers() {
     let rig = Rig::with(RigOptions { concurrency: 8, ..RigOptions::default() }).await;
     users(&rig, 20).await;

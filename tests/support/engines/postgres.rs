@@ -28,11 +28,13 @@ pub(crate) struct Options {
     pub(crate) fsync: bool,
     /// How many connections at a time.
     pub(crate) max_connections: u32,
+    /// Further arguments of the server.
+    pub(crate) more: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fsync: false, max_connections: 300 }
+        Self { fsync: false, max_connections: 300, more: "" }
     }
 }
 
@@ -98,10 +100,11 @@ impl Postgres {
         let fsync = if self.options.fsync { "on" } else { "off" };
         let settings = format!(
             "-p {} -k {} -c listen_addresses=127.0.0.1 -c fsync={fsync} -c full_page_writes={fsync} \
-             -c max_connections={} -c shared_buffers=64MB -c autovacuum_naptime=10s -c log_line_prefix='%m [%p] %d '",
+             -c max_connections={} -c shared_buffers=64MB -c autovacuum_naptime=10s -c log_line_prefix='%m [%p] %d ' {}",
             self.port,
             text(&self.home),
             self.options.max_connections,
+            self.options.more,
         );
         self.run("pg_ctl", &["start", "-w", "-D", text(&data), "-l", text(&log), "-o", &settings]);
     }
