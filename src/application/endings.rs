@@ -73,12 +73,16 @@ impl Broker {
     }
 
     /// The database did not say whether the row is claimed. Nothing was sent, and nothing will be: if it is claimed, it is
-    /// given back as soon as the database answers, rather than left to settle.
+    /// given back as soon as the database answers, rather than left to settle; unless it was the claim of a last chance at a
+    /// strict provider, which must not look like a first one.
     ///
     /// A claim that was not written and the next one of this process have the same owner and epoch: until this one is given
     /// back, this process claims the row no more, or it would give that one back while its request is under way.
     pub(super) async fn take_back_claim(self: &Arc<Self>, ready: Ready) {
         self.drop_permit(&ready).await;
+        if ready.is_in_doubt() {
+            return;
+        }
         let Ready { row, timings, .. } = ready;
         if self.give_back_claim(&row).await {
             return;

@@ -81,6 +81,14 @@ pub(super) struct Ready {
     slot: Slot,
 }
 
+impl Ready {
+    /// An earlier presentation may have spent the token, and another would end the grant: no failure of this attempt may make
+    /// the row look as if the token were unspent.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.settles && self.provider.refresh.rotation == Rotation::Strict
+    }
+}
+
 /// A row whose refresh token this task may present, once.
 pub(super) struct Claimed {
     pub(super) ready: Ready,
@@ -171,6 +179,9 @@ impl Broker {
             if self.ports.clock.monotonic().saturating_sub(started) > claimed.ready.timings.dispatch_within {
                 // The process was paused, or the database was slow. Nothing was sent, and the epoch guards the release.
                 tracing::warn!(credential = %id, "claimed too long ago to dispatch");
+                if claimed.ready.is_in_doubt() {
+                    return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
+                }
                 self.release(&claimed, RefreshFailure::ProviderUnavailable, None).await;
                 return Ok(());
             }
@@ -422,9 +433,7 @@ impl Broker {
             Ok(response) => return self.keep(&claimed, response).await,
             Err(ProviderFailure::InvalidGrant) => return self.grant_is_dead(&claimed).await,
             // This request did not spend the token; an earlier one may have, and that must not be forgotten.
-            Err(_)
-                if claimed.ready.settles && claimed.ready.provider.refresh.rotation == Rotation::Strict =>
-            {
+            Err(_) if claimed.ready.is_in_doubt() => {
                 return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
             }
             Err(ProviderFailure::ClientRejected | ProviderFailure::Refused) => {

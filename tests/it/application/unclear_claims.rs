@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use token_broker::application::error::Unavailable;
 use token_broker::domain::credential::CredentialState;
+use token_broker::domain::provider::{DISPATCH_WITHIN, STRICT_SETTLE};
 use token_broker::domain::step::Step;
 use tokio::sync::watch;
 
@@ -39,6 +40,41 @@ async fn it_is_given_back_as_soon_as_the_database_answers() {
     assert!(matches!(rig.row().await.state, CredentialState::Active { back_off: None, .. }));
     assert_eq!(rig.token().await.generation, 2);
     assert_eq!(rig.provider.presented().len(), 1);
+}
+
+#[tokio::test]
+async fn i1_a_last_chance_stays_one_when_its_claim_is_unclear_or_too_late() {
+    for late in [false, true] {
+        let rig =
+            Rig::with(RigOptions { max_wait: Duration::from_millis(100), ..RigOptions::default() }).await;
+        rig.connect(&["mail"]).await;
+        rig.expire_token();
+        rig.provider.next_refresh(Script::LostBefore);
+        unavailable(rig.get().await);
+        rig.clock.advance(STRICT_SETTLE);
+        if late {
+            let other = rig.replica(2);
+            other.life.stop_at(Step::PermitTaken);
+            other.get_meanwhile();
+            other.life.has_stopped().await;
+            rig.clock.advance(DISPATCH_WITHIN + Duration::from_millis(1));
+            other.life.resume();
+            other.settle().await;
+        } else {
+            rig.faults.claim_answer.store(1, Ordering::SeqCst);
+            assert_eq!(unavailable(rig.get().await).0, Unavailable::Storage);
+            rig.settle().await;
+        }
+        assert!(matches!(rig.row().await.state, CredentialState::Refreshing { .. }), "late: {late}");
+        rig.clock.advance(STRICT_SETTLE);
+        // What the first presentation obtained may stand there.
+        rig.permits.unreachable(true);
+        assert_eq!(unavailable(rig.get().await).0, Unavailable::OutcomeUnknown);
+        assert_eq!(rig.provider.presented().len(), 1);
+        rig.permits.unreachable(false);
+        assert_eq!(rig.token().await.generation, 2);
+        assert_eq!(rig.provider.presented().len(), 2);
+    }
 }
 
 /// The claim that was not written, and the next one, have the same owner and epoch.
