@@ -108,12 +108,22 @@ enum Next {
 }
 
 /// What step 4 finds.
-enum Turn {
+enum Admission {
     /// This process may go on to the claim.
     Mine,
     /// Another replica has the permit.
     Others,
     /// The row has changed by what was found; look again.
+    Again,
+}
+
+/// What steps 4 to 9 come to.
+enum Turn {
+    /// The row says what came of it.
+    Done,
+    /// Another replica is at it.
+    Others(Box<Credential>),
+    /// Look again.
     Again,
 }
 
@@ -162,36 +172,44 @@ impl Broker {
                     continue;
                 }
             };
-            // From the permit on: one that has run out meanwhile is no permit any more.
-            let started = self.ports.clock.monotonic();
-            match self.take_permit(&ready).await? {
-                Turn::Mine => {}
-                Turn::Again => continue,
-                Turn::Others if demand == Demand::Ahead => return Ok(()),
-                Turn::Others => {
-                    let row = ready.row.clone();
-                    drop(ready);
-                    self.wait_for_others(&row).await?;
-                    continue;
-                }
+            let provider = Arc::clone(&ready.provider);
+            let turn = self.take_turn(ready).await;
+            if !matches!(turn, Ok(Turn::Others(_))) {
+                // Whatever became of it, it holds up no lease any more.
+                self.leases_settled(&provider, id).await;
             }
-            let Some(claimed) = self.claim(ready).await? else { continue };
-            if self.ports.clock.monotonic().saturating_sub(started) > claimed.ready.timings.dispatch_within {
-                // The process was paused, or the database was slow. Nothing was sent, and the epoch guards the release.
-                tracing::warn!(credential = %id, "claimed too long ago to dispatch");
-                if claimed.ready.is_in_doubt() {
-                    return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
-                }
-                self.release(&claimed, RefreshFailure::ProviderUnavailable, None).await;
-                return Ok(());
+            match turn? {
+                Turn::Done => return Ok(()),
+                Turn::Again => {}
+                Turn::Others(_) if demand == Demand::Ahead => return Ok(()),
+                Turn::Others(row) => self.wait_for_others(&row).await?,
             }
-            let provider = Arc::clone(&claimed.ready.provider);
-            let end = self.present(claimed).await;
-            self.leases_settled(&provider, id).await;
-            metrics::refresh_duration(self.ports.clock.monotonic().saturating_sub(started).as_secs_f64());
-            return end;
         }
         Err(FlightEnd::Broken)
+    }
+
+    /// Steps 4 to 9.
+    async fn take_turn(self: &Arc<Self>, ready: Ready) -> Result<Turn, FlightEnd> {
+        // From the permit on: one that has run out meanwhile is no permit any more.
+        let started = self.ports.clock.monotonic();
+        match self.take_permit(&ready).await? {
+            Admission::Mine => {}
+            Admission::Others => return Ok(Turn::Others(Box::new(ready.row))),
+            Admission::Again => return Ok(Turn::Again),
+        }
+        let Some(claimed) = self.claim(ready).await? else { return Ok(Turn::Again) };
+        if self.ports.clock.monotonic().saturating_sub(started) > claimed.ready.timings.dispatch_within {
+            // The process was paused, or the database was slow. Nothing was sent, and the epoch guards the release.
+            tracing::warn!(credential = %claimed.ready.row.id, "claimed too long ago to dispatch");
+            if claimed.ready.is_in_doubt() {
+                return Err(FlightEnd::OutcomeUnknown { settle_at: claimed.settle_at });
+            }
+            self.release(&claimed, RefreshFailure::ProviderUnavailable, None).await;
+            return Ok(Turn::Done);
+        }
+        let end = self.present(claimed).await;
+        metrics::refresh_duration(self.ports.clock.monotonic().saturating_sub(started).as_secs_f64());
+        end.map(|()| Turn::Done)
     }
 
     /// Steps 2 and 3.
@@ -244,10 +262,11 @@ impl Broker {
             tracing::error!(credential = %row.id, "a refresh token is not the one that its row says");
             return Err(FlightEnd::DataLoss);
         }
+        let slot = self.pass_gates(&provider).await?;
+        // The last one: it caps leases until the refresh is over.
         if let LeaseGate::WaitFor(longest) = self.leases_allow(&provider, &row, demand).await {
             return self.leased(&row, longest).await;
         }
-        let slot = self.pass_gates(&provider).await?;
         Ok(Next::Ready(Box::new(Ready {
             provider,
             timings,
@@ -290,7 +309,7 @@ impl Broker {
     }
 
     /// Step 4.
-    async fn take_permit(self: &Arc<Self>, ready: &Ready) -> Result<Turn, FlightEnd> {
+    async fn take_permit(self: &Arc<Self>, ready: &Ready) -> Result<Admission, FlightEnd> {
         let (row, refresh, timings) = (&ready.row, &ready.refresh, &ready.timings);
         let mut request = PermitRequest {
             credential: row.id,
@@ -307,15 +326,15 @@ impl Broker {
             match self.ports.permits.take(request).await {
                 Ok(Permit::Taken) => {
                     self.ports.steps.reached(Step::PermitTaken, row.id);
-                    let Some(write) = self.journaled(ready).await else { return Ok(Turn::Mine) };
+                    let Some(write) = self.journaled(ready).await else { return Ok(Admission::Mine) };
                     // Where the other replicas see it; until then the permit keeps them from the token.
                     self.keep_successor(&write).await;
-                    return self.adopt(write, "journal").await.map(|()| Turn::Again);
+                    return self.adopt(write, "journal").await.map(|()| Admission::Again);
                 }
                 Ok(Permit::Successor(write)) => {
-                    return self.adopt(*write, "permit_store").await.map(|()| Turn::Again);
+                    return self.adopt(*write, "permit_store").await.map(|()| Admission::Again);
                 }
-                Ok(Permit::Buried) => return self.revoke_again(row).await.map(|()| Turn::Again),
+                Ok(Permit::Buried) => return self.revoke_again(row).await.map(|()| Admission::Again),
                 Ok(Permit::Held { owner, age }) => {
                     // A process that died between permit and claim: its request, if there was one, has ended by now.
                     let over = age >= timings.dispatch_within + timings.http_deadline;
@@ -330,14 +349,14 @@ impl Broker {
                         });
                     }
                     if !dead {
-                        return Ok(Turn::Others);
+                        return Ok(Admission::Others);
                     }
                     request.takeover = Some(owner);
                 }
                 Err(error) => {
                     metrics::permit_store_error("take");
                     if let Some(write) = self.journaled(ready).await {
-                        return self.adopt(write, "journal").await.map(|()| Turn::Again);
+                        return self.adopt(write, "journal").await.map(|()| Admission::Again);
                     }
                     if ready.settles && ready.provider.refresh.rotation != Rotation::None {
                         // What came of the first presentation may stand in the permit store: without a look there, the
@@ -347,7 +366,7 @@ impl Broker {
                         return Err(FlightEnd::OutcomeUnknown { settle_at });
                     }
                     tracing::warn!(credential = %row.id, %error, "no permit: the claim alone decides");
-                    return Ok(Turn::Mine);
+                    return Ok(Admission::Mine);
                 }
             }
         }

@@ -194,6 +194,27 @@ async fn a_released_lease_ends_the_wait() {
 }
 
 #[tokio::test]
+async fn a_refresh_that_does_not_come_about_leaves_no_cap() {
+    let rig = rig().await;
+    rig.connect(&["mail"]).await;
+    // Nearly due, and alive.
+    rig.clock.advance(Duration::from_secs(3600 - 200));
+    let faults: [&dyn Fn(); 2] =
+        [&|| rig.faults.claim.store(1, Ordering::SeqCst), &|| rig.provider.undiscoverable(true)];
+    for fail in faults {
+        fail();
+        // It has a token, and starts a refresh behind its back.
+        rig.token().await;
+        rig.settle().await;
+        assert!(rig.provider.presented().is_empty());
+        let lease = LeaseId::from_random([7; 16]);
+        let term = rig.leases.acquire(rig.row().await.id, lease, MINUTE).await.unwrap();
+        assert!(term.is_some_and(|term| !term.capped));
+        assert!(rig.release(lease).await);
+    }
+}
+
+#[tokio::test]
 async fn leases_hold_up_no_refresh_that_takes_nothing_from_anybody() {
     let rig = rig().await;
     rig.connect(&["mail"]).await;
