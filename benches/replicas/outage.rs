@@ -21,7 +21,7 @@ const CALM: Duration = Duration::from_secs(20);
 const WITHOUT_REDIS: Duration = Duration::from_secs(30);
 const WITHOUT_POSTGRES: Duration = Duration::from_secs(10);
 
-/// Whether no token was presented twice and all were served again at the end.
+/// Whether no grant was lost and all were served again at the end.
 pub(crate) async fn run() -> bool {
     let stage = Stage::set(Scene {
         replicas: 3,
@@ -55,7 +55,7 @@ pub(crate) async fn run() -> bool {
     callers.join_all().await;
     let calls = stage.record.calls();
     println!(
-        "outage: 3 replicas, {CREDENTIALS} credentials of 10 to 20 s, {CLIENTS} callers, a call each {} ms",
+        "outage: 3 replicas, {CREDENTIALS} credentials of 10 to 20 s, {CLIENTS} callers, each one call at a time, {} ms apart",
         PACE.as_millis()
     );
     println!(

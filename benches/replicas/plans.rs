@@ -36,12 +36,14 @@ fn often(statements: &[Statement], refreshes: usize) -> impl Iterator<Item = &St
 
 /// A line for each that is made often.
 pub(crate) fn table(statements: &[Statement], refreshes: usize) {
-    println!("      a refresh    pages   ms each  statement");
+    println!("                           to execute,");
+    println!("      a refresh    pages   commit not  statement");
+    println!("                           counted, ms");
     for statement in often(statements, refreshes) {
         let words: Vec<_> = statement.text.split_whitespace().collect();
         let text: String = words.join(" ").chars().take(90).collect();
         println!(
-            "      {:>9.3}  {:>7.1}  {:>8.3}  {text}",
+            "      {:>9.3}  {:>7.1}  {:>11.3}  {text}",
             statement.calls / super::stats::ratio(refreshes, 1),
             statement.pages,
             statement.millis

@@ -13,6 +13,8 @@ use crate::domain::credential::{Credential, CredentialState};
 
 /// The first pause between two polls; grows by half up to [`LONGEST_POLL`].
 const FIRST_POLL: Duration = Duration::from_millis(25);
+/// How soon the permit of a last chance is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// The longest pause between two polls.
 const LONGEST_POLL: Duration = Duration::from_millis(200);
 
@@ -20,9 +22,11 @@ impl Broker {
     /// Waits until the refresh that the row or its permit tells of has ended, or may be settled; at most as long as a
     /// reader waits. A row that could be settled already waits for whoever is about to.
     pub(super) async fn wait_for_others(&self, seen: &Credential) -> Result<(), FlightEnd> {
-        let give_up = Instant::now() + self.settings.max_wait;
         let wake = Wake::Credential(seen.id);
         let settles = self.may_be_settled(seen);
+        // Whoever is about to settle the row may give up, or die, without a word in it: the permit says so, and is asked again.
+        let patience = if settles { self.settings.max_wait.min(ASK_AGAIN) } else { self.settings.max_wait };
+        let give_up = Instant::now() + patience;
         let mut pause = FIRST_POLL;
         loop {
             // Registered before the row is read, so that no word is lost between.

@@ -77,6 +77,8 @@ pub(super) struct Ready {
     pub(super) failures: u32,
     /// The outcome of an earlier presentation is unknown.
     settles: bool,
+    /// Leases may be capped for its sake.
+    caps: bool,
     /// The place at the provider.
     slot: Slot,
 }
@@ -172,10 +174,11 @@ impl Broker {
                     continue;
                 }
             };
-            let provider = Arc::clone(&ready.provider);
+            let (provider, caps) = (Arc::clone(&ready.provider), ready.caps);
             let turn = self.take_turn(ready).await;
-            if !matches!(turn, Ok(Turn::Others(_))) {
-                // Whatever became of it, it holds up no lease any more.
+            // It holds up no lease any more. A drain that another replica waits for is left to that one, unless there was a
+            // refresh.
+            if matches!(turn, Ok(Turn::Done)) || caps && !matches!(turn, Ok(Turn::Others(_))) {
                 self.leases_settled(&provider, id).await;
             }
             match turn? {
@@ -262,11 +265,19 @@ impl Broker {
             tracing::error!(credential = %row.id, "a refresh token is not the one that its row says");
             return Err(FlightEnd::DataLoss);
         }
-        let slot = self.pass_gates(&provider).await?;
-        // The last one: it caps leases until the refresh is over.
         if let LeaseGate::WaitFor(longest) = self.leases_allow(&provider, &row, demand).await {
             return self.leased(&row, longest).await;
         }
+        let caps = provider.refresh.kills_access && !matches!(demand, Demand::NewerThan(_));
+        let slot = match self.pass_gates(&provider).await {
+            Ok(slot) => slot,
+            Err(end) => {
+                if caps {
+                    self.leases_settled(&provider, id).await;
+                }
+                return Err(end);
+            }
+        };
         Ok(Next::Ready(Box::new(Ready {
             provider,
             timings,
@@ -277,6 +288,7 @@ impl Broker {
             profile,
             failures,
             settles,
+            caps,
             slot,
         })))
     }
@@ -341,8 +353,9 @@ impl Broker {
                     let dead = over
                         && request.takeover.is_none()
                         && self.ports.permits.is_dead(owner).await.unwrap_or(false);
-                    // Before that it is at work, perhaps about to claim the row for the last chance: the row will tell.
-                    if !dead && over && ready.settles {
+                    // Before that it is at work, perhaps about to claim the row for the last chance: the row will tell. One of
+                    // this process is nobody's: its flight has ended, and could not give it back.
+                    if !dead && ready.settles && (over || owner == self.owner) {
                         let left = timings.settle_after.saturating_sub(age);
                         return Err(FlightEnd::OutcomeUnknown {
                             settle_at: later(self.ports.clock.now(), left),

@@ -9,12 +9,14 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 SERVICE = "tokenbroker.v1.TokenBrokerService"
 
+# What may be asked twice. A second BeginOAuth, for one, would be a second consent.
+REPEATABLE = ["GetCredential", "Refresh", "ListCredentials", "ListProviders", "GetFlow", "RenewLease"]
 # Each replica in turn; a replica that is going away, or a refresh that is under way, is no reason to give up at once.
 CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
-            "name": [{"service": SERVICE}],
+            "name": [{"service": SERVICE, "method": method} for method in REPEATABLE],
             "retryPolicy": {
                 "maxAttempts": 5,
                 "initialBackoff": "0.1s",

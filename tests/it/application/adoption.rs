@@ -78,7 +78,7 @@ async fn i5_two_lost_commits_are_healed_one_after_the_other() {
 
 #[tokio::test]
 async fn i8_a_refusal_does_not_demote_a_row_whose_successor_is_known_after_all() {
-    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(100), ..RigOptions::default() }).await;
+    let rig = Rig::new().await;
     lost_refresh(&rig).await;
     // The other replica presents the spent token, since it can't see what came of it.
     rig.permits.unreachable(true);

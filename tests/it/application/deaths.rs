@@ -21,7 +21,7 @@ const REQUEST_ENDS: Duration = DISPATCH_WITHIN.saturating_add(HTTP_DEADLINE);
 const BEFORE: [Step; 3] = [Step::PermitTaken, Step::Claimed, Step::Dispatched];
 
 fn impatient() -> RigOptions {
-    RigOptions { max_wait: Duration::from_millis(100), ..RigOptions::default() }
+    RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }
 }
 
 /// A replica that dies at this step of the refresh of an expired token.

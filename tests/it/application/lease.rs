@@ -207,6 +207,7 @@ async fn a_refresh_that_does_not_come_about_leaves_no_cap() {
         rig.token().await;
         rig.settle().await;
         assert!(rig.provider.presented().is_empty());
+        assert_eq!(rig.faults.claim.load(Ordering::SeqCst), 0, "it had come that far");
         let lease = LeaseId::from_random([7; 16]);
         let term = rig.leases.acquire(rig.row().await.id, lease, MINUTE).await.unwrap();
         assert!(term.is_some_and(|term| !term.capped));

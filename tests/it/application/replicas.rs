@@ -20,7 +20,7 @@ use crate::support::strict_provider::Script;
 
 /// Readers who do not wait for long.
 fn impatient() -> RigOptions {
-    RigOptions { max_wait: Duration::from_millis(100), ..RigOptions::default() }
+    RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }
 }
 
 #[tokio::test]
@@ -285,6 +285,26 @@ async fn a_last_chance_that_another_replica_is_about_to_take_is_waited_for() {
     let reader = rig.get_meanwhile();
     rig.words.listened(1).await;
     assert!(!reader.is_finished());
+    other.life.resume();
+    assert_eq!(token(reader.await.unwrap()).generation, 2);
+    assert_eq!(rig.provider.presented().len(), 2);
+}
+
+#[tokio::test]
+async fn a_last_chance_that_another_replica_gives_up_is_taken_by_who_waits() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    rig.expire_token();
+    rig.provider.next_refresh(Script::LostBefore);
+    unavailable(rig.get().await);
+    rig.clock.advance(STRICT_SETTLE);
+    let other = rig.replica(2);
+    other.life.stop_at(Step::PermitTaken);
+    other.faults.claim.store(1, Ordering::SeqCst);
+    other.get_meanwhile();
+    other.life.has_stopped().await;
+    let reader = rig.get_meanwhile();
+    rig.words.listened(1).await;
     other.life.resume();
     assert_eq!(token(reader.await.unwrap()).generation, 2);
     assert_eq!(rig.provider.presented().len(), 2);

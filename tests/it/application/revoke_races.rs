@@ -125,7 +125,7 @@ async fn i3_i4_what_another_replicas_refresh_obtains_after_the_revoke_is_revoked
 /// The revocation was told the old token; the owner of the refresh under way dies with the new one.
 #[tokio::test]
 async fn i3_the_second_outbox_row_revokes_what_a_dying_refresh_left() {
-    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(100), ..RigOptions::default() }).await;
+    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }).await;
     rig.provider.forget_spent_tokens();
     rig.connect(&["mail"]).await;
     rig.expire_token();
@@ -172,7 +172,7 @@ async fn i3_a_death_after_the_ack_leaves_the_rest_to_others() {
 
 #[tokio::test]
 async fn i3_an_unknown_outcome_does_not_keep_a_revoke_from_the_newest_token() {
-    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(100), ..RigOptions::default() }).await;
+    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }).await;
     rig.provider.forget_spent_tokens();
     rig.connect(&["mail"]).await;
     rig.expire_token();

@@ -28,7 +28,7 @@ async fn a_claim_whose_answer_was_lost_is_given_back_at_once() {
 
 #[tokio::test]
 async fn it_is_given_back_as_soon_as_the_database_answers() {
-    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(50), ..RigOptions::default() }).await;
+    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }).await;
     rig.connect(&["mail"]).await;
     rig.expire_token();
     rig.faults.claim_answer.store(1, Ordering::SeqCst);
@@ -46,7 +46,7 @@ async fn it_is_given_back_as_soon_as_the_database_answers() {
 async fn i1_a_last_chance_stays_one_when_its_claim_is_unclear_or_too_late() {
     for late in [false, true] {
         let rig =
-            Rig::with(RigOptions { max_wait: Duration::from_millis(100), ..RigOptions::default() }).await;
+            Rig::with(RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }).await;
         rig.connect(&["mail"]).await;
         rig.expire_token();
         rig.provider.next_refresh(Script::LostBefore);
