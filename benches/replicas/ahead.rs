@@ -20,8 +20,11 @@ const LIFE: Duration = Duration::from_hours(1);
 const DUE_BEFORE_END: Duration = Duration::from_mins(6);
 /// How many are refreshed to compare few rows with many.
 const SAMPLE: u32 = 10_000;
-/// What is due at an even pace is due in this time.
+/// How many are refreshed to see the plans of that.
+const EXPLAINED: u32 = 60;
+/// What is due at an even pace is due in this time, or sooner at so many a second.
 const PACED: Duration = Duration::from_secs(240);
+const PACE: u32 = 400;
 /// Commits for each refresh: the claim and the new pair.
 const COMMITS: f64 = 2.0;
 /// As many as the replicas' pools have.
@@ -74,8 +77,9 @@ pub(crate) async fn run(credentials: u32, rows: u32) -> bool {
     good &=
         report(&format!("{credentials} due at once, of {credentials} rows"), &all, credentials, Some(floor));
     memory(&stage, "after that").await;
-    let paced = drain(&stage, &mut database, 0..credentials, PACED).await;
-    let name = format!("{credentials} due within {} s, evenly", PACED.as_secs());
+    let window = PACED.min(Duration::from_secs(u64::from(credentials.div_ceil(PACE))));
+    let paced = drain(&stage, &mut database, 0..credentials, window).await;
+    let name = format!("{credentials} due within {} s, evenly", window.as_secs());
     good &= report(&name, &paced, credentials, None);
     memory(&stage, "after that").await;
 
@@ -85,7 +89,10 @@ pub(crate) async fn run(credentials: u32, rows: u32) -> bool {
     plans::table(&many.statements, many.done);
     memory(&stage, "after that").await;
     println!("  rows {sample} → {rows}: {:.2} times the refreshes a second", rate(&many) / rate(&few));
-    plans::show(&mut database, &many.statements).await;
+    plans::explain(&mut database, true).await;
+    drain(&stage, &mut database, 0..EXPLAINED.min(sample), Duration::ZERO).await;
+    plans::explain(&mut database, false).await;
+    plans::show(&stage.backing.postgres_log());
 
     let (doubles, ended) = stage.doubles();
     good &= doubles == 0 && ended == 0;

@@ -1,5 +1,7 @@
 //! What the database was asked while the replicas worked, by its own account: how often, at what cost, and by which plans.
 
+use std::collections::BTreeSet;
+
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
 /// Seldom ones are the upkeep of pools and schedules.
@@ -51,43 +53,34 @@ pub(crate) fn table(statements: &[Statement], refreshes: usize) {
     }
 }
 
-/// The plans, as they are for any values.
-pub(crate) async fn show(database: &mut PgConnection, statements: &[Statement]) {
-    database.execute("SET plan_cache_mode = force_generic_plan").await.unwrap();
-    let refreshes = statements.iter().map(|statement| statement.calls).fold(0.0, f64::max);
-    for statement in statements.iter().filter(|statement| statement.calls >= OFTEN * refreshes) {
-        let first = statement.text.split_whitespace().next().unwrap_or_default().to_uppercase();
-        if !["SELECT", "UPDATE", "INSERT", "WITH", "DELETE"].contains(&first.as_str()) {
-            continue;
-        }
-        let (prepare, values) = prepared(&statement.text);
-        let words: Vec<_> = statement.text.split_whitespace().collect();
-        println!("  plan of {}", words.join(" "));
-        match database.execute(AssertSqlSafe(prepare)).await {
-            Ok(_) => {
-                let explain = format!("EXPLAIN EXECUTE shown {values}");
-                for line in sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *database).await.unwrap() {
-                    println!("      {}", line.get::<String, _>(0));
-                }
-                database.execute("DEALLOCATE shown").await.unwrap();
-            }
-            Err(error) => println!("      not shown: {error}"),
-        }
-    }
+/// Has the server log the plan of everything that anybody asks from here on, or no more.
+pub(crate) async fn explain(database: &mut PgConnection, on: bool) {
+    let least = if on { 0 } else { -1 };
+    let sql = format!("ALTER SYSTEM SET auto_explain.log_min_duration = {least}");
+    database.execute(AssertSqlSafe(sql)).await.unwrap();
+    database.execute("SELECT pg_reload_conf()").await.unwrap();
 }
 
-/// A statement to prepare, and the values to give it: the server has put numbers in place of constants, a word that is no
-/// value among them.
-fn prepared(text: &str) -> (String, String) {
-    let (mut text, mut types, mut values) = (text.to_owned(), Vec::new(), Vec::new());
-    for n in (1..).take_while(|n| text.contains(&format!("${n}"))).collect::<Vec<_>>() {
-        let word = format!("extract(${n} FROM");
-        types.push(if text.contains(&word) { "text" } else { "unknown" });
-        values.push("NULL");
-        text = text.replace(&word, "extract(epoch FROM");
+/// The plans by which credentials were found and changed, each once, from the server's log.
+pub(crate) fn show(log: &str) {
+    let mut shown = BTreeSet::new();
+    let mut lines = log.lines().peekable();
+    while let Some(line) = lines.next() {
+        if !line.ends_with("plan:") {
+            continue;
+        }
+        let mut text = String::new();
+        while let Some(more) = lines.next_if(|line| line.starts_with('\t') && !line.contains("(cost=")) {
+            text.push_str(more);
+        }
+        let mut plan = Vec::new();
+        while let Some(step) = lines.next_if(|line| line.starts_with('\t')) {
+            plan.push(step.trim_start_matches('\t'));
+        }
+        let words = text.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
+        if words.contains(" credentials") && plan.len() > 1 && shown.insert(words.clone()) {
+            println!("  plan of {words}");
+            plan.iter().for_each(|step| println!("      {step}"));
+        }
     }
-    if values.is_empty() {
-        return (format!("PREPARE shown AS {text}"), String::new());
-    }
-    (format!("PREPARE shown ({}) AS {text}", types.join(", ")), format!("({})", values.join(", ")))
 }

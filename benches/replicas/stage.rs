@@ -18,9 +18,9 @@ use crate::site::{Site, Times};
 
 /// How many import at a time.
 const CLERKS: u32 = 24;
-/// What a server of a gigabyte has; and the counts of its statements.
+/// What a server of a gigabyte has; and the counts and plans of its statements.
 const POSTGRES: &str =
-    "-c shared_buffers=512MB -c max_wal_size=4GB -c shared_preload_libraries=pg_stat_statements";
+    "-c shared_buffers=512MB -c max_wal_size=4GB -c shared_preload_libraries=pg_stat_statements,auto_explain";
 
 /// How a measurement is set up.
 #[derive(Debug, Clone, Copy)]

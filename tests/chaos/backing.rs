@@ -90,6 +90,16 @@ impl Backing {
         PgConnection::connect(&servers.url).await.unwrap()
     }
 
+    /// What Postgres has logged.
+    ///
+    /// # Panics
+    ///
+    /// If there is no Postgres.
+    pub(crate) fn postgres_log(&self) -> String {
+        let Self::Servers(servers) = self else { panic!("no server") };
+        servers.postgres.log()
+    }
+
     /// For people.
     pub(crate) fn addresses(&self) -> String {
         match self {
