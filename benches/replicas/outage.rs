@@ -71,12 +71,9 @@ pub(crate) async fn run() -> bool {
         let ((name, from, _), (_, to, _)) = (pair[0], pair[1]);
         // Calls that began before among them.
         let late = calls.iter().filter(|call| failed(call) && (from..to).contains(&call.returned));
-        match late.map(|call| call.returned - from).max() {
-            Some(took) => {
-                println!("  {name}: the last failure {:.2} s in", Duration::from_micros(took).as_secs_f64())
-            }
-            None => println!("  {name}: no failure"),
-        }
+        let last = late.map(|call| call.returned - from).max().map(Duration::from_micros);
+        let told = last.map_or("none".to_owned(), |last| format!("{:.2} s in", last.as_secs_f64()));
+        println!("  {name}: the last failure: {told}");
     }
     let (doubles, ended) = stage.doubles();
     println!("  refresh tokens presented again: {doubles}; grants ended by that: {ended}");

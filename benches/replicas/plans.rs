@@ -80,7 +80,9 @@ pub(crate) fn show(log: &str) {
         let words = text.split_whitespace().skip(2).collect::<Vec<_>>().join(" ");
         if words.contains(" credentials") && plan.len() > 1 && shown.insert(words.clone()) {
             println!("  plan of {words}");
-            plan.iter().for_each(|step| println!("      {step}"));
+            for step in plan {
+                println!("      {step}");
+            }
         }
     }
 }
