@@ -1,4 +1,5 @@
-//! Step 3's gates for a provider: a circuit breaker, and a bulkhead that bounds what one brown-out can make ambiguous.
+//! Step 3's gates: the provider's circuit breaker, a bulkhead that bounds what one brown-out can make ambiguous, and the
+//! journal.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::metrics;
+use super::single_flight::FlightEnd;
+use super::{Broker, metrics};
 use crate::domain::breaker::{Admission, Breaker, Signal};
 use crate::domain::credential::RefreshFailure;
 use crate::domain::key::ProviderId;
@@ -17,6 +19,9 @@ use crate::domain::provider::{Provider, Rotation};
 const STRICT_THRESHOLD: u32 = 3;
 /// So many do elsewhere.
 const THRESHOLD: u32 = 5;
+
+/// How soon to come back when a provider's endpoints are not known.
+const GATE_RETRY: Duration = Duration::from_secs(1);
 
 /// The right to one call.
 pub(super) struct Slot {
@@ -44,6 +49,27 @@ struct Gate {
 pub(super) struct Gates {
     places: usize,
     gates: Mutex<HashMap<ProviderId, Arc<Gate>>>,
+}
+
+impl Broker {
+    /// The provider is known, and there is a place; the journal can be written.
+    pub(super) async fn pass_gates(&self, provider: &Provider) -> Result<Slot, FlightEnd> {
+        let shut = |why, retry_after| FlightEnd::ProviderUnavailable { why, retry_after };
+        // A discovered endpoint is looked up now: after the claim the request must leave at once.
+        if let Err(failure) = self.ports.oauth.endpoints(provider).await {
+            tracing::warn!(provider = %provider.id, %failure, "the provider's endpoints could not be discovered");
+            return Err(shut(RefreshFailure::ProviderUnavailable, GATE_RETRY));
+        }
+        if let Err(error) = self.ports.journal.ready().await {
+            tracing::error!(%error, "the journal can't be written: no refresh begins");
+            metrics::journal_error();
+            return Err(FlightEnd::StorageUnavailable);
+        }
+        self.gates
+            .pass(provider, || self.ports.clock.monotonic(), self.settings.max_wait)
+            .await
+            .map_err(|refused| shut(refused.why, refused.retry_after))
+    }
 }
 
 impl Gates {

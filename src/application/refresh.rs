@@ -59,8 +59,6 @@ const MAX_RACES: u32 = 8;
 const SETTLE_RETRY: Duration = Duration::from_secs(5);
 /// How soon a settling is tried again while a dead process's journal is replayed.
 const REPLAY_RETRY: Duration = Duration::from_secs(1);
-/// How soon to come back when a provider's endpoints are not known or the journal can't be written.
-const GATE_RETRY: Duration = Duration::from_secs(1);
 
 /// A row that passed the gates.
 pub(super) struct Ready {
@@ -299,25 +297,6 @@ impl Broker {
         let again = later(self.ports.clock.now(), longest);
         self.ports.credentials.reschedule(row.id, Some(again)).await.map_err(storage_failed)?;
         Err(FlightEnd::Leased { retry_after: longest })
-    }
-
-    /// Step 3, as far as it concerns the provider and the journal.
-    async fn pass_gates(&self, provider: &Provider) -> Result<Slot, FlightEnd> {
-        let shut = |why, retry_after| FlightEnd::ProviderUnavailable { why, retry_after };
-        // A discovered endpoint is looked up now: after the claim the request must leave at once.
-        if let Err(failure) = self.ports.oauth.endpoints(provider).await {
-            tracing::warn!(provider = %provider.id, %failure, "the provider's endpoints could not be discovered");
-            return Err(shut(RefreshFailure::ProviderUnavailable, GATE_RETRY));
-        }
-        if let Err(error) = self.ports.journal.ready().await {
-            tracing::error!(%error, "the journal can't be written: no refresh begins");
-            metrics::journal_error();
-            return Err(FlightEnd::StorageUnavailable);
-        }
-        self.gates
-            .pass(provider, || self.ports.clock.monotonic(), self.settings.max_wait)
-            .await
-            .map_err(|refused| shut(refused.why, refused.retry_after))
     }
 
     /// Step 4.

@@ -26,22 +26,26 @@ async fn writing_process() {
     let number = number.to_str().unwrap().parse().unwrap();
     let clock = Arc::new(ManualClock::new());
     let (journal, _) = FileJournal::open(Path::new(&directory), owner(number), clock).unwrap();
-    let mut told = std::io::stderr();
-    writeln!(told, "open {}", journal.directory().display()).unwrap();
+    tell(&format!("open {}\n", journal.directory().display()));
     let mut tasks = tokio::task::JoinSet::new();
     for first in 1..=4 {
         let journal = Arc::clone(&journal);
         tasks.spawn(async move {
             for n in (first..).step_by(4) {
                 if journal.append(&write(n)).await.is_err() {
-                    writeln!(std::io::stderr(), "failed {n}").unwrap();
+                    tell(&format!("failed {n}\n"));
                     return;
                 }
-                writeln!(std::io::stderr(), "done {n}").unwrap();
+                tell(&format!("done {n}\n"));
             }
         });
     }
     tasks.join_all().await;
+}
+
+/// A line at a time: a process that is killed has said it whole, or not at all.
+fn tell(line: &str) {
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// A process of its own that appends without end, and says on its standard error what it has done.
