@@ -235,10 +235,13 @@ impl Fleet {
     /// When and at which step the run killed itself.
     fn last_words(&self, run: Run) -> Option<(Micros, String)> {
         let text = std::fs::read_to_string(self.steps_file(run)).ok()?;
-        let mut words = text.lines().last()?.split(' ');
-        let at = words.next()?.parse().ok()?;
-        (words.next()? == KILLED).then_some(())?;
-        Some((at, words.next()?.to_owned()))
+        // Its other threads may have reached steps after that line, before the signal came.
+        text.lines().rev().find_map(|line| {
+            let mut words = line.split(' ');
+            let at = words.next()?.parse().ok()?;
+            (words.next()? == KILLED).then_some(())?;
+            Some((at, words.next()?.to_owned()))
+        })
     }
 
     fn steps_file(&self, run: Run) -> std::path::PathBuf {
