@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::plans;
 use super::stage::{Scene, Stage};
 use super::stats::{percentile, ratio};
-use crate::clock;
-use crate::history::{CredentialNo, Micros};
+use crate::clock::{self, micros};
+use crate::history::CredentialNo;
 
 const REPLICAS: usize = 3;
 /// A day's usual token: an hour. It is due 6 minutes before its end: 5 ahead, 1 for the margin.
@@ -83,7 +83,7 @@ pub(crate) async fn run(credentials: u32, rows: u32) -> bool {
     good &= report(&name, &paced, credentials, None);
     memory(&stage, "after that").await;
 
-    fill(&mut database, rows.saturating_sub(credentials)).await;
+    fill(&mut database, rows - credentials).await;
     let many = drain(&stage, &mut database, 0..sample, Duration::ZERO).await;
     good &= report(&format!("{sample} due at once, of {rows} rows"), &many, sample, Some(floor));
     plans::table(&many.statements, many.done);
@@ -153,7 +153,7 @@ async fn drain(
     database.execute(AssertSqlSafe(sql)).await.unwrap();
     database.execute("VACUUM (ANALYZE) credentials").await.unwrap();
     let before = stage.provider.book.presented();
-    let shares = shares(stage).await;
+    let shares_before = shares(stage).await;
     database.execute("SELECT pg_stat_statements_reset()").await.unwrap();
     assert!(Instant::now() < at, "the preparations took longer than {lead:?}");
     sleep_until(at).await;
@@ -161,7 +161,7 @@ async fn drain(
         sleep(Duration::from_millis(100)).await;
     }
     let statements = plans::statements(database).await;
-    let after = self::shares(stage).await;
+    let shares_after = shares(stage).await;
     let grants = stage.provider.book.grants();
     let mut done = Vec::new();
     for presentation in &stage.provider.book.presentations()[before..] {
@@ -173,13 +173,9 @@ async fn drain(
         done: done.len(),
         took: Duration::from_micros(last - first),
         lags: done.into_iter().map(|(_, lag)| Duration::from_micros(lag)).collect(),
-        share: shares.iter().zip(after).map(|(before, after)| after - before).collect(),
+        share: shares_before.iter().zip(shares_after).map(|(before, after)| after - before).collect(),
         statements,
     }
-}
-
-fn micros(duration: Duration) -> Micros {
-    clock::micros(duration)
 }
 
 fn signed(duration: Duration) -> i64 {

@@ -78,7 +78,7 @@ pub(crate) async fn run() -> bool {
     let (doubles, ended) = stage.doubles();
     println!("  refresh tokens presented again: {doubles}; grants ended by that: {ended}");
     let (_, last_phase, _) = phases[phases.len() - 2];
-    let late = within(&calls, last_phase + u64::try_from(CALM.as_micros()).unwrap(), u64::MAX);
+    let late = within(&calls, last_phase + clock::micros(CALM), u64::MAX);
     good &= ended == 0 && late.iter().all(|call| !failed(call));
     good &= stage.strike().await;
     println!(

@@ -20,13 +20,18 @@ pub enum LeaseGate {
     WaitFor(Duration),
 }
 
+/// Not a refresh that is asked for because the token was refused: it takes nothing from anybody, and caps nothing.
+pub(super) fn waits_for_leases(demand: Demand) -> bool {
+    !matches!(demand, Demand::NewerThan(_))
+}
+
 impl Broker {
     /// A gate before the claim. Leases hold up a refresh only where it would end the token that their holders use, and
     /// only while that token lives: a refresh that somebody asks for because the token was refused, or that comes when it
     /// has expired, takes nothing from anybody. Once a refresh waits, leases are capped, so that the wait has an end.
     /// Without an answer of the lease store the refresh goes on: its holders get a 401 and call Refresh.
     pub async fn leases_allow(&self, provider: &Provider, row: &Credential, demand: Demand) -> LeaseGate {
-        if !provider.refresh.kills_access || matches!(demand, Demand::NewerThan(_)) {
+        if !provider.refresh.kills_access || !waits_for_leases(demand) {
             return LeaseGate::Go;
         }
         let Some(tokens) = row.tokens() else { return LeaseGate::Go };

@@ -34,7 +34,7 @@ use super::Broker;
 use super::endings::{later, storage_failed, vault_failed};
 use super::error::BrokerError;
 use super::gates::Slot;
-use super::lease_gate::LeaseGate;
+use super::lease_gate::{LeaseGate, waits_for_leases};
 use super::metrics;
 use super::sealing::Profile;
 use super::single_flight::{Flight, FlightEnd};
@@ -75,8 +75,6 @@ pub(super) struct Ready {
     pub(super) failures: u32,
     /// The outcome of an earlier presentation is unknown.
     settles: bool,
-    /// Leases may be capped for its sake.
-    caps: bool,
     /// The place at the provider.
     slot: Slot,
 }
@@ -172,11 +170,13 @@ impl Broker {
                     continue;
                 }
             };
-            let (provider, caps) = (Arc::clone(&ready.provider), ready.caps);
+            let provider = Arc::clone(&ready.provider);
             let turn = self.take_turn(ready).await;
             // It holds up no lease any more. A drain that another replica waits for is left to that one, unless there was a
             // refresh.
-            if matches!(turn, Ok(Turn::Done)) || caps && !matches!(turn, Ok(Turn::Others(_))) {
+            if matches!(turn, Ok(Turn::Done))
+                || waits_for_leases(demand) && !matches!(turn, Ok(Turn::Others(_)))
+            {
                 self.leases_settled(&provider, id).await;
             }
             match turn? {
@@ -266,11 +266,10 @@ impl Broker {
         if let LeaseGate::WaitFor(longest) = self.leases_allow(&provider, &row, demand).await {
             return self.leased(&row, longest).await;
         }
-        let caps = provider.refresh.kills_access && !matches!(demand, Demand::NewerThan(_));
         let slot = match self.pass_gates(&provider).await {
             Ok(slot) => slot,
             Err(end) => {
-                if caps {
+                if waits_for_leases(demand) {
                     self.leases_settled(&provider, id).await;
                 }
                 return Err(end);
@@ -286,7 +285,6 @@ impl Broker {
             profile,
             failures,
             settles,
-            caps,
             slot,
         })))
     }

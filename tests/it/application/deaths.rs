@@ -20,29 +20,19 @@ const REQUEST_ENDS: Duration = DISPATCH_WITHIN.saturating_add(HTTP_DEADLINE);
 /// The steps before the request.
 const BEFORE: [Step; 3] = [Step::PermitTaken, Step::Claimed, Step::Dispatched];
 
-fn impatient() -> RigOptions {
-    RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }
-}
-
 /// A replica that dies at this step of the refresh of an expired token.
 async fn dies_at(rig: &Rig, step: Step) -> Replica {
     rig.connect(&["mail"]).await;
     rig.expire_token();
     let dead = rig.replica(2);
-    die(&dead, step).await;
+    dead.stops_at(step).await;
     dead
-}
-
-async fn die(dead: &Replica, step: Step) {
-    dead.life.stop_at(step);
-    dead.get_meanwhile();
-    dead.life.has_stopped().await;
 }
 
 #[tokio::test]
 async fn i1_before_the_request_it_is_settled_and_then_succeeds() {
     for step in BEFORE {
-        let rig = Rig::with(impatient()).await;
+        let rig = Rig::with(RigOptions::impatient()).await;
         dies_at(&rig, step).await;
         rig.clock.advance(STRICT_SETTLE.saturating_sub(Duration::from_secs(1)));
         rig.sweep().await;
@@ -58,7 +48,7 @@ async fn i1_before_the_request_it_is_settled_and_then_succeeds() {
 #[tokio::test]
 async fn i1_a_proof_of_death_settles_it_as_soon_as_its_request_has_ended() {
     for step in BEFORE {
-        let rig = Rig::with(impatient()).await;
+        let rig = Rig::with(RigOptions::impatient()).await;
         let dead = dies_at(&rig, step).await;
         rig.broker.replay(&dead.left_behind()).await;
         rig.clock.advance(REQUEST_ENDS.saturating_sub(Duration::from_secs(1)));
@@ -71,7 +61,7 @@ async fn i1_a_proof_of_death_settles_it_as_soon_as_its_request_has_ended() {
 
 #[tokio::test]
 async fn in_the_window_a_strict_provider_ends_the_grant() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     dies_at(&rig, Step::Answered).await;
     assert_eq!(rig.provider.presented().len(), 1, "rotated, and nobody has the answer");
     rig.clock.advance(STRICT_SETTLE);
@@ -82,7 +72,7 @@ async fn in_the_window_a_strict_provider_ends_the_grant() {
 #[tokio::test]
 async fn i5_in_the_window_a_grace_heals_it() {
     let grace = Duration::from_mins(10);
-    let rig = Rig::with(RigOptions { rotation: Rotation::Grace(grace), ..impatient() }).await;
+    let rig = Rig::with(RigOptions { rotation: Rotation::Grace(grace), ..RigOptions::impatient() }).await;
     rig.provider.give_grace();
     dies_at(&rig, Step::Answered).await;
     // The second presentation comes within the grace.
@@ -94,7 +84,7 @@ async fn i5_in_the_window_a_grace_heals_it() {
 
 #[tokio::test]
 async fn i5_i7_what_is_in_the_journal_alone_is_replayed() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     let dead = dies_at(&rig, Step::Journaled).await;
     assert!(!dead.life.taken().contains(&Step::SuccessorCopied));
     rig.broker.replay(&dead.left_behind()).await;
@@ -109,7 +99,7 @@ async fn i5_i7_what_is_in_the_journal_alone_is_replayed() {
 
 #[tokio::test]
 async fn i5_nothing_is_settled_before_the_journal_is_replayed() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     let dead = dies_at(&rig, Step::Journaled).await;
     rig.clock.advance(STRICT_SETTLE);
     rig.broker.begin_replay();
@@ -124,12 +114,12 @@ async fn i5_nothing_is_settled_before_the_journal_is_replayed() {
 
 #[tokio::test]
 async fn i5_i7_what_is_in_the_permit_store_alone_is_adopted_when_it_settles() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.connect(&["mail"]).await;
     rig.expire_token();
     let dead = rig.replica(2);
     dead.journal.fails.store(true, Ordering::SeqCst);
-    die(&dead, Step::SuccessorCopied).await;
+    dead.stops_at(Step::SuccessorCopied).await;
     assert!(dead.left_behind().records.is_empty());
     rig.clock.advance(STRICT_SETTLE);
     rig.sweep().await;
@@ -176,7 +166,7 @@ async fn i2_a_replay_that_comes_late_or_twice_takes_nothing_back() {
 
 #[tokio::test]
 async fn i7_a_replay_goes_on_until_the_database_answers() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     let dead = dies_at(&rig, Step::Journaled).await;
     rig.faults.persist.store(3, Ordering::SeqCst);
     rig.broker.replay(&dead.left_behind()).await;
@@ -186,7 +176,7 @@ async fn i7_a_replay_goes_on_until_the_database_answers() {
 
 #[tokio::test]
 async fn i3_a_replay_revokes_what_a_revoked_grants_refresh_obtained() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.provider.forget_spent_tokens();
     let dead = dies_at(&rig, Step::Journaled).await;
     assert!(rig.revoke().await.unwrap().deleted);
@@ -198,14 +188,11 @@ async fn i3_a_replay_revokes_what_a_revoked_grants_refresh_obtained() {
 
 #[tokio::test]
 async fn i1_a_death_in_the_last_chance_settles_once_more() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.connect(&["mail"]).await;
-    rig.expire_token();
-    rig.provider.next_refresh(Script::LostBefore);
-    unavailable(rig.get().await);
-    rig.clock.advance(STRICT_SETTLE);
+    rig.comes_to_the_last_chance().await;
     let dead = rig.replica(2);
-    die(&dead, Step::SettleClaimed).await;
+    dead.stops_at(Step::SettleClaimed).await;
     assert_eq!(unavailable(rig.get().await).0, Unavailable::RefreshInProgress);
     rig.clock.advance(STRICT_SETTLE.saturating_sub(Duration::from_secs(1)));
     assert_eq!(unavailable(rig.get().await).0, Unavailable::OutcomeUnknown);
@@ -217,12 +204,12 @@ async fn i1_a_death_in_the_last_chance_settles_once_more() {
 
 #[tokio::test]
 async fn after_the_release_the_row_is_anybodys_once_the_permit_is_over() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.connect(&["mail"]).await;
     rig.expire_token();
     rig.provider.next_refresh(Script::Fail(ProviderFailure::NotSent));
     let dead = rig.replica(2);
-    die(&dead, Step::Released).await;
+    dead.stops_at(Step::Released).await;
     rig.broker.replay(&dead.left_behind()).await;
     rig.clock.advance(REQUEST_ENDS);
     assert_eq!(rig.token().await.generation, 2);
@@ -232,12 +219,12 @@ async fn after_the_release_the_row_is_anybodys_once_the_permit_is_over() {
 
 #[tokio::test]
 async fn after_the_demotion_everybody_is_told_to_consent() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.connect(&["mail"]).await;
     rig.expire_token();
     rig.provider.end_all_grants();
     let dead = rig.replica(2);
-    die(&dead, Step::Demoted).await;
+    dead.stops_at(Step::Demoted).await;
     assert_eq!(rig.required().await.reason, ConsentReason::RefreshTokenRejected);
     rig.connect(&["mail"]).await;
     assert_eq!(rig.token().await.generation, 2);
@@ -245,12 +232,12 @@ async fn after_the_demotion_everybody_is_told_to_consent() {
 
 #[tokio::test]
 async fn a_death_after_an_adoption_costs_nothing() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     let first = dies_at(&rig, Step::SuccessorCopied).await;
     assert!(first.life.taken().contains(&Step::Journaled));
     rig.clock.advance(STRICT_SETTLE);
     let second = rig.replica(3);
-    die(&second, Step::Adopted).await;
+    second.stops_at(Step::Adopted).await;
     assert_eq!(rig.token().await.generation, 2);
     rig.broker.replay(&first.left_behind()).await;
     rig.expire_token();

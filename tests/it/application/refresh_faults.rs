@@ -154,7 +154,7 @@ async fn a_reader_waits_no_longer_than_its_own_time_and_the_refresh_goes_on() {
 
 #[tokio::test]
 async fn a_reader_that_asked_for_more_life_gets_what_is_left() {
-    let options = RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() };
+    let options = RigOptions::impatient();
     let rig = Rig::with(options).await;
     rig.connect(&["mail"]).await;
     let (open, gate) = watch::channel(false);
@@ -344,10 +344,7 @@ async fn i1_the_last_chance_waits_for_a_permit_that_the_row_does_not_know_of() {
     for (owner, age) in [another, (rig.owner, Duration::ZERO)] {
         rig.connect(&["mail"]).await;
         let before = rig.provider.presented().len();
-        rig.expire_token();
-        rig.provider.next_refresh(Script::LostBefore);
-        unavailable(rig.get().await);
-        rig.clock.advance(STRICT_SETTLE);
+        rig.comes_to_the_last_chance().await;
         let row = rig.row().await;
         let refresh = row.tokens().unwrap().refresh.clone().unwrap();
         let request = PermitRequest {

@@ -18,11 +18,6 @@ use crate::support::replica::Replica;
 use crate::support::rig::{Rig, RigOptions, token, unavailable};
 use crate::support::strict_provider::Script;
 
-/// Readers who do not wait for long.
-fn impatient() -> RigOptions {
-    RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }
-}
-
 #[tokio::test]
 async fn i1_two_hundred_callers_of_four_replicas_make_one_call() {
     for deaf in [false, true] {
@@ -65,9 +60,7 @@ async fn a_reader_that_waits_for_another_replica_hears_of_the_row() {
     rig.connect(&["mail"]).await;
     rig.expire_token();
     let other = rig.replica(2);
-    other.life.stop_at(Step::Dispatched);
-    other.get_meanwhile();
-    other.life.has_stopped().await;
+    other.stops_at(Step::Dispatched).await;
     let reader = rig.get_meanwhile();
     let id = rig.row().await.id;
     // It also polls, and may be reading the row just then.
@@ -111,9 +104,7 @@ async fn a_reader_waits_for_another_replicas_permit_or_claim() {
         rig.connect(&["mail"]).await;
         rig.expire_token();
         let other = rig.replica(2);
-        other.life.stop_at(step);
-        let first = other.get_meanwhile();
-        other.life.has_stopped().await;
+        let first = other.stops_at(step).await;
         let waits = rig.get();
         let meanwhile = async {
             rig.words.listened(1).await;
@@ -129,13 +120,11 @@ async fn a_reader_waits_for_another_replicas_permit_or_claim() {
 #[tokio::test]
 async fn a_refresh_elsewhere_that_takes_too_long_is_an_outage_with_a_time_to_come_back() {
     for step in [Step::PermitTaken, Step::Claimed, Step::Dispatched] {
-        let rig = Rig::with(impatient()).await;
+        let rig = Rig::with(RigOptions::impatient()).await;
         rig.connect(&["mail"]).await;
         rig.expire_token();
         let other = rig.replica(2);
-        other.life.stop_at(step);
-        other.get_meanwhile();
-        other.life.has_stopped().await;
+        other.stops_at(step).await;
         let (what, retry_after) = unavailable(rig.get().await);
         assert_eq!(what, Unavailable::RefreshInProgress, "{step:?}");
         assert!(retry_after > Duration::ZERO);
@@ -166,13 +155,11 @@ async fn i6_no_read_waits_for_another_replica_while_the_token_is_valid() {
 #[tokio::test]
 async fn a_dead_owners_permit_is_taken_over_when_its_request_has_ended() {
     for known_dead in [true, false] {
-        let rig = Rig::with(impatient()).await;
+        let rig = Rig::with(RigOptions::impatient()).await;
         rig.connect(&["mail"]).await;
         rig.expire_token();
         let dead = rig.replica(2);
-        dead.life.stop_at(Step::PermitTaken);
-        dead.get_meanwhile();
-        dead.life.has_stopped().await;
+        dead.stops_at(Step::PermitTaken).await;
         if known_dead {
             rig.permits.store().owner_died(dead.owner).await.unwrap();
         }
@@ -208,7 +195,7 @@ async fn i1_the_claim_alone_decides_without_a_permit_store() {
 
 #[tokio::test]
 async fn i1_a_permit_store_that_was_wiped_changes_nothing() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.connect(&["mail"]).await;
     rig.expire_token();
     let other = rig.replica(2);
@@ -228,13 +215,11 @@ async fn i1_a_permit_store_that_was_wiped_changes_nothing() {
 #[tokio::test]
 async fn settling_waits_for_the_permit_store_only_where_tokens_rotate() {
     for rotation in [Rotation::Strict, Rotation::Grace(Duration::from_mins(10)), Rotation::None] {
-        let rig = Rig::with(RigOptions { rotation, ..impatient() }).await;
+        let rig = Rig::with(RigOptions { rotation, ..RigOptions::impatient() }).await;
         rig.connect(&["mail"]).await;
         rig.expire_token();
         let dead = rig.replica(2);
-        dead.life.stop_at(Step::Claimed);
-        dead.get_meanwhile();
-        dead.life.has_stopped().await;
+        dead.stops_at(Step::Claimed).await;
         rig.clock.advance(STRICT_SETTLE);
         rig.permits.unreachable(true);
         if rotation == Rotation::None {
@@ -253,10 +238,7 @@ async fn settling_waits_for_the_permit_store_only_where_tokens_rotate() {
 async fn i1_the_last_chance_is_one_replicas() {
     let rig = Rig::new().await;
     rig.connect(&["mail"]).await;
-    rig.expire_token();
-    rig.provider.next_refresh(Script::LostBefore);
-    unavailable(rig.get().await);
-    rig.clock.advance(STRICT_SETTLE);
+    rig.comes_to_the_last_chance().await;
     let replicas = rig.replicas(4);
     join_all(replicas.iter().map(|replica| replica.broker.sweep())).await;
     let answers = join_all((0..40).map(|n| replicas[n % 4].get())).await;
@@ -274,14 +256,9 @@ async fn i1_the_last_chance_is_one_replicas() {
 async fn a_last_chance_that_another_replica_is_about_to_take_is_waited_for() {
     let rig = Rig::new().await;
     rig.connect(&["mail"]).await;
-    rig.expire_token();
-    rig.provider.next_refresh(Script::LostBefore);
-    unavailable(rig.get().await);
-    rig.clock.advance(STRICT_SETTLE);
+    rig.comes_to_the_last_chance().await;
     let other = rig.replica(2);
-    other.life.stop_at(Step::PermitTaken);
-    other.get_meanwhile();
-    other.life.has_stopped().await;
+    other.stops_at(Step::PermitTaken).await;
     let reader = rig.get_meanwhile();
     rig.words.listened(1).await;
     assert!(!reader.is_finished());
@@ -294,10 +271,7 @@ async fn a_last_chance_that_another_replica_is_about_to_take_is_waited_for() {
 async fn a_last_chance_that_another_replica_gives_up_is_taken_by_who_waits() {
     let rig = Rig::new().await;
     rig.connect(&["mail"]).await;
-    rig.expire_token();
-    rig.provider.next_refresh(Script::LostBefore);
-    unavailable(rig.get().await);
-    rig.clock.advance(STRICT_SETTLE);
+    rig.comes_to_the_last_chance().await;
     let other = rig.replica(2);
     other.life.stop_at(Step::PermitTaken);
     other.faults.claim.store(1, Ordering::SeqCst);
@@ -312,16 +286,11 @@ async fn a_last_chance_that_another_replica_gives_up_is_taken_by_who_waits() {
 
 #[tokio::test]
 async fn a_reader_that_waits_past_the_settling_time_comes_back_in_a_second() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.connect(&["mail"]).await;
-    rig.expire_token();
-    rig.provider.next_refresh(Script::LostBefore);
-    unavailable(rig.get().await);
-    rig.clock.advance(STRICT_SETTLE);
+    rig.comes_to_the_last_chance().await;
     let other = rig.replica(2);
-    other.life.stop_at(Step::PermitTaken);
-    other.get_meanwhile();
-    other.life.has_stopped().await;
+    other.stops_at(Step::PermitTaken).await;
     assert_eq!(unavailable(rig.get().await), (Unavailable::RefreshInProgress, Duration::from_secs(1)));
     // Its request must have ended by now.
     rig.clock.advance(DISPATCH_WITHIN + HTTP_DEADLINE);
@@ -335,9 +304,7 @@ async fn a_claim_is_not_released_by_anybody_else() {
     rig.connect(&["mail"]).await;
     rig.expire_token();
     let other = rig.replica(2);
-    other.life.stop_at(Step::Dispatched);
-    other.get_meanwhile();
-    other.life.has_stopped().await;
+    other.stops_at(Step::Dispatched).await;
     let row = rig.row().await;
     let release = Release { id: row.id, epoch: row.epoch, owner: rig.owner, back_off: None, now: rig.now() };
     assert!(!rig.store.release_claim(release).await.unwrap());
@@ -365,13 +332,11 @@ async fn i4_after_its_ack_no_replica_returns_a_revoked_grants_token() {
 
 #[tokio::test]
 async fn i7_a_replica_that_is_paused_beyond_its_claim_does_not_lose_its_pair() {
-    let rig = Rig::with(impatient()).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.connect(&["mail"]).await;
     rig.expire_token();
     let paused = rig.replica(2);
-    paused.life.stop_at(Step::Answered);
-    let first = paused.get_meanwhile();
-    paused.life.has_stopped().await;
+    let first = paused.stops_at(Step::Answered).await;
     rig.clock.advance(STRICT_SETTLE.saturating_sub(Duration::from_secs(1)));
     assert_eq!(unavailable(rig.get().await).0, Unavailable::OutcomeUnknown);
     paused.life.resume();

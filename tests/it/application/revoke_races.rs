@@ -125,15 +125,13 @@ async fn i3_i4_what_another_replicas_refresh_obtains_after_the_revoke_is_revoked
 /// The revocation was told the old token; the owner of the refresh under way dies with the new one.
 #[tokio::test]
 async fn i3_the_second_outbox_row_revokes_what_a_dying_refresh_left() {
-    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.provider.forget_spent_tokens();
     rig.connect(&["mail"]).await;
     rig.expire_token();
     let dead = rig.replica(2);
     dead.journal.fails.store(true, Ordering::SeqCst);
-    dead.life.stop_at(Step::Dispatched);
-    dead.get_meanwhile();
-    dead.life.has_stopped().await;
+    dead.stops_at(Step::Dispatched).await;
     // Told a token that it does not know any more, it says that all is well.
     rig.provider.next_revocation_fails(ProviderFailure::InvalidGrant);
     assert_eq!(rig.revoke().await.unwrap().provider, Some(ProviderRevocation::Revoked));
@@ -172,14 +170,12 @@ async fn i3_a_death_after_the_ack_leaves_the_rest_to_others() {
 
 #[tokio::test]
 async fn i3_an_unknown_outcome_does_not_keep_a_revoke_from_the_newest_token() {
-    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.provider.forget_spent_tokens();
     rig.connect(&["mail"]).await;
     rig.expire_token();
     let dead = rig.replica(2);
-    dead.life.stop_at(Step::SuccessorCopied);
-    dead.get_meanwhile();
-    dead.life.has_stopped().await;
+    dead.stops_at(Step::SuccessorCopied).await;
     assert_eq!(rig.revoke().await.unwrap().provider, Some(ProviderRevocation::Revoked));
     assert_eq!(rig.provider.live_grants(), 0, "found in the permit store");
 }

@@ -28,7 +28,7 @@ async fn a_claim_whose_answer_was_lost_is_given_back_at_once() {
 
 #[tokio::test]
 async fn it_is_given_back_as_soon_as_the_database_answers() {
-    let rig = Rig::with(RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }).await;
+    let rig = Rig::with(RigOptions::impatient()).await;
     rig.connect(&["mail"]).await;
     rig.expire_token();
     rig.faults.claim_answer.store(1, Ordering::SeqCst);
@@ -45,18 +45,12 @@ async fn it_is_given_back_as_soon_as_the_database_answers() {
 #[tokio::test]
 async fn i1_a_last_chance_stays_one_when_its_claim_is_unclear_or_too_late() {
     for late in [false, true] {
-        let rig =
-            Rig::with(RigOptions { max_wait: Duration::from_millis(500), ..RigOptions::default() }).await;
+        let rig = Rig::with(RigOptions::impatient()).await;
         rig.connect(&["mail"]).await;
-        rig.expire_token();
-        rig.provider.next_refresh(Script::LostBefore);
-        unavailable(rig.get().await);
-        rig.clock.advance(STRICT_SETTLE);
+        rig.comes_to_the_last_chance().await;
         if late {
             let other = rig.replica(2);
-            other.life.stop_at(Step::PermitTaken);
-            other.get_meanwhile();
-            other.life.has_stopped().await;
+            other.stops_at(Step::PermitTaken).await;
             rig.clock.advance(DISPATCH_WITHIN + Duration::from_millis(1));
             other.life.resume();
             other.settle().await;

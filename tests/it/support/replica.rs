@@ -10,6 +10,7 @@ use token_broker::application::{Broker, error::BrokerError};
 use token_broker::domain::access_policy::Caller;
 use token_broker::domain::coordination::FormerRun;
 use token_broker::domain::key::ClaimOwner;
+use token_broker::domain::step::Step;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -62,6 +63,14 @@ impl Replica {
     pub(crate) fn get_meanwhile(&self) -> JoinHandle<Result<TokenAnswer, BrokerError>> {
         let replica = self.clone();
         tokio::spawn(async move { replica.get().await })
+    }
+
+    /// Begins to answer a reader, and stops at this step.
+    pub(crate) async fn stops_at(&self, step: Step) -> JoinHandle<Result<TokenAnswer, BrokerError>> {
+        self.life.stop_at(step);
+        let reader = self.get_meanwhile();
+        self.life.has_stopped().await;
+        reader
     }
 
     pub(crate) async fn revoke(&self) -> Result<RevokeAnswer, BrokerError> {

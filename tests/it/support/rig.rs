@@ -20,7 +20,7 @@ use token_broker::domain::key::{
 use token_broker::domain::ports::{
     Cipher as _, Clock as _, CredentialStore as _, OAuthClient, OutboxStore, ProviderDirectory,
 };
-use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, Service};
+use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, STRICT_SETTLE, Service};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::token_set::ProviderAccount;
@@ -41,7 +41,7 @@ use super::memory_journal::MemoryJournal;
 use super::mortal::Mortal;
 use super::provider::provider_at;
 use super::replica::Replica;
-use super::strict_provider::{StrictProvider, scope_set};
+use super::strict_provider::{Script, StrictProvider, scope_set};
 use super::switched_leases::SwitchedLeases;
 
 /// The world, and the first replica in it.
@@ -128,6 +128,13 @@ pub(crate) struct RigOptions {
     pub(crate) deaf: bool,
     /// The provider `bolt` beside `acme`.
     pub(crate) bolt: bool,
+}
+
+impl RigOptions {
+    /// With readers who do not wait for long.
+    pub(crate) fn impatient() -> Self {
+        Self { max_wait: Duration::from_millis(500), ..Self::default() }
+    }
 }
 
 impl Default for RigOptions {
@@ -313,6 +320,14 @@ impl Rig {
 
     pub(crate) fn expire_token(&self) {
         self.clock.advance(Duration::from_secs(3600));
+    }
+
+    /// A refresh of the token whose outcome is unknown, and by now may be settled.
+    pub(crate) async fn comes_to_the_last_chance(&self) {
+        self.expire_token();
+        self.provider.next_refresh(Script::LostBefore);
+        unavailable(self.get().await);
+        self.clock.advance(STRICT_SETTLE);
     }
 
     pub(crate) fn import_input(&self) -> ImportInput {
