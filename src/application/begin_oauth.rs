@@ -13,7 +13,7 @@ use super::error::{BrokerError, Limit, Unavailable, Violation};
 use super::target::{permit, service};
 use super::types::{BeginInput, ConsentInput, StartedFlow};
 use super::{Broker, return_url};
-use crate::domain::access_policy::{Action, Caller};
+use crate::domain::access_policy::{Action, Principal};
 use crate::domain::flow::{ConsentOptions, Flow, FlowSecrets, FlowStatus, MAX_PENDING_FLOWS, StateHash};
 use crate::domain::key::{CredentialKey, FlowId, GrantId, ServiceId};
 use crate::domain::ports::{AuthorizationRequest, ProviderFailure};
@@ -40,11 +40,11 @@ impl Broker {
     /// Starts a consent.
     pub async fn begin_oauth(
         self: &Arc<Self>,
-        caller: &Caller,
+        principal: &Principal,
         input: BeginInput,
     ) -> Result<StartedFlow, BrokerError> {
-        permit(caller, Action::BeginOauth, &input.provider, &input.user)?;
-        let provider = self.provider(caller, &input.provider)?;
+        permit(principal, Action::BeginOauth, &input.provider, &input.user)?;
+        let provider = self.provider(principal, &input.provider)?;
         let mut scopes = input.scopes;
         let mut grants = BTreeSet::new();
         for id in &input.services {
@@ -66,7 +66,7 @@ impl Broker {
             return Err(BrokerError::InvalidArgument(violations));
         };
         let key = CredentialKey {
-            tenant: caller.tenant.clone(),
+            tenant: principal.tenant().clone(),
             provider: input.provider,
             user: input.user,
             grant,
@@ -74,7 +74,7 @@ impl Broker {
         };
         let plan = ConsentPlan { provider, key, services: input.services, scopes, options };
         let scopes = self.with_held_scopes(&plan).await?;
-        self.begin(caller, plan, scopes).await
+        self.begin(principal, plan, scopes).await
     }
 
     /// Checks what a caller wishes of a consent.
@@ -91,7 +91,7 @@ impl Broker {
     /// links, and of many that ask at once all get the same.
     pub(super) async fn begin_or_reuse(
         &self,
-        caller: &Caller,
+        principal: &Principal,
         plan: ConsentPlan,
     ) -> Result<StartedFlow, BrokerError> {
         let _turn = self.begin_turns.lock(&plan.key).await;
@@ -101,7 +101,7 @@ impl Broker {
         let pending = self.ports.flows.pending_flows(&plan.key, now).await?;
         let same = pending.into_iter().find(|flow| {
             flow.expires_at.duration_since(now) > REUSE_LEFT
-                && flow.caller == caller.id
+                && flow.caller == *principal.id()
                 && flow.services == plan.services
                 && flow.scopes == scopes
                 && flow.options == plan.options
@@ -110,7 +110,7 @@ impl Broker {
             let secrets = self.open_flow_secrets(&flow).await?;
             return self.link(&plan.provider, &flow, &secrets);
         }
-        self.begin(caller, plan, scopes).await
+        self.begin(principal, plan, scopes).await
     }
 
     /// What the user is asked for: with what was granted before, so that no connected service loses its access.
@@ -122,7 +122,7 @@ impl Broker {
 
     async fn begin(
         &self,
-        caller: &Caller,
+        principal: &Principal,
         plan: ConsentPlan,
         scopes: ScopeSet,
     ) -> Result<StartedFlow, BrokerError> {
@@ -136,7 +136,7 @@ impl Broker {
         let grant_id = GrantId::from_random(self.random());
         let flow = Flow {
             id: FlowId::from_random(self.random()),
-            caller: caller.id.clone(),
+            caller: principal.id().clone(),
             services: plan.services,
             scopes,
             grant_id,

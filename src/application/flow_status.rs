@@ -3,23 +3,23 @@
 use super::Broker;
 use super::error::{BrokerError, NotFound, Precondition};
 use super::types::FlowView;
-use crate::domain::access_policy::{Action, Caller};
+use crate::domain::access_policy::{Action, Principal};
 use crate::domain::flow::{Flow, FlowStatus};
 use crate::domain::key::FlowId;
 
 impl Broker {
     /// How a flow stands.
-    pub async fn get_flow(&self, caller: &Caller, id: FlowId) -> Result<FlowView, BrokerError> {
-        let flow = self.permitted_flow(caller, Action::GetFlow, id).await?;
+    pub async fn get_flow(&self, principal: &Principal, id: FlowId) -> Result<FlowView, BrokerError> {
+        let flow = self.permitted_flow(principal, Action::GetFlow, id).await?;
         Ok(self.view_flow(flow))
     }
 
     /// Cancels a pending flow. Cancelling a cancelled one changes nothing.
-    pub async fn cancel_flow(&self, caller: &Caller, id: FlowId) -> Result<FlowView, BrokerError> {
-        self.permitted_flow(caller, Action::CancelFlow, id).await?;
+    pub async fn cancel_flow(&self, principal: &Principal, id: FlowId) -> Result<FlowView, BrokerError> {
+        self.permitted_flow(principal, Action::CancelFlow, id).await?;
         let now = self.ports.clock.now();
-        let flow = self.ports.flows.cancel_flow(&caller.tenant, id, now).await?;
-        self.tell_watches(&caller.tenant);
+        let flow = self.ports.flows.cancel_flow(principal.tenant(), id, now).await?;
+        self.tell_watches(principal.tenant());
         let view = self.view_flow(flow.ok_or(BrokerError::NotFound(NotFound::Flow))?);
         if view.status == FlowStatus::Cancelled {
             Ok(view)
@@ -29,15 +29,20 @@ impl Broker {
     }
 
     /// The flow, if it is for a user and a provider of the caller's. Somebody else's is as unknown as one that never was.
-    async fn permitted_flow(&self, caller: &Caller, action: Action, id: FlowId) -> Result<Flow, BrokerError> {
-        if !caller.may(action) {
+    async fn permitted_flow(
+        &self,
+        principal: &Principal,
+        action: Action,
+        id: FlowId,
+    ) -> Result<Flow, BrokerError> {
+        if !principal.may(action) {
             return Err(BrokerError::PermissionDenied);
         }
         self.ports
             .flows
-            .load_flow(&caller.tenant, id)
+            .load_flow(principal.tenant(), id)
             .await?
-            .filter(|flow| caller.may_use(&flow.key.provider) && caller.may_act_for(&flow.key.user))
+            .filter(|flow| principal.may_use(&flow.key.provider) && principal.may_act_for(&flow.key.user))
             .ok_or(BrokerError::NotFound(NotFound::Flow))
     }
 

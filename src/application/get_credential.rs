@@ -11,7 +11,7 @@ use super::metrics;
 use super::target::{Target, permit};
 use super::token_answer::{Missing, Reading};
 use super::types::{AuthorizationRequired, ConsentReason, GetCredentialInput, TokenAnswer};
-use crate::domain::access_policy::{Action, Caller};
+use crate::domain::access_policy::{Action, Principal};
 use crate::domain::flow::FlowStatus;
 use crate::domain::refresh_policy::Demand;
 
@@ -19,14 +19,14 @@ impl Broker {
     /// A valid token of the user, refreshed first if needed, or the need to consent.
     pub async fn get_credential(
         self: &Arc<Self>,
-        caller: &Caller,
+        principal: &Principal,
         input: GetCredentialInput,
     ) -> Result<TokenAnswer, BrokerError> {
         if input.begin_if_missing.is_some() {
             // Whether or not there is a token: what a caller may not do it may not ask for.
-            permit(caller, Action::BeginOauth, &input.key.provider, &input.key.user)?;
+            permit(principal, Action::BeginOauth, &input.key.provider, &input.key.user)?;
         }
-        let target = self.target(caller, Action::GetCredential, input.key)?;
+        let target = self.target(principal, Action::GetCredential, input.key)?;
         let options = input.begin_if_missing.map(|options| self.check_options(options)).transpose().map_err(
             |mut bad| {
                 for violation in &mut bad {
@@ -56,7 +56,7 @@ impl Broker {
                 scopes: required,
                 options,
             };
-            answer.flow = Some(self.begin_or_reuse(caller, plan).await?);
+            answer.flow = Some(self.begin_or_reuse(principal, plan).await?);
         }
         Ok(TokenAnswer::AuthorizationRequired(answer))
     }

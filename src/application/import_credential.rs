@@ -7,7 +7,7 @@ use super::error::{BrokerError, Precondition, Violation};
 use super::list_credentials::view;
 use super::sealing::{PlainTokens, Profile};
 use super::types::{CredentialView, ImportInput};
-use crate::domain::access_policy::{Action, Caller};
+use crate::domain::access_policy::{Action, Principal};
 use crate::domain::key::{CredentialId, GrantId};
 use crate::domain::ports::{GrantCondition, NewGrant, StoredGrant};
 use crate::domain::token_set::AccessLife;
@@ -16,10 +16,10 @@ impl Broker {
     /// Stores tokens obtained elsewhere.
     pub async fn import_credential(
         &self,
-        caller: &Caller,
+        principal: &Principal,
         input: ImportInput,
     ) -> Result<CredentialView, BrokerError> {
-        let target = self.target(caller, Action::ImportCredential, input.key)?;
+        let target = self.target(principal, Action::ImportCredential, input.key)?;
         let now = self.ports.clock.now();
         if input.refresh_token.is_none() && input.expires_at.is_some_and(|end| end <= now) {
             return Err(BrokerError::InvalidArgument(vec![Violation::new(

@@ -20,7 +20,7 @@ use super::types::{
     RenewInput,
 };
 use super::{Broker, metrics};
-use crate::domain::access_policy::{Action, Caller};
+use crate::domain::access_policy::{Action, Principal};
 use crate::domain::coordination::{CoordinationError, LeaseTerm, Wake};
 use crate::domain::key::{CredentialId, LeaseId};
 use crate::domain::refresh_policy::Demand;
@@ -48,10 +48,10 @@ impl Broker {
     /// A token that is left alone for a while, or the need to consent.
     pub async fn acquire_lease(
         self: &Arc<Self>,
-        caller: &Caller,
+        principal: &Principal,
         input: AcquireInput,
     ) -> Result<LeaseAnswer, BrokerError> {
-        let target = self.target(caller, Action::AcquireLease, input.key)?;
+        let target = self.target(principal, Action::AcquireLease, input.key)?;
         let required = target.service_scopes.union(&input.scopes);
         let wanted = self.lease_time(input.ttl);
         let time_left = input.time_left;
@@ -95,11 +95,11 @@ impl Broker {
     /// The token as it is now, and more time.
     pub async fn renew_lease(
         self: &Arc<Self>,
-        caller: &Caller,
+        principal: &Principal,
         input: RenewInput,
     ) -> Result<(Box<AccessGrant>, LeaseView), BrokerError> {
         let LeaseTarget { key, lease } = input.lease;
-        let target = self.target(caller, Action::RenewLease, key)?;
+        let target = self.target(principal, Action::RenewLease, key)?;
         let wanted = self.lease_time(input.ttl);
         let required = target.service_scopes.clone();
         let grant =
@@ -125,8 +125,12 @@ impl Broker {
     }
 
     /// Whether there was such a lease. A store that does not answer forgets it in time.
-    pub async fn release_lease(&self, caller: &Caller, input: LeaseTarget) -> Result<bool, BrokerError> {
-        let target = self.target(caller, Action::ReleaseLease, input.key)?;
+    pub async fn release_lease(
+        &self,
+        principal: &Principal,
+        input: LeaseTarget,
+    ) -> Result<bool, BrokerError> {
+        let target = self.target(principal, Action::ReleaseLease, input.key)?;
         let Some(id) = self.credential_id(&target).await? else { return Ok(false) };
         Ok(self.give_back_lease(id, input.lease).await)
     }

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::Broker;
 use super::error::{BrokerError, Violation};
 use super::types::{CredentialView, ListAnswer, ListInput, ViewStatus};
-use crate::domain::access_policy::{Action, Caller, ProviderRule};
+use crate::domain::access_policy::{Action, Principal, ProviderRule};
 use crate::domain::credential::{Credential, CredentialState, ReauthReason};
 use crate::domain::key::{
     Account, CredentialKey, GrantName, ProviderId, TenantId, UserId, append_length_prefixed,
@@ -24,41 +24,41 @@ impl Broker {
     /// A page of credentials without tokens.
     pub async fn list_credentials(
         &self,
-        caller: &Caller,
+        principal: &Principal,
         input: ListInput,
     ) -> Result<ListAnswer, BrokerError> {
-        let permitted = caller.may(Action::ListCredentials)
-            && input.provider.as_ref().is_none_or(|provider| caller.may_use(provider))
-            && input.user.as_ref().is_none_or(|user| caller.may_act_for(user));
+        let permitted = principal.may(Action::ListCredentials)
+            && input.provider.as_ref().is_none_or(|provider| principal.may_use(provider))
+            && input.user.as_ref().is_none_or(|user| principal.may_act_for(user));
         if !permitted {
             return Err(BrokerError::PermissionDenied);
         }
-        if input.user.is_none() && !caller.may_act_for_all() {
+        if input.user.is_none() && !principal.may_act_for_all() {
             return Err(BrokerError::InvalidArgument(vec![Violation::new(
                 "user_id",
                 "This caller may not act for every user: name the user.",
             )]));
         }
         if let Some(provider) = &input.provider {
-            self.provider(caller, provider)?;
+            self.provider(principal, provider)?;
         }
         let filter = filter_digest(&input);
         let after = match &input.page_token {
             None => None,
-            Some(token) => Some(PageToken::parse(token, &filter, &caller.tenant).ok_or_else(|| {
+            Some(token) => Some(PageToken::parse(token, &filter, principal.tenant()).ok_or_else(|| {
                 BrokerError::InvalidArgument(vec![Violation::new(
                     "page_token",
                     "The page token must be the `next_page_token` of an answer to the same request.",
                 )])
             })?),
         };
-        let providers = match (&input.provider, &caller.providers) {
+        let providers = match (&input.provider, &principal.caller.providers) {
             (Some(provider), _) => Some([provider.clone()].into()),
             (None, ProviderRule::Any) => None,
             (None, ProviderRule::Only(providers)) => Some(providers.clone()),
         };
         let query = ListQuery {
-            tenant: caller.tenant.clone(),
+            tenant: principal.tenant().clone(),
             user: input.user,
             providers,
             covering: input.covering_scopes,

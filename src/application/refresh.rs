@@ -40,7 +40,7 @@ use super::sealing::Profile;
 use super::single_flight::{Flight, FlightEnd};
 use super::token_answer::Reading;
 use super::types::{RefreshInput, TokenAnswer};
-use crate::domain::access_policy::{Action, Caller};
+use crate::domain::access_policy::{Action, Principal};
 use crate::domain::coordination::{Permit, PermitRequest};
 use crate::domain::credential::{
     Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
@@ -129,10 +129,10 @@ impl Broker {
     /// A token newer than the expected generation.
     pub async fn refresh(
         self: &Arc<Self>,
-        caller: &Caller,
+        principal: &Principal,
         input: RefreshInput,
     ) -> Result<TokenAnswer, BrokerError> {
-        let target = self.target(caller, Action::Refresh, input.key)?;
+        let target = self.target(principal, Action::Refresh, input.key)?;
         let demand = Demand::NewerThan(input.expected_generation);
         let required = target.service_scopes.clone();
         match self.read_token(&target, demand, &required, input.time_left).await? {

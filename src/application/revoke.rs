@@ -11,7 +11,7 @@ use super::error::BrokerError;
 use super::orphan::Pair;
 use super::types::{ProviderRevocation, RevokeAnswer, ServiceKey};
 use super::{Broker, metrics};
-use crate::domain::access_policy::{Action, Caller};
+use crate::domain::access_policy::{Action, Principal};
 use crate::domain::credential::{Credential, CredentialState};
 use crate::domain::key::{CredentialKey, OutboxId};
 use crate::domain::ports::{
@@ -38,11 +38,11 @@ impl Broker {
     /// Gone here at once; the provider is told.
     pub async fn revoke(
         self: &Arc<Self>,
-        caller: &Caller,
+        principal: &Principal,
         key: ServiceKey,
         force: bool,
     ) -> Result<RevokeAnswer, BrokerError> {
-        let target = self.target(caller, Action::Revoke, key)?;
+        let target = self.target(principal, Action::Revoke, key)?;
         let outbox = target.provider.supports_revocation().then(|| self.new_outbox_pair());
         let held = self.ports.credentials.load(&target.key).await?;
         if let Some(row) = &held {

@@ -7,7 +7,7 @@ use super::error::{BrokerError, NotFound};
 use super::types::ServiceKey;
 use std::time::Duration;
 
-use crate::domain::access_policy::{Action, Caller};
+use crate::domain::access_policy::{Action, Principal};
 use crate::domain::key::{CredentialKey, ProviderId, ServiceId, UserId};
 use crate::domain::provider::{Provider, Service};
 use crate::domain::refresh_policy::RefreshPolicy;
@@ -25,12 +25,12 @@ pub(super) struct Target {
 
 /// Whether the caller may do this at the provider for the user. The answer does not depend on what exists.
 pub(super) fn permit(
-    caller: &Caller,
+    principal: &Principal,
     action: Action,
     provider: &ProviderId,
     user: &UserId,
 ) -> Result<(), BrokerError> {
-    if caller.may(action) && caller.may_use(provider) && caller.may_act_for(user) {
+    if principal.may(action) && principal.may_use(provider) && principal.may_act_for(user) {
         Ok(())
     } else {
         Err(BrokerError::PermissionDenied)
@@ -41,16 +41,16 @@ impl Broker {
     /// The target of a call that names a service.
     pub(super) fn target(
         &self,
-        caller: &Caller,
+        principal: &Principal,
         action: Action,
         asked: ServiceKey,
     ) -> Result<Target, BrokerError> {
-        permit(caller, action, &asked.provider, &asked.user)?;
-        let provider = self.provider(caller, &asked.provider)?;
+        permit(principal, action, &asked.provider, &asked.user)?;
+        let provider = self.provider(principal, &asked.provider)?;
         let service = service(&provider, &asked.service)?;
         let service_scopes = service.scopes.clone();
         let key = CredentialKey {
-            tenant: caller.tenant.clone(),
+            tenant: principal.tenant().clone(),
             provider: asked.provider.clone(),
             user: asked.user.clone(),
             grant: service.grant.clone(),
@@ -60,8 +60,12 @@ impl Broker {
     }
 
     /// A provider of the caller's tenant.
-    pub(super) fn provider(&self, caller: &Caller, id: &ProviderId) -> Result<Arc<Provider>, BrokerError> {
-        self.ports.providers.provider(&caller.tenant, id).ok_or(BrokerError::NotFound(NotFound::Provider))
+    pub(super) fn provider(
+        &self,
+        principal: &Principal,
+        id: &ProviderId,
+    ) -> Result<Arc<Provider>, BrokerError> {
+        self.ports.providers.provider(principal.tenant(), id).ok_or(BrokerError::NotFound(NotFound::Provider))
     }
 
     /// The times that the refresh decision needs.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::Broker;
 use super::error::{BrokerError, Limit, Precondition, Violation};
 use super::types::{EventView, WatchInput, WatchMessage};
-use crate::domain::access_policy::{Action, Caller, UserRule};
+use crate::domain::access_policy::{Action, Principal, UserRule};
 use crate::domain::coordination::Wake;
 use crate::domain::event::{CURSOR_LIFETIME, Event, EventPosition, EventQuery};
 use crate::domain::key::{CallerId, TenantId, UserId};
@@ -57,8 +57,8 @@ struct Slot {
 }
 
 impl Watchers {
-    fn enter(&self, caller: &Caller, most: usize) -> Option<Slot> {
-        let caller = (caller.tenant.clone(), caller.id.clone());
+    fn enter(&self, principal: &Principal, most: usize) -> Option<Slot> {
+        let caller = (principal.tenant().clone(), principal.id().clone());
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(caller.clone()).or_default();
         if *count >= most {
@@ -87,7 +87,7 @@ impl Drop for Slot {
 /// A caller that follows events.
 pub struct Watch {
     broker: Arc<Broker>,
-    caller: Arc<Caller>,
+    principal: Arc<Principal>,
     user: Option<UserId>,
     position: EventPosition,
     /// What comes behind the position is not much older than this.
@@ -105,11 +105,11 @@ impl Broker {
     /// Begins to follow. What is wrong with the call is said here; later only the database can fail.
     pub async fn watch_credentials(
         self: &Arc<Self>,
-        caller: &Arc<Caller>,
+        principal: &Arc<Principal>,
         input: WatchInput,
     ) -> Result<Watch, BrokerError> {
-        let permitted = caller.may(Action::WatchCredentials)
-            && input.user.as_ref().is_none_or(|user| caller.may_act_for(user));
+        let permitted = principal.may(Action::WatchCredentials)
+            && input.user.as_ref().is_none_or(|user| principal.may_act_for(user));
         if !permitted {
             return Err(BrokerError::PermissionDenied);
         }
@@ -125,7 +125,7 @@ impl Broker {
         let limit = self.settings.watches.per_caller;
         let slot = self
             .watchers
-            .enter(caller, limit)
+            .enter(principal, limit)
             .ok_or(BrokerError::ResourceExhausted { limit: Limit::Watches, retry_after: RETRY })?;
         let now = self.ports.clock.now();
         let (position, as_of) = match cursor {
@@ -138,13 +138,14 @@ impl Broker {
             }
         };
         // A caller with one user alone need not read past the others' events.
-        let user = input.user.or_else(|| match &caller.users[..] {
-            [UserRule::Exact(user)] => Some(user.clone()),
-            _ => None,
-        });
+        let user =
+            input.user.or_else(|| principal.user.clone()).or_else(|| match &principal.caller.users[..] {
+                [UserRule::Exact(user)] => Some(user.clone()),
+                _ => None,
+            });
         Ok(Watch {
             broker: Arc::clone(self),
-            caller: Arc::clone(caller),
+            principal: Arc::clone(principal),
             user,
             position,
             as_of,
@@ -168,7 +169,7 @@ impl Watch {
                 return Ok(self.progress());
             }
             // From before the look on, so that what is stored behind it is heard.
-            let word = self.broker.ports.wakeups.listen(&Wake::Events(self.caller.tenant.clone()));
+            let word = self.broker.ports.wakeups.listen(&Wake::Events(self.principal.tenant().clone()));
             if self.look().await? {
                 self.searching = None;
                 continue;
@@ -195,7 +196,7 @@ impl Watch {
     async fn look(&mut self) -> Result<bool, BrokerError> {
         let read_at = self.broker.ports.clock.now();
         let query = EventQuery {
-            tenant: self.caller.tenant.clone(),
+            tenant: self.principal.tenant().clone(),
             user: self.user.clone(),
             after: self.position,
             limit: PAGE,
@@ -221,9 +222,9 @@ impl Watch {
 
     fn may_see(&self, event: &Event) -> bool {
         let key = &event.told.key;
-        key.tenant == self.caller.tenant
-            && self.caller.may_use(&key.provider)
-            && self.caller.may_act_for(&key.user)
+        key.tenant == *self.principal.tenant()
+            && self.principal.may_use(&key.provider)
+            && self.principal.may_act_for(&key.user)
             && self.user.as_ref().is_none_or(|user| *user == key.user)
     }
 

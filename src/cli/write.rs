@@ -9,9 +9,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 use super::error::CliError;
 use super::exit::Exit;
+use crate::domain::access_policy::API_KEY_PREFIX;
 use crate::domain::ports::Entropy as _;
 use crate::domain::secret::SecretString;
-use crate::infra::callers::API_KEY_PREFIX;
 use crate::infra::system::SystemEntropy;
 
 /// Writes a new file that only its owner can read. Never replaces one.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::access_policy::{Caller, Identity};
 use super::credential::{
     BackOff, Claim, Credential, Epoch, Fingerprint, Generation, ReauthReason, Sealed, StoredTokens,
 };
@@ -544,10 +545,11 @@ pub trait StoreHealth: Send + Sync {
 
 // ---- callers --------------------------------------------------------------------------------------------------------
 
-/// The configured callers.
+/// The callers, by what they have proved to be.
+#[async_trait]
 pub trait CallerDirectory: Send + Sync {
-    /// Who presents this key, `None` if nobody may. Compares in constant time; never says why not.
-    fn authenticate(&self, key: &SecretString) -> Option<Arc<super::access_policy::Caller>>;
+    /// Whose identity this is. `None`: nobody's, or one's who may not call any more.
+    async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError>;
 }
 
 // ---- providers ------------------------------------------------------------------------------------------------------

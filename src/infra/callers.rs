@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
-use crate::domain::access_policy::Caller;
-use crate::domain::ports::CallerDirectory;
+use crate::domain::access_policy::{Caller, Identity};
+use crate::domain::ports::{CallerDirectory, StoreError};
 use crate::domain::secret::SecretString;
-
-/// What every API key begins with, so that secret scanners find a lost one.
-pub const API_KEY_PREFIX: &str = "tb_";
-/// The length of a key: the prefix and 32 random bytes as base64url without padding.
-pub const API_KEY_LENGTH: usize = 46;
 
 /// The callers in memory.
 #[derive(Debug, Default)]
@@ -41,24 +37,20 @@ pub fn hash_api_key(key: &SecretString) -> [u8; 32] {
     Sha256::digest(key.expose_secret().as_bytes()).into()
 }
 
+#[async_trait]
 impl CallerDirectory for ConfiguredCallers {
     /// Looks at every key whatever it finds, so that the time tells nothing about where the right one is. A key has 256
     /// random bits, so one SHA-256 is enough: there is nothing to guess.
-    fn authenticate(&self, key: &SecretString) -> Option<Arc<Caller>> {
-        let hash = hash_api_key(key);
+    async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
+        let Identity::ApiKey(hash) = identity else { return Ok(None) };
         let (mut found, mut index) = (Choice::from(0), 0);
         for (candidate, owner) in &self.keys {
-            let same = candidate.ct_eq(&hash);
+            let same = candidate.ct_eq(hash);
             index.conditional_assign(owner, same);
             found |= same;
         }
-        let well_formed =
-            key.expose_secret().len() == API_KEY_LENGTH && key.expose_secret().starts_with(API_KEY_PREFIX);
-        if bool::from(found) && well_formed {
-            self.callers.get(usize::try_from(index).ok()?).cloned()
-        } else {
-            None
-        }
+        let caller = usize::try_from(index).ok().and_then(|index| self.callers.get(index));
+        Ok(caller.filter(|_| bool::from(found)).cloned())
     }
 }
 
@@ -84,23 +76,27 @@ mod tests {
         SecretString::new(format!("tb_{}", fill.to_string().repeat(43)))
     }
 
-    #[test]
-    fn each_key_is_its_own_callers_and_no_other_text_is_anybodys() {
+    #[tokio::test]
+    async fn each_key_is_its_own_callers_and_no_other_text_is_anybodys() {
         let directory = ConfiguredCallers::new([
             (caller("a"), vec![hash_api_key(&key('a')), hash_api_key(&key('b'))]),
             (caller("c"), vec![hash_api_key(&key('c'))]),
             // A hash of something that is no API key lets nobody in.
             (caller("empty"), vec![hash_api_key(&SecretString::from(""))]),
         ]);
-        let who = |key: &SecretString| directory.authenticate(key).map(|c| c.id.to_string());
-        assert_eq!(who(&key('a')).as_deref(), Some("a"));
-        assert_eq!(who(&key('b')).as_deref(), Some("a"));
-        assert_eq!(who(&key('c')).as_deref(), Some("c"));
-        assert_eq!(who(&key('d')), None);
+        let who = async |key: &SecretString| {
+            let caller = directory.caller(&Identity::of_api_key(key)?).await.unwrap();
+            caller.map(|caller| caller.id.to_string())
+        };
+        assert_eq!(who(&key('a')).await.as_deref(), Some("a"));
+        assert_eq!(who(&key('b')).await.as_deref(), Some("a"));
+        assert_eq!(who(&key('c')).await.as_deref(), Some("c"));
+        assert_eq!(who(&key('d')).await, None);
         let whole = key('a');
         for text in ["", "tb_", &whole.expose_secret()[..45], &format!("{}a", whole.expose_secret())] {
-            assert_eq!(who(&SecretString::from(text)), None, "{text}");
+            assert_eq!(who(&SecretString::from(text)).await, None, "{text}");
         }
-        assert_eq!(ConfiguredCallers::default().authenticate(&whole), None);
+        let nobodys = Identity::of_api_key(&whole).unwrap();
+        assert_eq!(ConfiguredCallers::default().caller(&nobodys).await.unwrap(), None);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use token_broker::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
-use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use token_broker::domain::access_policy::{Action, Caller, Principal, ProviderRule, UserRule};
 use token_broker::domain::coordination::FormerRun;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId};
 use token_broker::domain::ports::ProviderDirectory;
@@ -101,7 +101,7 @@ fn provider() -> Provider {
     provider
 }
 
-pub(crate) fn caller() -> Caller {
+pub(crate) fn caller() -> Principal {
     Caller {
         id: CallerId::new("agents").unwrap(),
         tenant: TenantId::new("tenant").unwrap(),
@@ -109,6 +109,7 @@ pub(crate) fn caller() -> Caller {
         providers: ProviderRule::Any,
         users: vec![UserRule::Any],
     }
+    .into()
 }
 
 fn settings() -> Settings {

@@ -1,35 +1,20 @@
 //! Who calls: one `authorization: Bearer tb_…` metadata entry, and nothing else anywhere.
 
-use std::sync::Arc;
-
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use crate::domain::access_policy::Caller;
-use crate::domain::ports::CallerDirectory;
+use crate::domain::access_policy::Identity;
 use crate::domain::secret::SecretString;
 
-/// What every key begins with, so that secret scanners find keys in the wrong places.
-const KEY_PREFIX: &str = "tb_";
-/// The prefix and 256 bits in base64url.
-const KEY_BYTES: usize = 46;
-
-/// The caller, or `None` for whatever reason: no entry, several, another scheme, a malformed key, an unknown key. Callers
-/// learn only that they are not known, so that a key can't be guessed in parts.
-pub(super) fn caller(headers: &HeaderMap, callers: &dyn CallerDirectory) -> Option<Arc<Caller>> {
-    callers.authenticate(&presented_key(headers)?)
-}
-
-fn presented_key(headers: &HeaderMap) -> Option<SecretString> {
+/// What the call presents, or `None` for whatever reason: no entry, several, another scheme, a malformed key. Callers learn
+/// only that they are not known, so that a key can't be guessed in parts.
+pub(super) fn identity(headers: &HeaderMap) -> Option<Identity> {
     let mut entries = headers.get_all(AUTHORIZATION).iter();
     // Of two entries, a proxy in between might have checked the other one.
     let (Some(entry), None) = (entries.next(), entries.next()) else { return None };
     let (scheme, key) = entry.to_str().ok()?.split_once(' ')?;
-    let well_formed = scheme.eq_ignore_ascii_case("bearer")
-        && key.len() == KEY_BYTES
-        && key.starts_with(KEY_PREFIX)
-        && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    well_formed.then(|| SecretString::from(key))
+    let bearer = scheme.eq_ignore_ascii_case("bearer");
+    bearer.then(|| SecretString::from(key)).and_then(|key| Identity::of_api_key(&key))
 }
 
 #[cfg(test)]
@@ -39,18 +24,21 @@ mod tests {
 
     const KEY: &str = "tb_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-    fn presented(entries: &[&[u8]]) -> Option<String> {
+    fn presented(entries: &[&[u8]]) -> Option<Identity> {
         let mut headers = HeaderMap::new();
         for entry in entries {
             headers.append(AUTHORIZATION, HeaderValue::from_bytes(entry).unwrap());
         }
-        presented_key(&headers).map(|key| key.expose_secret().to_owned())
+        identity(&headers)
     }
 
     #[test]
     fn one_well_formed_bearer_entry_is_taken() {
         for scheme in ["Bearer", "bearer", "BEARER"] {
-            assert_eq!(presented(&[format!("{scheme} {KEY}").as_bytes()]).as_deref(), Some(KEY));
+            assert_eq!(
+                presented(&[format!("{scheme} {KEY}").as_bytes()]),
+                Identity::of_api_key(&SecretString::from(KEY))
+            );
         }
     }
 

@@ -17,6 +17,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
+use http::HeaderMap;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::TlsConnectInfo;
@@ -29,7 +30,8 @@ use super::incoming::ConnectionInfo;
 use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
 use super::status::code_name;
 use super::{auth, status};
-use crate::domain::access_policy::Caller;
+use crate::application::error::BrokerError;
+use crate::domain::access_policy::Principal;
 use crate::domain::ports::{CallerDirectory, Entropy};
 
 /// What the guard needs to know.
@@ -45,7 +47,7 @@ pub(super) struct Guard {
 #[derive(Clone)]
 pub(super) struct Call {
     /// Who calls.
-    pub(super) caller: Arc<Caller>,
+    pub(super) principal: Arc<Principal>,
     /// Until when.
     pub(super) deadline: Deadline,
     /// When its connection was accepted; when it came, if that is not known.
@@ -70,20 +72,30 @@ impl Guard {
     }
 
     /// Steps 2 and 3.
-    fn admit(&self, request: &Request, method: Method, now: Instant) -> Admission {
-        let caller = auth::caller(request.headers(), self.callers.as_ref());
-        let deadline = Deadline::from_headers(request.headers(), now, self.max_deadline);
-        let refusal = match (&caller, &deadline) {
-            (None, _) if !method.is_open() => Some(status::unauthenticated()),
-            (_, Err(_)) => Some(status::malformed_timeout()),
-            (_, Ok(_)) => None,
+    async fn admit(&self, headers: &HeaderMap, method: Method, now: Instant) -> Admission {
+        let principal = self.principal(headers).await;
+        let deadline = Deadline::from_headers(headers, now, self.max_deadline);
+        let (principal, unknown) = match principal {
+            Ok(Some(principal)) => (Some(principal), None),
+            Ok(None) => (None, Some(status::unauthenticated())),
+            // That callers can't be looked up is an outage, never "you are nobody".
+            Err(error) => (None, Some(error.into())),
         };
-        Admission { caller, deadline: deadline.ok(), refusal }
+        let malformed = deadline.is_err().then(status::malformed_timeout);
+        let refusal = unknown.filter(|_| !method.is_open()).or(malformed);
+        Admission { principal, deadline: deadline.ok(), refusal }
+    }
+
+    /// Who calls. `None`: nobody who is known.
+    async fn principal(&self, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, BrokerError> {
+        let Some(identity) = auth::identity(headers) else { return Ok(None) };
+        let caller = self.callers.caller(&identity).await?;
+        Ok(caller.map(|caller| Arc::new(Principal { caller, user: None })))
     }
 }
 
 struct Admission {
-    caller: Option<Arc<Caller>>,
+    principal: Option<Arc<Principal>>,
     deadline: Option<Deadline>,
     refusal: Option<Status>,
 }
@@ -94,17 +106,17 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     let started = Instant::now();
     let method = Method::of(request.uri().path());
     let request_id = guard.request_ids.of(request.headers());
-    let Admission { caller, deadline, refusal } = guard.admit(&request, method, started);
+    let Admission { principal, deadline, refusal } = guard.admit(request.headers(), method, started).await;
     let span = tracing::info_span!(
         "call",
         method = method.name(),
         request_id = request_id.to_str().unwrap_or("-"),
-        caller = caller.as_ref().map_or("-", |c| c.id.as_str()),
+        caller = principal.as_ref().map_or("-", |principal| principal.id().as_str()),
     );
     let record = Record { guard: &guard, method, started, span: span.clone(), ended: false };
-    if let (Some(caller), Some(deadline)) = (caller, deadline) {
+    if let (Some(principal), Some(deadline)) = (principal, deadline) {
         let connected_at = connected_at(&request).unwrap_or(started);
-        request.extensions_mut().insert(Call { caller, deadline, connected_at });
+        request.extensions_mut().insert(Call { principal, deadline, connected_at });
     }
     let mut response = match (refusal, deadline) {
         (Some(refusal), _) => refusal.into_http(),

@@ -52,21 +52,21 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<GetCredentialResponse>, Status> {
         let (call, message) = open(request)?;
         let input = requests::get_credential(message, call.deadline.time_left())?;
-        let answer = self.broker.get_credential(&call.caller, input).await?;
+        let answer = self.broker.get_credential(&call.principal, input).await?;
         Ok(Response::new(answers::get_credential(answer)))
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
         let (call, message) = open(request)?;
         let input = requests::refresh(message, call.deadline.time_left())?;
-        let answer = self.broker.refresh(&call.caller, input).await?;
+        let answer = self.broker.refresh(&call.principal, input).await?;
         Ok(Response::new(answers::refresh(answer)))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let (call, message) = open(request)?;
         let (key, force) = requests::revoke(message)?;
-        let answer = self.broker.revoke(&call.caller, key, force).await?;
+        let answer = self.broker.revoke(&call.principal, key, force).await?;
         Ok(Response::new(answers::revoke(&answer)))
     }
 
@@ -76,14 +76,14 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<BeginOAuthResponse>, Status> {
         let (call, message) = open(request)?;
         let input = requests::begin_oauth(message)?;
-        let flow = self.broker.begin_oauth(&call.caller, input).await?;
+        let flow = self.broker.begin_oauth(&call.principal, input).await?;
         Ok(Response::new(answers::begin_oauth(&flow)))
     }
 
     async fn get_flow(&self, request: Request<GetFlowRequest>) -> Result<Response<GetFlowResponse>, Status> {
         let (call, message) = open(request)?;
         let id = requests::flow_id(&message.flow_id)?;
-        let flow = self.broker.get_flow(&call.caller, id).await?;
+        let flow = self.broker.get_flow(&call.principal, id).await?;
         Ok(Response::new(GetFlowResponse { flow: Some(answers::flow(flow)) }))
     }
 
@@ -93,7 +93,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<CancelFlowResponse>, Status> {
         let (call, message) = open(request)?;
         let id = requests::flow_id(&message.flow_id)?;
-        let flow = self.broker.cancel_flow(&call.caller, id).await?;
+        let flow = self.broker.cancel_flow(&call.principal, id).await?;
         Ok(Response::new(CancelFlowResponse { flow: Some(answers::flow(flow)) }))
     }
 
@@ -103,7 +103,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ListCredentialsResponse>, Status> {
         let (call, message) = open(request)?;
         let input = requests::list_credentials(message)?;
-        let answer = self.broker.list_credentials(&call.caller, input).await?;
+        let answer = self.broker.list_credentials(&call.principal, input).await?;
         Ok(Response::new(answers::list_credentials(answer)))
     }
 
@@ -113,7 +113,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ImportCredentialResponse>, Status> {
         let (call, message) = open(request)?;
         let input = requests::import_credential(message)?;
-        let credential = self.broker.import_credential(&call.caller, input).await?;
+        let credential = self.broker.import_credential(&call.principal, input).await?;
         Ok(Response::new(ImportCredentialResponse {
             credential: Some(answers::credential_summary(credential)),
         }))
@@ -124,7 +124,7 @@ impl TokenBrokerService for BrokerService {
         request: Request<ListProvidersRequest>,
     ) -> Result<Response<ListProvidersResponse>, Status> {
         let (call, ListProvidersRequest {}) = open(request)?;
-        let providers = self.broker.list_providers(&call.caller)?;
+        let providers = self.broker.list_providers(&call.principal)?;
         Ok(Response::new(answers::list_providers(&providers)))
     }
 
@@ -134,7 +134,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<AcquireLeaseResponse>, Status> {
         let (call, message) = open(request)?;
         let input = requests::acquire_lease(message, call.deadline.time_left())?;
-        let answer = self.broker.acquire_lease(&call.caller, input).await?;
+        let answer = self.broker.acquire_lease(&call.principal, input).await?;
         Ok(Response::new(answers::acquire_lease(answer)))
     }
 
@@ -144,7 +144,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<RenewLeaseResponse>, Status> {
         let (call, message) = open(request)?;
         let input = requests::renew_lease(message, call.deadline.time_left())?;
-        let (grant, lease) = self.broker.renew_lease(&call.caller, input).await?;
+        let (grant, lease) = self.broker.renew_lease(&call.principal, input).await?;
         Ok(Response::new(RenewLeaseResponse { leased: Some(answers::leased(*grant, lease)) }))
     }
 
@@ -154,7 +154,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ReleaseLeaseResponse>, Status> {
         let (call, message) = open(request)?;
         let input = requests::release_lease(message)?;
-        let released = self.broker.release_lease(&call.caller, input).await?;
+        let released = self.broker.release_lease(&call.principal, input).await?;
         Ok(Response::new(ReleaseLeaseResponse { released }))
     }
 
@@ -167,7 +167,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<Self::WatchCredentialsStream>, Status> {
         let (call, message) = open(request)?;
         let input = requests::watch_credentials(message)?;
-        let watch = self.broker.watch_credentials(&call.caller, input).await?;
+        let watch = self.broker.watch_credentials(&call.principal, input).await?;
         let ends = watch::Ends {
             deadline: call.deadline.of_caller(),
             old_at: call.connected_at + self.max_connection_age,

@@ -12,7 +12,7 @@ use token_broker::domain::ports::ProviderFailure;
 use token_broker::domain::scope::ScopeSet;
 use tokio::sync::watch;
 
-use crate::support::rig::{Rig, callback, caller, get_input, required, service, state_of, token};
+use crate::support::rig::{Rig, callback, caller, get_input, required, rights, service, state_of, token};
 use crate::support::strict_provider::{Script, scope_set};
 
 async fn status(rig: &Rig, id: FlowId) -> FlowStatus {
@@ -346,7 +346,7 @@ async fn agents_that_poll_in_turn_each_keep_their_link() {
             let answer = rig.broker.get_credential(agent, input).await;
             assert!(answer.is_ok(), "round {round}: {answer:?}");
             let flow = required(answer).flow.unwrap();
-            links.entry((agent.id.to_string(), service)).or_default().insert(flow.id);
+            links.entry((agent.id().to_string(), service)).or_default().insert(flow.id);
         }
         rig.clock.advance(Duration::from_secs(1));
     }
@@ -412,9 +412,9 @@ async fn a_flow_of_somebody_elses_is_as_unknown_as_none() {
     let rig = Rig::new().await;
     let flow = rig.begin(&["mail"]).await.unwrap();
     let mut stranger = caller("stranger");
-    stranger.tenant = token_broker::domain::key::TenantId::new("tenant-b").unwrap();
+    rights(&mut stranger).tenant = token_broker::domain::key::TenantId::new("tenant-b").unwrap();
     let mut colleague = caller("colleague");
-    colleague.users.clear();
+    rights(&mut colleague).users.clear();
     for other in [&stranger, &colleague] {
         for id in [flow.id, FlowId::from_random([9; 16])] {
             let got = rig.broker.get_flow(other, id).await;

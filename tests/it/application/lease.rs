@@ -17,7 +17,7 @@ use token_broker::domain::provider::Provider;
 use token_broker::domain::refresh_policy::Demand;
 use token_broker::domain::scope::ScopeSet;
 
-use crate::support::rig::{Rig, RigOptions, caller, row_key, service, user_service};
+use crate::support::rig::{Rig, RigOptions, caller, rights, row_key, service, user_service};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -278,7 +278,7 @@ async fn a_lease_id_is_good_for_its_own_key_alone() {
     let of_bob = LeaseTarget { key: user_service("bob", "mail"), lease: lease.id };
     assert!(!rig.broker.release_lease(&rig.caller, of_bob).await.unwrap());
     let mut rival = caller("rival");
-    rival.tenant = token_broker::domain::key::TenantId::new("tenant-b").unwrap();
+    rights(&mut rival).tenant = token_broker::domain::key::TenantId::new("tenant-b").unwrap();
     let of_alice = LeaseTarget { key: service("mail"), lease: lease.id };
     assert!(!rig.broker.release_lease(&rival, of_alice).await.unwrap());
     assert!(rig.renew(lease.id, MINUTE).await.is_ok(), "it is still there");
@@ -313,7 +313,7 @@ async fn each_call_needs_its_own_permission() {
     let (_, lease) = rig.acquire(MINUTE).await;
     let without = |action: Action| {
         let mut caller = caller("limited");
-        caller.actions.remove(&action);
+        rights(&mut caller).actions.remove(&action);
         caller
     };
     let acquire =

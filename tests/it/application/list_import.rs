@@ -9,7 +9,7 @@ use token_broker::domain::credential::ReauthReason;
 use token_broker::domain::key::{ProviderId, TenantId, UserId};
 use token_broker::domain::scope::ScopeSet;
 
-use crate::support::rig::{Rig, caller, get_input, ids, token, user_service};
+use crate::support::rig::{Rig, caller, get_input, ids, rights, token, user_service};
 use crate::support::strict_provider::scope_set;
 
 fn everything(page_size: u32) -> ListInput {
@@ -189,7 +189,7 @@ async fn nothing_of_another_tenant_exists() {
     let rig = Rig::new().await;
     rig.connect(&["mail"]).await;
     let mut other = caller("other");
-    other.tenant = TenantId::new("tenant-b").unwrap();
+    rights(&mut other).tenant = TenantId::new("tenant-b").unwrap();
     assert!(rig.broker.list_credentials(&other, everything(50)).await.unwrap().credentials.is_empty());
     let answer = rig.broker.get_credential(&other, get_input("mail")).await.unwrap();
     let token_broker::application::types::TokenAnswer::AuthorizationRequired(required) = answer else {
@@ -208,13 +208,13 @@ async fn rights_come_before_existence() {
     let full = caller("c");
     let without = |action: Action| {
         let mut c = full.clone();
-        c.actions.remove(&action);
+        rights(&mut c).actions.remove(&action);
         c
     };
     let mut wrong_provider = full.clone();
-    wrong_provider.providers = ProviderRule::Only([ProviderId::new("other").unwrap()].into());
+    rights(&mut wrong_provider).providers = ProviderRule::Only([ProviderId::new("other").unwrap()].into());
     let mut wrong_user = full.clone();
-    wrong_user.users = vec![UserRule::Exact(UserId::new("bob").unwrap())];
+    rights(&mut wrong_user).users = vec![UserRule::Exact(UserId::new("bob").unwrap())];
     for refused in [&without(Action::GetCredential), &wrong_provider, &wrong_user] {
         for key in [user_service("alice", "mail"), user_service("alice", "nosuch")] {
             let mut input = get_input("mail");

@@ -6,12 +6,12 @@ use std::time::Duration;
 use token_broker::application::error::{BrokerError, Limit, Precondition};
 use token_broker::application::types::{CallbackInput, ConsentInput, EventView, WatchInput};
 use token_broker::application::{Watch, WatchSettings};
-use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use token_broker::domain::access_policy::{Action, Principal, ProviderRule, UserRule};
 use token_broker::domain::event::{Change, EventStore as _, Standing};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::key::{ProviderId, TenantId, UserId};
 
-use crate::support::rig::{Rig, RigOptions, callback, caller, ids, service, user_service};
+use crate::support::rig::{Rig, RigOptions, callback, caller, ids, rights, service, user_service};
 
 fn from(cursor: Option<&str>) -> WatchInput {
     WatchInput { user: None, cursor: cursor.map(str::to_owned) }
@@ -34,7 +34,7 @@ async fn patient_rig() -> Rig {
 }
 
 impl Rig {
-    async fn watch_as(&self, caller: Caller, input: WatchInput) -> Result<Watch, BrokerError> {
+    async fn watch_as(&self, caller: Principal, input: WatchInput) -> Result<Watch, BrokerError> {
         self.broker.watch_credentials(&Arc::new(caller), input).await
     }
 
@@ -170,7 +170,7 @@ async fn nobody_sees_what_its_rights_do_not_cover() {
     }
     let limited = |users: Vec<UserRule>| {
         let mut limited = caller("limited");
-        limited.users = users;
+        rights(&mut limited).users = users;
         limited
     };
     let exact = |name: &str| UserRule::Exact(user(name));
@@ -196,9 +196,9 @@ async fn nobody_sees_what_its_rights_do_not_cover() {
     drop(watch);
 
     let mut elsewhere = caller("elsewhere");
-    elsewhere.providers = ProviderRule::Only([ProviderId::new("other").unwrap()].into());
+    rights(&mut elsewhere).providers = ProviderRule::Only([ProviderId::new("other").unwrap()].into());
     let mut rival = caller("rival");
-    rival.tenant = TenantId::new("tenant-b").unwrap();
+    rights(&mut rival).tenant = TenantId::new("tenant-b").unwrap();
     for stranger in [elsewhere, rival, limited(vec![])] {
         let mut watch = rig.watch_as(stranger, from(Some(&start))).await.unwrap();
         watch.next().await.unwrap();
@@ -207,7 +207,7 @@ async fn nobody_sees_what_its_rights_do_not_cover() {
         assert!(silence.is_err(), "{silence:?}");
     }
     let mut powerless = caller("powerless");
-    powerless.actions.remove(&Action::WatchCredentials);
+    rights(&mut powerless).actions.remove(&Action::WatchCredentials);
     of_alice.cursor = None;
     for (caller, input) in [(powerless, from(None)), (limited(vec![exact("bob")]), of_alice)] {
         let refused = rig.watch_as(caller, input).await.err();
@@ -220,7 +220,7 @@ async fn progress_moves_the_cursor_past_what_others_see() {
     let watches = WatchSettings { progress: Duration::from_millis(1), ..WatchSettings::default() };
     let rig = Rig::with(RigOptions { watches, ..RigOptions::default() }).await;
     let mut limited = caller("limited");
-    limited.users = vec![UserRule::Prefix("bob".to_owned())];
+    rights(&mut limited).users = vec![UserRule::Prefix("bob".to_owned())];
     let mut watch = rig.watch_as(limited.clone(), from(None)).await.unwrap();
     let first = watch.next().await.unwrap().cursor;
     rig.import("alice").await;

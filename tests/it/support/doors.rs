@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use token_broker::application::{Broker, Ports, Settings};
-use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use token_broker::domain::access_policy::{Action, Caller, Identity, ProviderRule, UserRule};
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
-use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory};
+use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory, StoreError};
 use token_broker::domain::provider::{EndpointSource, Provider};
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::step::NoSteps;
@@ -71,11 +71,12 @@ pub(crate) struct Doors {
     home: Arc<tempfile::TempDir>,
 }
 
-struct Callers(HashMap<String, Arc<Caller>>);
+struct Callers(HashMap<Identity, Arc<Caller>>);
 
+#[tonic::async_trait]
 impl CallerDirectory for Callers {
-    fn authenticate(&self, key: &SecretString) -> Option<Arc<Caller>> {
-        self.0.get(key.expose_secret()).cloned()
+    async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
+        Ok(self.0.get(identity).cloned())
     }
 }
 
@@ -337,6 +338,10 @@ fn providers(base: &str) -> Vec<Arc<Provider>> {
     ]
 }
 
+fn identity_of(key: &str) -> Identity {
+    Identity::of_api_key(&SecretString::from(key)).unwrap()
+}
+
 fn callers() -> Callers {
     let one = |padded: &str, id: &str, tenant: &str| {
         let caller = Caller {
@@ -356,5 +361,5 @@ fn callers() -> Callers {
     let (powerless_key, mut powerless) = one(POWERLESS, "powerless", "tenant-a");
     powerless.actions.clear();
     all.push((powerless_key, powerless));
-    Callers(all.into_iter().map(|(key, caller)| (key, Arc::new(caller))).collect())
+    Callers(all.into_iter().map(|(key, caller)| (identity_of(&key), Arc::new(caller))).collect())
 }

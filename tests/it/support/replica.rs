@@ -7,7 +7,7 @@ use token_broker::application::types::{
     AccessGrant, AuthorizationRequired, GetCredentialInput, RefreshInput, RevokeAnswer, TokenAnswer,
 };
 use token_broker::application::{Broker, error::BrokerError};
-use token_broker::domain::access_policy::Caller;
+use token_broker::domain::access_policy::Principal;
 use token_broker::domain::coordination::FormerRun;
 use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::step::Step;
@@ -26,7 +26,7 @@ pub(crate) struct Replica {
     pub(crate) life: Arc<Life>,
     pub(crate) faults: Arc<Faults>,
     pub(crate) journal: Arc<MemoryJournal>,
-    pub(crate) caller: Caller,
+    pub(crate) caller: Principal,
     pub(crate) tasks: TaskTracker,
 }
 

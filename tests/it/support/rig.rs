@@ -12,7 +12,7 @@ use token_broker::application::types::{
     GetCredentialInput, ImportInput, ServiceKey, StartedFlow, TokenAnswer,
 };
 use token_broker::application::{Broker, Ports, Settings, WatchSettings};
-use token_broker::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use token_broker::domain::access_policy::{Action, Caller, Principal, ProviderRule, UserRule};
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
@@ -405,7 +405,7 @@ pub(crate) fn row_key(service_id: &str) -> CredentialKey {
     }
 }
 
-pub(crate) fn caller(id: &str) -> Caller {
+pub(crate) fn caller(id: &str) -> Principal {
     Caller {
         id: CallerId::new(id).unwrap(),
         tenant: TenantId::new("tenant-a").unwrap(),
@@ -413,6 +413,12 @@ pub(crate) fn caller(id: &str) -> Caller {
         providers: ProviderRule::Any,
         users: vec![UserRule::Any],
     }
+    .into()
+}
+
+/// What a principal's caller is and may do, to be changed.
+pub(crate) fn rights(principal: &mut Principal) -> &mut Caller {
+    Arc::make_mut(&mut principal.caller)
 }
 
 fn acme(options: &RigOptions) -> Provider {

@@ -6,8 +6,9 @@ use http::{HeaderMap, Response};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::domain::access_policy::ProviderRule;
+use crate::domain::access_policy::{Caller, Identity, ProviderRule};
 use crate::domain::key::{CallerId, TenantId};
+use crate::domain::ports::StoreError;
 use crate::domain::secret::SecretString;
 
 const KEY: &str = "tb_0123456789012345678901234567890123456789012";
@@ -18,9 +19,11 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 struct OneCaller;
 
+#[tonic::async_trait]
 impl CallerDirectory for OneCaller {
-    fn authenticate(&self, key: &SecretString) -> Option<Arc<Caller>> {
-        (key.expose_secret() == KEY).then(|| {
+    async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
+        let known = Identity::of_api_key(&SecretString::from(KEY)).as_ref() == Some(identity);
+        Ok(known.then(|| {
             Arc::new(Caller {
                 id: CallerId::new("agent").unwrap(),
                 tenant: TenantId::new("acme").unwrap(),
@@ -28,7 +31,7 @@ impl CallerDirectory for OneCaller {
                 providers: ProviderRule::Any,
                 users: vec![],
             })
-        })
+        }))
     }
 }
 
@@ -58,7 +61,7 @@ async fn ask_within(max: Duration, path: &str, headers: &[(&str, &str)]) -> Resp
             Some("bare internal") => Status::internal("failed to decode").into_http(),
             _ => {
                 let call = request.extensions().get::<Call>();
-                let id = call.map_or("nobody", |call| call.caller.id.as_str());
+                let id = call.map_or("nobody", |call| call.principal.id().as_str());
                 let left = call.map_or(0, |call| call.deadline.time_left().as_millis());
                 Response::builder()
                     .header("seen", id)
