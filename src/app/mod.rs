@@ -28,7 +28,8 @@ use crate::infra::callers::ConfiguredCallers;
 use crate::infra::coordination::redis::RedisSetupError;
 use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, VaultError};
 use crate::infra::journal;
-use crate::infra::oauth::{HttpOAuthClient, HttpSettings, HttpSetupError};
+use crate::infra::oauth::HttpOAuthClient;
+use crate::infra::outbound::{HttpSettings, HttpSetupError};
 use crate::infra::providers::{
     Catalogue, ConfiguredProviders, DefinitionError, Registration, RegistrationError,
 };

@@ -6,6 +6,7 @@ pub mod crypto;
 mod file_lock;
 pub mod journal;
 pub mod oauth;
+pub mod outbound;
 pub mod providers;
 pub mod record;
 pub mod storage;

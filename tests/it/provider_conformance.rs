@@ -15,7 +15,8 @@ use token_broker::domain::provider::{BodyFormat, ClientAuth, Provider, Revocatio
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::SecretString;
 use token_broker::domain::token_set::TokenResponse;
-use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
+use token_broker::infra::oauth::HttpOAuthClient;
+use token_broker::infra::outbound::HttpSettings;
 use token_broker::infra::providers::{Catalogue, Definition, Registration, SecretRule};
 use url::Url;
 

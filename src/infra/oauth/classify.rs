@@ -15,11 +15,11 @@ use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::http::Answer;
 use super::response::{document, token_response};
 use crate::domain::ports::ProviderFailure;
 use crate::domain::provider::{Provider, ResponseRules};
 use crate::domain::token_set::TokenResponse;
+use crate::infra::outbound::Answer;
 
 /// The longest time that a provider's `Retry-After` is obeyed.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);

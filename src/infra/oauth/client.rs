@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::discovery::{Discovery, Need};
-use super::http::{Answer, Http, HttpSettings, HttpSetupError, Request, SendError};
 use super::revoke::Presented;
 use super::{classify, identity, request, revoke};
 use crate::domain::flow::RecordedEndpoints;
@@ -19,6 +18,7 @@ use crate::domain::provider::{EndpointSource, Provider, Revocation, RevocationAu
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
 use crate::domain::token_set::{ProviderAccount, TokenResponse};
+use crate::infra::outbound::{Answer, Http, HttpSettings, HttpSetupError, Request, SendError};
 
 /// A call without a shorter deadline of its own ends within the settings' total time.
 const NO_DEADLINE: Duration = Duration::MAX;

@@ -9,11 +9,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use super::http::{Http, Request, is_allowed};
 use super::internal::is_internal;
 use super::response::document;
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::ports::{Clock, ProviderFailure};
+use crate::infra::outbound::{Http, Request, is_allowed};
 
 /// Endpoints are asked for anew after this long.
 const FRESH: Duration = Duration::from_hours(1);

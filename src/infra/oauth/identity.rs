@@ -6,7 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::http::{Http, Request};
 use super::request::{authorize, bearer, fixed_headers};
 use super::response::{document, is_subject, label, read_account};
 use crate::domain::flow::RecordedEndpoints;
@@ -14,6 +13,7 @@ use crate::domain::ports::IdentityError;
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
 use crate::domain::token_set::{ProviderAccount, TokenResponse};
+use crate::infra::outbound::{Http, Request};
 
 /// Clocks differ by less than this.
 const SKEW: SignedDuration = SignedDuration::from_secs(60);

@@ -1,10 +1,9 @@
-//! The OAuth client: one hardened HTTP client, requests built by the `oauth2` crate, and answers read by each provider's
+//! The OAuth client over the hardened HTTP client: requests built by the `oauth2` crate, and answers read by each provider's
 //! own rules.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `client` | the port: which request, in which order |
-//! | `http` | the way out: TLS or loopback, no redirects, no retries, limits; was it sent or not |
 //! | `request` | authorization URLs and token requests |
 //! | `classify` | what a token answer means for the token that was presented |
 //! | `response` | where the values of an answer stand |
@@ -16,7 +15,6 @@
 mod classify;
 mod client;
 mod discovery;
-mod http;
 mod identity;
 mod internal;
 mod request;
@@ -24,4 +22,3 @@ mod response;
 mod revoke;
 
 pub use client::HttpOAuthClient;
-pub use http::{HttpSettings, HttpSetupError};

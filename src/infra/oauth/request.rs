@@ -19,12 +19,12 @@ use oauth2::{
 };
 use url::{Url, form_urlencoded};
 
-use super::http::{Request, is_allowed};
 use crate::domain::ports::{AuthorizationRequest, ProviderFailure};
 use crate::domain::provider::{AUTHORIZATION_RESERVED, TOKEN_RESERVED};
 use crate::domain::provider::{BodyFormat, Client, ClientAuth, Provider};
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
+use crate::infra::outbound::{Request, is_allowed};
 
 fn refuse_reserved(params: &BTreeMap<String, String>, reserved: &[&str]) -> Result<(), ProviderFailure> {
     if reserved.iter().any(|name| params.contains_key(*name)) {

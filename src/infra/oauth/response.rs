@@ -7,12 +7,12 @@ use http::header;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use super::http::Answer;
 use crate::domain::key::MAX_TEXT_BYTES;
 use crate::domain::provider::{AccountPointers, Provider, ResponseRules};
 use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::secret::SecretString;
 use crate::domain::token_set::{MAX_LIFETIME, ProviderAccount, TokenResponse};
+use crate::infra::outbound::Answer;
 
 /// The longest `token_type` that is passed on.
 const MAX_TOKEN_TYPE_BYTES: usize = 64;

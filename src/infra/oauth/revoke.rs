@@ -8,7 +8,6 @@ use serde_json::Value;
 use url::Url;
 
 use super::classify::{Flag, by_code, by_status, error_code, retry_after, success_flag};
-use super::http::{Answer, Request};
 use super::request::{authorize, basic, bearer, with_body};
 use super::response::document;
 use crate::domain::ports::{ProviderFailure, RevocationOutcome};
@@ -16,6 +15,7 @@ use crate::domain::provider::{
     BodyFormat, ClientAuth, Provider, RevocationAuth, RevocationCall, RevocationMethod, RevokedToken,
 };
 use crate::domain::secret::SecretString;
+use crate::infra::outbound::{Answer, Request};
 
 /// The token that is presented.
 #[derive(Clone, Copy)]

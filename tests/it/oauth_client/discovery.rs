@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use token_broker::domain::ports::{OAuthClient as _, ProviderFailure};
-use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
+use token_broker::infra::oauth::HttpOAuthClient;
+use token_broker::infra::outbound::HttpSettings;
 
 use super::{AMPLE, TestClock, client_with, secret};
 use crate::support::hostile::{Gate, HostileServer, Reply};

@@ -6,7 +6,8 @@ use serde_json::json;
 use token_broker::domain::ports::{OAuthClient as _, ProviderFailure};
 use token_broker::domain::provider::{EndpointSource, Provider};
 use token_broker::domain::token_set::TokenResponse;
-use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
+use token_broker::infra::oauth::HttpOAuthClient;
+use token_broker::infra::outbound::HttpSettings;
 
 use super::{AMPLE, client, client_with, refresh_against, secret};
 use crate::support::hostile::{HostileServer, Reply};

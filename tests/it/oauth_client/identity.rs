@@ -9,7 +9,7 @@ use token_broker::domain::flow::RecordedEndpoints;
 use token_broker::domain::ports::{IdentityError, OAuthClient as _};
 use token_broker::domain::provider::Provider;
 use token_broker::domain::token_set::{ProviderAccount, TokenResponse};
-use token_broker::infra::oauth::HttpSettings;
+use token_broker::infra::outbound::HttpSettings;
 
 use super::{NOW, client, client_with, secret};
 use crate::support::hostile::{HostileServer, Reply};

@@ -17,7 +17,8 @@ use token_broker::domain::ports::{Clock, OAuthClient as _, ProviderFailure};
 use token_broker::domain::provider::Provider;
 use token_broker::domain::secret::SecretString;
 use token_broker::domain::token_set::TokenResponse;
-use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
+use token_broker::infra::oauth::HttpOAuthClient;
+use token_broker::infra::outbound::HttpSettings;
 
 use crate::support::hostile::{HostileServer, Reply};
 use crate::support::provider::{provider_at, scopes};

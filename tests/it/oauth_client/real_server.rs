@@ -6,7 +6,8 @@ use token_broker::domain::flow::FlowSecrets;
 use token_broker::domain::ports::{
     AuthorizationRequest, OAuthClient as _, ProviderFailure, RevocationOutcome,
 };
-use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
+use token_broker::infra::oauth::HttpOAuthClient;
+use token_broker::infra::outbound::HttpSettings;
 use token_broker::infra::system::SystemClock;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;

@@ -10,7 +10,7 @@ use token_broker::domain::provider::{
     BodyFormat, ClientAuth, EndpointSource, Provider, Revocation, RevocationAuth, RevocationCall,
     RevocationMethod, RevokedToken,
 };
-use token_broker::infra::oauth::HttpSettings;
+use token_broker::infra::outbound::HttpSettings;
 
 use super::{client, client_with, secret};
 use crate::support::hostile::{HostileServer, Recorded, Reply};

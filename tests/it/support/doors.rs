@@ -19,7 +19,8 @@ use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClie
 use token_broker::r#gen::v1::{BeginOAuthRequest, CredentialKey, FlowStatus, GetFlowRequest};
 use token_broker::infra::coordination::local::LocalPermits;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
-use token_broker::infra::oauth::{HttpOAuthClient, HttpSettings};
+use token_broker::infra::oauth::HttpOAuthClient;
+use token_broker::infra::outbound::HttpSettings;
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use token_broker::transport::{grpc, http};

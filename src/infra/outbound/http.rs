@@ -1,4 +1,4 @@
-//! The way out. Everything that leaves the broker for a provider leaves here, once.
+//! One request, sent once.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::loopback::is_loopback;
 
-/// The limits of a call to a provider.
+/// The limits of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpSettings {
     /// Name resolution, TCP and TLS together.
@@ -33,42 +33,44 @@ impl Default for HttpSettings {
 
 /// The HTTP client could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client for providers could not be set up")]
+#[error("the HTTP client could not be set up")]
 pub struct HttpSetupError(#[source] reqwest::Error);
 
 /// A request, ready to go.
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) url: Url,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 /// What came back.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     /// `None`: it was too long, too slow, or broke off.
-    pub(super) body: Option<Zeroizing<Vec<u8>>>,
+    pub(crate) body: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Nothing came back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SendError {
+pub(crate) enum SendError {
     /// No byte of the request was written.
     NotSent,
     /// It may have arrived.
     Lost,
 }
 
-/// The hardened client.
-pub(super) struct Http {
+/// The hardened client. Clones share it.
+#[derive(Clone)]
+pub struct Http {
     client: reqwest::Client,
     settings: HttpSettings,
 }
 
 impl Http {
-    pub(super) fn new(settings: HttpSettings) -> Result<Self, HttpSetupError> {
+    /// Sets it up.
+    pub fn new(settings: HttpSettings) -> Result<Self, HttpSetupError> {
         let client = builder(settings).build().or_else(|error| {
             // A machine without root certificates: providers on loopback (the demo, the tests) still work, and every
             // TLS handshake fails, as it must.
@@ -82,12 +84,12 @@ impl Http {
     }
 
     /// The moment by which a call with this deadline, begun now, has ended. Timers of the runtime go by its own clock.
-    pub(super) fn until(&self, deadline: Duration) -> Instant {
+    pub(crate) fn until(&self, deadline: Duration) -> Instant {
         Instant::now() + deadline.min(self.settings.total_timeout)
     }
 
     /// Sends once and reads the answer, all within the deadline.
-    pub(super) async fn send(&self, request: Request, until: Instant) -> Result<Answer, SendError> {
+    pub(crate) async fn send(&self, request: Request, until: Instant) -> Result<Answer, SendError> {
         if !is_allowed(&request.url) || until <= Instant::now() {
             return Err(SendError::NotSent);
         }
@@ -163,7 +165,7 @@ async fn read(mut response: reqwest::Response, max: usize) -> Option<Zeroizing<V
 }
 
 /// Whether secrets may be sent there: by TLS, or to this machine. Credentials in the URL would end up in logs.
-pub(super) fn is_allowed(url: &Url) -> bool {
+pub(crate) fn is_allowed(url: &Url) -> bool {
     let bare = url.username().is_empty() && url.password().is_none();
     bare && match url.scheme() {
         "https" => url.host().is_some(),
@@ -174,7 +176,7 @@ pub(super) fn is_allowed(url: &Url) -> bool {
 
 impl Request {
     /// A request for JSON without a body.
-    pub(super) fn get(url: Url) -> Self {
+    pub(crate) fn get(url: Url) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
         Self { method: Method::GET, url, headers, body: Vec::new() }
