@@ -30,8 +30,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(1);
 /// How long the last write to the database file may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-/// The broker's own service in the health protocol; the empty name is the whole server.
-const SERVICES: [&str; 2] = ["", "tokenbroker.v1.TokenBrokerService"];
+/// The broker's own services in the health protocol; the empty name is the whole server.
+const SERVICES: [&str; 3] = ["", "tokenbroker.v1.TokenBrokerService", "tokenbroker.v1.AdminService"];
 
 /// Tells everybody whether the broker can serve.
 #[derive(Clone)]
@@ -162,6 +162,8 @@ pub(crate) async fn replay(
 pub struct Running {
     /// Where callers come to.
     pub grpc_addr: SocketAddr,
+    /// Where operators' tools come to, if not to `grpc_addr`.
+    pub admin_addr: Option<SocketAddr>,
     /// Where browsers come to.
     pub public_addr: SocketAddr,
     /// Where orchestrators come to.

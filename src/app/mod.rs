@@ -1,12 +1,12 @@
 //! The composition root: binds the listeners and puts the broker together. `outside.rs` names the engines behind the ports.
 
 mod database;
+mod grpc;
 mod outside;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
@@ -15,7 +15,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::{Identity, ServerTlsConfig};
 use url::Url;
 
 use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
@@ -40,7 +39,6 @@ pub(crate) use outside::postgres_settings;
 
 use crate::lifecycle::{self, Parts, Readiness, Running};
 use crate::telemetry::metrics::{self, MetricsError};
-use crate::transport::grpc::{self, GrpcOptions, IncomingLimits};
 use crate::transport::http::{self, Limits, OperationsState};
 
 /// Puts a wrapper around the credential store.
@@ -145,8 +143,6 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// How long a caller's connection may take to begin to speak.
-const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// Orchestrators and scrapers are few.
 const OPERATIONS_CONNECTIONS: usize = 64;
 
@@ -171,14 +167,15 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let (ready, ready_receiver) = watch::channel(false);
     let readiness = Readiness { reporter, ready };
     readiness.set(false).await;
-    let router = grpc::router(
-        Arc::clone(&broker),
-        Arc::new(callers(&config)),
-        entropy.as_ref(),
+    let door = grpc::Door {
+        broker: Arc::clone(&broker),
+        callers: Arc::new(callers(&config)),
+        entropy,
         health,
-        grpc_options(&config.grpc, &tasks, &stop)?,
-    )
-    .map_err(StartError::Tls)?;
+        settings: config.grpc.clone(),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+    };
     let health_of_store = database.health();
     let upkeep = metrics.clone();
     let operations_router = http::operations_router(OperationsState {
@@ -188,8 +185,8 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     });
 
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
-    let incoming = grpc::incoming(listeners.grpc.0, incoming_limits(&config.grpc));
-    let grpc = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let admin_addr = listeners.admin.as_ref().map(|(_, address)| *address);
+    let mut servers = door.open(listeners.grpc.0, listeners.admin.map(|(listener, _)| listener))?;
     let pages = http::public_router(Arc::clone(&broker))
         .layer(middleware::from_fn_with_state(tasks.clone(), count_under_way));
     let limits = Limits { connections: config.public.max_connections, ..Limits::default() };
@@ -197,18 +194,13 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let limits = Limits { connections: OPERATIONS_CONNECTIONS, ..Limits::default() };
     let operations =
         http::serve("operations", listeners.operations.0, operations_router, limits, stop_operations.clone());
-    let servers = vec![
-        tokio::spawn(async move {
-            if let Err(error) = grpc.await {
-                tracing::error!(%error, "the gRPC listener failed");
-            }
-        }),
+    servers.extend([
         tokio::spawn(public),
         tokio::spawn(lifecycle::sweep(Arc::clone(&broker), stop.clone())),
         tokio::spawn(lifecycle::refresh_ahead(Arc::clone(&broker), stop.clone())),
         tokio::spawn(lifecycle::replay(broker, former, dead, stop.clone())),
         tokio::spawn(lifecycle::watch_permits(permits, stop.clone())),
-    ];
+    ]);
     let operations = tokio::spawn(operations);
     readiness.set(true).await;
     let watcher =
@@ -228,12 +220,13 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         announce,
         drain,
     };
-    Ok(Running { grpc_addr, public_addr, operations_addr, parts })
+    Ok(Running { grpc_addr, admin_addr, public_addr, operations_addr, parts })
 }
 
 /// Sockets with the addresses they got.
 struct Listeners {
     grpc: (TcpListener, SocketAddr),
+    admin: Option<(TcpListener, SocketAddr)>,
     public: (TcpListener, SocketAddr),
     operations: (TcpListener, SocketAddr),
 }
@@ -242,6 +235,10 @@ impl Listeners {
     async fn bind(config: &Config) -> Result<Self, StartError> {
         Ok(Self {
             grpc: bind("grpc.listen", config.grpc.listen).await?,
+            admin: match config.admin.listen {
+                Some(address) => Some(bind("admin.listen", address).await?),
+                None => None,
+            },
             public: bind("public.listen", config.public.listen).await?,
             operations: bind("operations.listen", config.operations.listen).await?,
         })
@@ -286,7 +283,7 @@ fn warn_of_risks(config: &Config) {
 pub fn check(config: &Config) -> Result<(), StartError> {
     providers(config)?;
     keyring(config)?;
-    tls(&config.grpc)?;
+    grpc::tls(&config.grpc)?;
     Ok(())
 }
 
@@ -347,39 +344,4 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
 
 fn timing_limits(config: &Config) -> TimingLimits {
     TimingLimits { http_deadline: config.oauth.request_timeout, strict_settle: config.oauth.strict_settle }
-}
-
-fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {
-    IncomingLimits {
-        connections: grpc.max_connections,
-        first_bytes: FIRST_BYTES,
-        age: grpc.max_connection_age + grpc.max_connection_age_grace,
-    }
-}
-
-fn grpc_options(
-    grpc: &config::Grpc,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> Result<GrpcOptions, StartError> {
-    Ok(GrpcOptions {
-        reflection: grpc.reflection,
-        max_deadline: grpc.max_deadline,
-        max_request_bytes: grpc.max_request_bytes,
-        max_connection_age: grpc.max_connection_age,
-        keepalive_interval: grpc.keepalive_interval,
-        keepalive_timeout: grpc.keepalive_timeout,
-        tls: tls(grpc)?,
-        calls: tasks.clone(),
-        stop: stop.clone(),
-        ..GrpcOptions::default()
-    })
-}
-
-fn tls(grpc: &config::Grpc) -> Result<Option<ServerTlsConfig>, StartError> {
-    let Some(files) = &grpc.tls else { return Ok(None) };
-    let read = |key, path| std::fs::read(path).map_err(|source| StartError::TlsFile { key, source });
-    let certificate = read("grpc.tls_certificate_file", &files.certificate)?;
-    let key = read("grpc.tls_key_file", &files.key)?;
-    Ok(Some(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key))))
 }

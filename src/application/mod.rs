@@ -3,6 +3,7 @@
 pub mod error;
 pub mod types;
 
+pub mod admin;
 mod adopt;
 mod begin_oauth;
 mod broker;

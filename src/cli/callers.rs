@@ -12,6 +12,7 @@ use super::output::{Output, table};
 use super::settings::ConfigArgs;
 use super::write::new_api_key;
 use crate::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use crate::domain::admin_policy::AdminRights;
 use crate::domain::key::{CallerId, ProviderId, TenantId, UserId};
 use crate::infra::callers::hash_api_key;
 
@@ -100,6 +101,7 @@ fn run_new(new: &New, output: Output) -> Result<Exit, CliError> {
             ProviderRule::Only(new.providers.iter().cloned().collect())
         },
         users: if new.any_user { vec![UserRule::Any] } else { users },
+        admin: AdminRights::default(),
     };
     let key = new_api_key();
     let hash = hash_api_key(&key);

@@ -10,6 +10,7 @@ use super::settings::DEFAULT_PATH;
 use super::write;
 use crate::config::DEFAULT_FILE;
 use crate::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use crate::domain::admin_policy::AdminRights;
 use crate::domain::key::{CallerId, TenantId};
 use crate::infra::callers::hash_api_key;
 
@@ -61,6 +62,7 @@ pub(super) fn run(args: &Args, output: Output) -> Result<Exit, CliError> {
         actions: Action::ALL.into_iter().collect(),
         providers: ProviderRule::Any,
         users: vec![UserRule::Any],
+        admin: AdminRights::default(),
     };
     let key = write::new_api_key();
     let config = configuration(&table_of(&caller, &hash_api_key(&key)))?;

@@ -37,6 +37,7 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
     let running = app::start(config, Overrides::default()).await?;
     let addresses = serde_json::json!({ "listening": {
         "grpc": running.grpc_addr,
+        "admin": running.admin_addr,
         "public": running.public_addr,
         "operations": running.operations_addr,
     }});

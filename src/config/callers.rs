@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize as _;
-use serde::de::IntoDeserializer as _;
+use serde::Serialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
+use serde::de::{DeserializeOwned, IntoDeserializer as _};
 
 use super::reader::{AnyOr, Key, Section};
 use super::values::sha256_hex;
 use crate::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use crate::domain::admin_policy::{AdminAction, AdminRights};
 use crate::domain::key::{CallerId, ProviderId, TenantId, UserId};
 
 /// A caller and what it authenticates with.
@@ -62,6 +63,9 @@ fn read_entry(
     let actions = rights(&section.optional("actions"), |key| key.parsed(action));
     let providers = rights(&section.optional("providers"), |key| key.parsed(|text| ProviderId::new(text)));
     let users = rights(&section.optional("users"), user_rule);
+    let admin = rights(&section.optional("admin"), |key| key.parsed(admin_action));
+    let all_tenants = section.optional("all_tenants");
+    let all_tenants = if all_tenants.is_set() { all_tenants.boolean() } else { Some(false) };
     section.finish();
     Some(CallerEntry {
         caller: Caller {
@@ -79,6 +83,13 @@ fn read_entry(
                 AnyOr::Any => vec![UserRule::Any],
                 AnyOr::These(rules) => rules,
             },
+            admin: AdminRights {
+                actions: match admin? {
+                    AnyOr::Any => AdminAction::ALL.into(),
+                    AnyOr::These(actions) => actions.into_iter().collect(),
+                },
+                all_tenants: all_tenants?,
+            },
         },
         key_hashes: key_hashes?,
     })
@@ -90,9 +101,17 @@ fn rights<T>(key: &Key<'_>, item: impl Fn(&Key<'_>) -> Option<T>) -> Option<AnyO
 
 /// The names are those that `Action` serializes to.
 fn action(text: &str) -> Result<Action, String> {
+    one_of(text, &Action::ALL)
+}
+
+fn admin_action(text: &str) -> Result<AdminAction, String> {
+    one_of(text, &AdminAction::ALL)
+}
+
+fn one_of<T: DeserializeOwned + Serialize>(text: &str, all: &[T]) -> Result<T, String> {
     let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    Action::deserialize(deserializer).map_err(|_| {
-        let names = Action::ALL.iter().filter_map(|a| serde_json::to_string(a).ok()).collect::<Vec<_>>();
+    T::deserialize(deserializer).map_err(|_| {
+        let names = all.iter().filter_map(|a| serde_json::to_string(a).ok()).collect::<Vec<_>>();
         format!("must be one of {}", names.join(", "))
     })
 }

@@ -3,6 +3,7 @@
 //! One file for each section; `default.toml` documents every key and holds its default. Whoever adds a key writes it in
 //! both places; a test compares them.
 
+mod admin;
 mod callers;
 mod environment;
 mod grpc;
@@ -32,6 +33,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use self::redis::{Redis, RedisLogin};
+pub use admin::Admin;
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
@@ -62,6 +64,8 @@ pub const DEFAULT_FILE: &str = include_str!("default.toml");
 pub struct Config {
     /// The listener for callers.
     pub grpc: Grpc,
+    /// The listener for operators' tools.
+    pub admin: Admin,
     /// The listener for browsers.
     pub public: Public,
     /// The listener for orchestrators.
@@ -133,6 +137,7 @@ fn merged(file: Option<&Path>, environment: &Environment) -> Result<Table, Confi
 /// Reads every section before it gives up on any.
 fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let grpc = grpc::read(&root.section("grpc"));
+    let admin = admin::read(&root.section("admin"));
     let public = public::read(&root.section("public"));
     let operations = operations::read(&root.section("operations"));
     let storage = storage::read(&root.section("storage"));
@@ -150,6 +155,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     root.finish();
     Some(Config {
         grpc: grpc?,
+        admin: admin?,
         public: public?,
         operations: operations?,
         storage: storage?,

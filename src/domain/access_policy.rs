@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
+use super::admin_policy::AdminRights;
 use super::key::{CallerId, ProviderId, TenantId, UserId};
 use super::secret::SecretString;
 
@@ -201,6 +202,8 @@ pub struct Caller {
     pub providers: ProviderRule,
     /// For which users: any of these rules.
     pub users: Vec<UserRule>,
+    /// What it may administer.
+    pub admin: AdminRights,
 }
 
 impl Caller {
@@ -248,6 +251,7 @@ mod tests {
             actions: BTreeSet::new(),
             providers: ProviderRule::Only(BTreeSet::new()),
             users: vec![],
+            admin: AdminRights::default(),
         };
         assert!(Action::ALL.iter().all(|a| !caller.may(*a)));
         assert!(!caller.may_use(&ProviderId::new("google").unwrap()));
@@ -265,6 +269,7 @@ mod tests {
                 UserRule::Exact(UserId::new("alice").unwrap()),
                 UserRule::Prefix("team-a/".to_owned()),
             ],
+            admin: AdminRights::default(),
         };
         let user = |s: &str| UserId::new(s).unwrap();
         assert!(caller.may_act_for(&user("alice")) && caller.may_act_for(&user("team-a/bob")));

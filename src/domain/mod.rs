@@ -1,6 +1,7 @@
 //! The rules, pure: no tokio, no SQL, no HTTP. Every function of time takes `now`.
 
 pub mod access_policy;
+pub mod admin_policy;
 pub mod breaker;
 pub mod coordination;
 pub mod credential;

@@ -60,6 +60,7 @@ mod tests {
 
     use super::*;
     use crate::domain::access_policy::ProviderRule;
+    use crate::domain::admin_policy::AdminRights;
     use crate::domain::key::{CallerId, TenantId};
 
     fn caller(id: &str) -> Caller {
@@ -69,6 +70,7 @@ mod tests {
             actions: BTreeSet::new(),
             providers: ProviderRule::Any,
             users: vec![],
+            admin: AdminRights::default(),
         }
     }
 

@@ -7,6 +7,7 @@
     reason = "in a test a panic is the report; the lint allows it in #[test] functions, not in their helpers"
 )]
 
+mod admin;
 mod application;
 mod architecture;
 mod callers;

@@ -15,7 +15,7 @@ fn generate() -> BTreeMap<String, Vec<u8>> {
         .unwrap()
         .include_source_info(true)
         .include_imports(true)
-        .open_file("tokenbroker/v1/token_broker.proto")
+        .open_files(["tokenbroker/v1/token_broker.proto", "tokenbroker/v1/admin.proto"])
         .unwrap()
         .file_descriptor_set();
     let out = tempfile::tempdir().unwrap();

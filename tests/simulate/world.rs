@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use token_broker::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Caller, Principal, ProviderRule, UserRule};
+use token_broker::domain::admin_policy::AdminRights;
 use token_broker::domain::coordination::FormerRun;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId};
 use token_broker::domain::ports::ProviderDirectory;
@@ -108,6 +109,7 @@ pub(crate) fn caller() -> Principal {
         actions: Action::ALL.into_iter().collect(),
         providers: ProviderRule::Any,
         users: vec![UserRule::Any],
+        admin: AdminRights::default(),
     }
     .into()
 }

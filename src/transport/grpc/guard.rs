@@ -54,6 +54,13 @@ pub(super) struct Call {
     pub(super) connected_at: Instant,
 }
 
+/// What the guard found out, and the message. Without a caller nothing is done, even if somebody takes the guard away.
+pub(super) fn open<T>(request: tonic::Request<T>) -> Result<(Call, T), Status> {
+    let (_, mut extensions, message) = request.into_parts();
+    let call = extensions.remove::<Call>().ok_or_else(status::unauthenticated)?;
+    Ok((call, message))
+}
+
 impl Guard {
     /// Looks keys up in `callers`; no call takes longer than `max_deadline`; `calls` counts those under way.
     pub(super) fn new(

@@ -7,11 +7,13 @@
 //! | `auth.rs` | who calls |
 //! | `deadline.rs` | how long the caller waits |
 //! | `service.rs` | the RPCs: parse, one use case, convert |
+//! | `admin/` | those of operators |
 //! | `convert/` | messages to what use cases take, and back |
 //! | `status.rs` | errors to statuses: the one map |
 //! | `watch.rs` | the one stream: what it tells and what ends it |
 //! | `observe.rs` | methods, metrics, request ids |
 
+mod admin;
 mod auth;
 mod convert;
 mod deadline;
@@ -37,14 +39,29 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use crate::application::Broker;
 use crate::domain::ports::{CallerDirectory, Entropy};
 use crate::r#gen::FILE_DESCRIPTOR_SET;
+use crate::r#gen::v1::admin_service_server::AdminServiceServer;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
+use admin::Admin;
 use guard::Guard;
 pub use incoming::{Connection, ConnectionInfo, IncomingLimits, incoming};
 use service::BrokerService;
 
+/// Which of the broker's services a listener serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Services {
+    /// `TokenBrokerService`.
+    Broker,
+    /// `AdminService`.
+    Admin,
+    /// Both.
+    Both,
+}
+
 /// What the operator decides about the gRPC door.
 #[derive(Debug, Clone)]
 pub struct GrpcOptions {
+    /// What is served beside health.
+    pub services: Services,
     /// Serve reflection (v1 and v1alpha). It needs an API key like every other call but health.
     pub reflection: bool,
     /// No call takes longer, whatever deadline the caller sent. Above the 5 seconds that a reader waits for a refresh.
@@ -71,6 +88,7 @@ pub struct GrpcOptions {
 impl Default for GrpcOptions {
     fn default() -> Self {
         Self {
+            services: Services::Both,
             reflection: true,
             max_deadline: Duration::from_secs(30),
             // The largest valid import is two tokens of 16 KiB and 32 values of 4 KiB.
@@ -105,14 +123,26 @@ pub fn router<H: Health>(
     health: HealthServer<H>,
     options: GrpcOptions,
 ) -> Result<Router, tonic::transport::Error> {
-    let service =
-        TokenBrokerServiceServer::new(BrokerService::new(broker, options.max_connection_age, options.stop))
+    let mut routes = Routes::new(health.max_decoding_message_size(MAX_NAME_BYTES));
+    if options.services != Services::Broker {
+        let service = AdminServiceServer::new(Admin::new(Arc::clone(&broker)))
             .max_decoding_message_size(options.max_request_bytes)
             .accept_compressed(CompressionEncoding::Gzip)
             .accept_compressed(CompressionEncoding::Zstd)
             .send_compressed(CompressionEncoding::Zstd)
             .send_compressed(CompressionEncoding::Gzip);
-    let mut routes = Routes::new(service).add_service(health.max_decoding_message_size(MAX_NAME_BYTES));
+        routes = routes.add_service(service);
+    }
+    if options.services != Services::Admin {
+        let service = BrokerService::new(broker, options.max_connection_age, options.stop);
+        let service = TokenBrokerServiceServer::new(service)
+            .max_decoding_message_size(options.max_request_bytes)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Gzip);
+        routes = routes.add_service(service);
+    }
     if options.reflection {
         routes = add_reflection(routes);
     }

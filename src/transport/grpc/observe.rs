@@ -21,8 +21,9 @@ pub(super) const REQUEST_ID: &str = "x-request-id";
 /// The longest id taken from a caller.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// The broker's own service.
+/// The broker's own services.
 const SERVICE_PATH: &str = "/tokenbroker.v1.TokenBrokerService/";
+const ADMIN_PATH: &str = "/tokenbroker.v1.AdminService/";
 /// Open to everybody.
 const HEALTH_PATH: &str = "/grpc.health.v1.Health/";
 
@@ -32,8 +33,8 @@ const CODES: usize = 17;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Method(usize);
 
-/// The methods, the broker's own by their names in the proto.
-const METHODS: [&str; 16] = [
+/// The methods, the broker's own by their names in the proto, which no two of its services share.
+const METHODS: [&str; 17] = [
     "GetCredential",
     "Refresh",
     "Revoke",
@@ -47,21 +48,25 @@ const METHODS: [&str; 16] = [
     "RenewLease",
     "ReleaseLease",
     "WatchCredentials",
+    "WhoAmI",
     "Health",
     "Reflection",
     "unknown",
 ];
+/// The methods of `TokenBrokerService` end here, and those of `AdminService` at [`HEALTH`].
 const BROKER_METHODS: usize = 13;
-const HEALTH: usize = 13;
-const REFLECTION: usize = 14;
-const UNKNOWN: usize = 15;
+const HEALTH: usize = METHODS.len() - 3;
+const REFLECTION: usize = HEALTH + 1;
+const UNKNOWN: usize = HEALTH + 2;
 
 impl Method {
     /// From the path of the request.
     pub(super) fn of(path: &str) -> Self {
-        if let Some(name) = path.strip_prefix(SERVICE_PATH) {
-            let index = METHODS[..BROKER_METHODS].iter().position(|method| *method == name);
-            return Self(index.unwrap_or(UNKNOWN));
+        for (service, range) in [(SERVICE_PATH, 0..BROKER_METHODS), (ADMIN_PATH, BROKER_METHODS..HEALTH)] {
+            if let Some(name) = path.strip_prefix(service) {
+                let index = range.into_iter().find(|index| METHODS[*index] == name);
+                return Self(index.unwrap_or(UNKNOWN));
+            }
         }
         match path {
             _ if path.starts_with(HEALTH_PATH) => Self(HEALTH),
@@ -83,7 +88,7 @@ impl Method {
 
     /// Whether it is one of the broker's own, whose errors all carry details.
     pub(super) fn is_own(self) -> bool {
-        self.0 < BROKER_METHODS || self.0 == UNKNOWN
+        self.0 < HEALTH || self.0 == UNKNOWN
     }
 }
 
@@ -160,12 +165,15 @@ mod tests {
     fn every_method_of_the_proto_has_its_label() {
         use prost::Message as _;
         let files = prost_types::FileDescriptorSet::decode(crate::r#gen::FILE_DESCRIPTOR_SET).unwrap();
-        let service = files.file.iter().flat_map(|f| &f.service).next().unwrap();
-        let names: Vec<_> = service.method.iter().map(|m| m.name().to_owned()).collect();
-        assert_eq!(names, METHODS[..BROKER_METHODS]);
-        for name in names {
-            assert_eq!(Method::of(&format!("{SERVICE_PATH}{name}")).name(), name);
+        let mut seen = std::collections::BTreeSet::new();
+        for service in files.file.iter().flat_map(|f| &f.service) {
+            for name in service.method.iter().map(prost_types::MethodDescriptorProto::name) {
+                let method = Method::of(&format!("/tokenbroker.v1.{}/{name}", service.name()));
+                assert_eq!(method.name(), name);
+                assert!(method.is_own() && seen.insert(method.0));
+            }
         }
+        assert_eq!(seen, (0..HEALTH).collect());
     }
 
     #[test]

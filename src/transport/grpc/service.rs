@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::{answers, requests};
-use super::guard::Call;
-use super::{status, watch};
+use super::guard::open;
+use super::watch;
 use crate::application::Broker;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerService;
 use crate::r#gen::v1::{
@@ -35,13 +35,6 @@ impl BrokerService {
     pub(super) fn new(broker: Arc<Broker>, max_connection_age: Duration, stop: CancellationToken) -> Self {
         Self { broker, max_connection_age, stop }
     }
-}
-
-/// The caller and the message. Without a caller nothing is done, even if somebody takes the guard away.
-fn open<T>(request: Request<T>) -> Result<(Call, T), Status> {
-    let (_, mut extensions, message) = request.into_parts();
-    let call = extensions.remove::<Call>().ok_or_else(status::unauthenticated)?;
-    Ok((call, message))
 }
 
 #[tonic::async_trait]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use token_broker::application::{Broker, Ports, Settings};
 use token_broker::domain::access_policy::{Action, Caller, Identity, ProviderRule, UserRule};
+use token_broker::domain::admin_policy::AdminRights;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory, StoreError};
 use token_broker::domain::provider::{EndpointSource, Provider};
@@ -351,6 +352,7 @@ fn callers() -> Callers {
             actions: Action::ALL.into_iter().collect(),
             providers: ProviderRule::Any,
             users: vec![UserRule::Any],
+            admin: AdminRights::default(),
         };
         (key(padded), caller)
     };

@@ -13,6 +13,7 @@ use token_broker::application::types::{
 };
 use token_broker::application::{Broker, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Caller, Principal, ProviderRule, UserRule};
+use token_broker::domain::admin_policy::AdminRights;
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
@@ -412,6 +413,7 @@ pub(crate) fn caller(id: &str) -> Principal {
         actions: Action::ALL.into_iter().collect(),
         providers: ProviderRule::Any,
         users: vec![UserRule::Any],
+        admin: AdminRights::default(),
     }
     .into()
 }

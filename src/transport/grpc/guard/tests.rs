@@ -7,6 +7,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::domain::access_policy::{Caller, Identity, ProviderRule};
+use crate::domain::admin_policy::AdminRights;
 use crate::domain::key::{CallerId, TenantId};
 use crate::domain::ports::StoreError;
 use crate::domain::secret::SecretString;
@@ -30,6 +31,7 @@ impl CallerDirectory for OneCaller {
                 actions: std::collections::BTreeSet::new(),
                 providers: ProviderRule::Any,
                 users: vec![],
+                admin: AdminRights::default(),
             })
         }))
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use token_broker::r#gen::v1::admin_service_client::AdminServiceClient;
 use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -11,6 +12,9 @@ use tonic::{Request, Response, Status};
 
 /// A client that sends the caller's key with every call.
 pub(crate) type Client = TokenBrokerServiceClient<InterceptedService<Channel, WithKey>>;
+
+/// The same of the service for operators.
+pub(crate) type AdminClient = AdminServiceClient<InterceptedService<Channel, WithKey>>;
 
 /// Puts the key on every call.
 #[derive(Clone)]
@@ -25,9 +29,18 @@ impl Interceptor for WithKey {
     }
 }
 
+impl WithKey {
+    fn new(key: Option<&str>) -> Self {
+        Self(key.map(|key| MetadataValue::try_from(format!("Bearer {key}")).unwrap()))
+    }
+}
+
 pub(super) fn with_key(channel: Channel, key: Option<&str>) -> Client {
-    let header = key.map(|key| MetadataValue::try_from(format!("Bearer {key}")).unwrap());
-    TokenBrokerServiceClient::with_interceptor(channel, WithKey(header))
+    TokenBrokerServiceClient::with_interceptor(channel, WithKey::new(key))
+}
+
+pub(super) fn admin_with_key(channel: Channel, key: Option<&str>) -> AdminClient {
+    AdminServiceClient::with_interceptor(channel, WithKey::new(key))
 }
 
 pub(super) async fn connect(address: &str) -> Channel {

@@ -15,7 +15,8 @@ mod process;
 mod site;
 
 pub(crate) use builder::{BrokerBuilder, CallerRights};
-pub(crate) use clients::{Client, answered, refused};
+pub(crate) use clients::{AdminClient, Client, answered, refused};
+pub(crate) use site::free_port;
 pub(crate) use site::{Site, binary};
 
 use std::path::Path;
@@ -104,6 +105,16 @@ impl TestBroker {
     /// A client of the caller on a connection of its own.
     pub(crate) async fn client(&self, caller: &str) -> Client {
         clients::with_key(self.channel().await, Some(self.api_key(caller)))
+    }
+
+    /// A client of the caller for the service for operators, at an address such as [`TestBroker::grpc_address`].
+    pub(crate) async fn admin_client(&self, caller: &str, address: &str) -> AdminClient {
+        clients::admin_with_key(clients::connect(address).await, Some(self.api_key(caller)))
+    }
+
+    /// A client of the caller for agents' service, at another address than its own.
+    pub(crate) async fn client_at(&self, address: &str, caller: &str) -> Client {
+        clients::with_key(clients::connect(address).await, Some(self.api_key(caller)))
     }
 
     /// A client of the caller on the one connection that all such clients share.

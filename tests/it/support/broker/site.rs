@@ -160,7 +160,7 @@ fn set(table: &mut Table, key: &str, value: Value) {
 
 /// A port that nothing listens on. From below the system's range for outgoing connections and port 0, so that nobody is
 /// given it between this look and the broker's start; each is given out once in this process.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);

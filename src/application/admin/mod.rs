@@ -1,0 +1,28 @@
+//! The use cases of operators, one file each. Each begins with [`Broker::administer`].
+
+mod who_am_i;
+
+use super::Broker;
+use super::error::BrokerError;
+use crate::domain::access_policy::Principal;
+use crate::domain::admin_policy::AdminAction;
+use crate::domain::key::TenantId;
+
+pub use who_am_i::WhoAmI;
+
+impl Broker {
+    /// The tenant that a call is about, the principal's own if it names none, if the principal may do this to it. The answer
+    /// does not depend on what exists.
+    #[expect(dead_code, reason = "the use cases that are about a tenant are added one by one")]
+    pub(super) fn administer(
+        principal: &Principal,
+        action: AdminAction,
+        tenant: Option<TenantId>,
+    ) -> Result<TenantId, BrokerError> {
+        let tenant = tenant.unwrap_or_else(|| principal.tenant().clone());
+        // A user's token says that the call is for that user; an operator's is for a tenant.
+        let permitted =
+            principal.user.is_none() && principal.caller.admin.may(action, principal.tenant(), &tenant);
+        if permitted { Ok(tenant) } else { Err(BrokerError::PermissionDenied) }
+    }
+}
