@@ -1,7 +1,7 @@
 # `make` shows what there is to do. Needs the Rust toolchain and a C compiler; `make test` installs what else it needs.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test simulate chaos cluster bench model lint lint-deploy fmt proto clean
+.PHONY: help demo run test fuzz mutate sbom simulate chaos cluster bench model lint lint-deploy fmt proto clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -43,9 +43,18 @@ simulate: ## Simulate the refresh protocol with more seeds: make simulate SEEDS=
 	SEEDS=$(or $(SEEDS),100000) FIRST_SEED=$(or $(FIRST_SEED),10000) \
 		cargo test --locked --test simulate the_invariants -- --nocapture
 
+fuzz: ## Fuzz one TARGET with RUNS inputs, new ones by what they reach; without a TARGET: the list
+	fuzz/run $(TARGET) $(if $(TARGET),$(or $(RUNS),1000000))
+
+mutate: ## The same without instrumented code: RUNS inputs made of the known ones, by SEED; all targets or one TARGET
+	TARGET=$(TARGET) RUNS=$(RUNS) SEED=$(SEED) cargo test --locked --test it fuzz_corpus::many -- --ignored --nocapture
+
 lint: ## Check format and lints
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+sbom: ## Write a bill of materials (CycloneDX) of the binary to target/token-broker.cdx.json
+	deploy/sbom
 
 lint-deploy: ## Check the image, compose, Kubernetes and systemd files of deploy/
 	deploy/lint

@@ -12,6 +12,7 @@
 //! | [`config`] | the configuration file | `domain` |
 //! | [`telemetry`] | logs and metrics | nothing of this crate |
 //! | [`cli`], [`demo`] | one file per subcommand; the demo | everything |
+//! | `fuzzing` | the doors for `fuzz/` | everything |
 //! | [`app`], [`lifecycle`] | composition root, signals and drain | everything |
 //!
 //! One direction: `transport → application → domain ← infra`. `tests/it/architecture.rs` reads the imports and fails on
@@ -23,6 +24,8 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod domain;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod r#gen;
 pub mod infra;
 pub mod lifecycle;

@@ -20,17 +20,20 @@ use url::Url;
 use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
 use crate::config::{self, Config};
 use crate::domain::coordination::PermitStore;
-use crate::domain::ports::{Clock, CredentialStore, Entropy, OAuthClient, StoreError};
-use crate::domain::provider::TimingLimits;
+use crate::domain::ports::{
+    Clock, CredentialStore, Entropy, OAuthClient, ProviderDirectory as _, StoreError,
+};
+use crate::domain::provider::{Provider, TimingLimits};
 use crate::domain::step::Steps;
 use crate::infra::callers::ConfiguredCallers;
 use crate::infra::coordination::redis::RedisSetupError;
 use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, VaultError};
 use crate::infra::journal;
-use crate::infra::oauth::HttpOAuthClient;
-use crate::infra::outbound::{HttpSettings, HttpSetupError};
+use crate::infra::oauth::{BadClientKey, HttpOAuthClient, check_client_keys};
+use crate::infra::outbound::{Guard, HttpSettings, HttpSetupError};
 use crate::infra::providers::{
-    Catalogue, ConfiguredProviders, DefinitionError, Registration, RegistrationError,
+    Catalogue, ClientKeys, ConfiguredProviders, DefinitionError, PrivateKey, Registration, RegistrationError,
+    RegistrationMistake,
 };
 use crate::infra::storage::{postgres, sqlite};
 pub(crate) use database::Database;
@@ -296,13 +299,33 @@ pub(crate) fn catalogue(files: &[PathBuf]) -> Result<Catalogue, StartError> {
 pub(crate) fn providers(config: &Config) -> Result<ConfiguredProviders, StartError> {
     let catalogue = catalogue(&config.provider_definitions)?;
     let registrations = config.providers.iter().cloned().map(|entry| Registration {
+        keys: ClientKeys {
+            auth: entry.client_auth,
+            private_key: entry.private_key.map(|key| PrivateKey {
+                pem: key.pem,
+                id: key.id,
+                algorithm: key.algorithm,
+            }),
+            certificate: entry.certificate,
+        },
         id: entry.id,
         definition: entry.definition,
         client_id: entry.client_id,
         client_secret: entry.client_secret,
         variables: entry.variables,
     });
-    catalogue.configure(registrations.collect()).map_err(StartError::Registrations)
+    let providers = catalogue.configure(registrations.collect()).map_err(StartError::Registrations)?;
+    let mistakes: Vec<_> =
+        providers.all().iter().filter_map(|provider| client_key_mistake(provider)).collect();
+    if mistakes.is_empty() { Ok(providers) } else { Err(StartError::Registrations(mistakes)) }
+}
+
+fn client_key_mistake(provider: &Provider) -> Option<RegistrationError> {
+    let mistake = match check_client_keys(&provider.client).err()? {
+        BadClientKey::PrivateKey => RegistrationMistake::BadPrivateKey,
+        BadClientKey::Certificate => RegistrationMistake::BadCertificate,
+    };
+    Some(RegistrationError { provider: provider.id.clone(), mistake })
 }
 
 fn keyring(config: &Config) -> Result<Keyring, KeyringError> {
@@ -310,13 +333,28 @@ fn keyring(config: &Config) -> Result<Keyring, KeyringError> {
     Keyring::new(keys.collect::<Result<_, _>>()?, &config.vault.active_key)
 }
 
-fn oauth_client(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn OAuthClient>, HttpSetupError> {
-    let settings = HttpSettings {
+/// What everything that goes out by HTTP keeps to.
+fn http_settings(config: &Config) -> HttpSettings {
+    let outbound = &config.outbound;
+    HttpSettings {
         connect_timeout: config.oauth.connect_timeout,
         total_timeout: config.oauth.request_timeout,
+        max_body_bytes: outbound.max_response_bytes,
+        guard: Arc::new(Guard {
+            hosts: outbound.private_hosts.clone(),
+            networks: outbound.private_networks.clone(),
+        }),
+        authorities: outbound.authorities.clone(),
         ..HttpSettings::default()
-    };
-    Ok(Arc::new(HttpOAuthClient::new(settings, clock)?))
+    }
+}
+
+fn oauth_client(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Arc<dyn OAuthClient>, HttpSetupError> {
+    Ok(Arc::new(HttpOAuthClient::new(http_settings(config), clock, entropy)?))
 }
 
 fn callers(config: &Config) -> ConfiguredCallers {

@@ -38,7 +38,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
     let entropy = overrides.entropy.unwrap_or_else(|| Arc::new(SystemEntropy));
     let oauth = match overrides.oauth {
         Some(oauth) => oauth,
-        None => oauth_client(config, Arc::clone(&local))?,
+        None => oauth_client(config, Arc::clone(&local), Arc::clone(&entropy))?,
     };
     let coordination = coordination(config, &local).await?;
 

@@ -119,7 +119,7 @@ pub(super) fn view(
 /// Where the last page ended. Not a secret and no authority: the tenant and the rights are the caller's, each time.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PageToken {
+pub(super) struct PageToken {
     filter: String,
     provider: String,
     user: String,
@@ -143,7 +143,7 @@ impl PageToken {
         BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
-    fn parse(text: &str, filter: &str, tenant: &TenantId) -> Option<CredentialKey> {
+    pub(super) fn parse(text: &str, filter: &str, tenant: &TenantId) -> Option<CredentialKey> {
         let json = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let token: Self = serde_json::from_slice(&json).ok()?;
         if token.filter != filter {

@@ -11,6 +11,7 @@ mod complete_oauth;
 mod elsewhere;
 mod endings;
 mod flow_status;
+mod fuzz;
 mod gates;
 mod get_credential;
 mod import_credential;
@@ -37,6 +38,7 @@ mod token_answer;
 mod watch;
 
 pub use broker::{Broker, Ports, Settings};
+pub(crate) use fuzz::read_position;
 pub use lease::LeaseSettings;
 pub use lease_gate::LeaseGate;
 pub use watch::{Watch, WatchSettings};

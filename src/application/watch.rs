@@ -252,7 +252,7 @@ impl Watch {
 }
 
 /// Where a reader is. Not a secret and no authority: what it is shown depends on its rights alone.
-struct Cursor {
+pub(super) struct Cursor {
     position: EventPosition,
     /// Events behind the position are not much older.
     as_of: Timestamp,
@@ -262,7 +262,7 @@ const CURSOR_VERSION: u8 = 1;
 const CURSOR_BYTES: usize = 1 + 3 * 8;
 
 impl Cursor {
-    fn encode(&self) -> String {
+    pub(super) fn encode(&self) -> String {
         let mut bytes = vec![CURSOR_VERSION];
         let numbers = [self.position.transaction, self.position.sequence, self.as_of.as_microsecond()];
         for number in numbers {
@@ -271,7 +271,7 @@ impl Cursor {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; CURSOR_BYTES] = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
         let (version, numbers) = bytes.split_first()?;
         let mut numbers = numbers.chunks_exact(8).filter_map(|n| n.try_into().ok()).map(i64::from_be_bytes);

@@ -12,6 +12,7 @@ mod leases;
 mod log;
 mod oauth;
 mod operations;
+mod outbound;
 mod problem;
 mod provider_definitions;
 mod providers;
@@ -42,8 +43,9 @@ pub use leases::Leases;
 pub use log::{Log, LogFormat};
 pub use oauth::OAuth;
 pub use operations::Operations;
+pub use outbound::Outbound;
 pub use problem::{ConfigErrors, Problem};
-pub use providers::ProviderEntry;
+pub use providers::{PrivateKeyEntry, ProviderEntry};
 pub use public::Public;
 pub use replicas::Replicas;
 pub use show::Setting;
@@ -82,6 +84,8 @@ pub struct Config {
     pub vault: Vault,
     /// Times.
     pub oauth: OAuth,
+    /// Calls by HTTP.
+    pub outbound: Outbound,
     /// How long leases stand.
     pub leases: Leases,
     /// Files with definitions beside the built-in ones.
@@ -101,9 +105,18 @@ pub struct Config {
 impl Config {
     /// Reads the defaults, the file if there is one, and the overrides in the environment.
     pub fn load(file: Option<&Path>, environment: &Environment) -> Result<Self, ConfigErrors> {
+        let Some(path) = file else { return Self::parse(None, environment) };
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigErrors::Unreadable { path: path.to_owned(), source })?;
+        let text = zeroize::Zeroizing::new(text);
+        Self::parse(Some((path, &text)), environment)
+    }
+
+    /// The same from the text of a file, with its path for messages and for relative paths in it.
+    pub fn parse(file: Option<(&Path, &str)>, environment: &Environment) -> Result<Self, ConfigErrors> {
         let table = merged(file, environment)?;
         let problems = Problems::default();
-        let base = tree::base_directory(file);
+        let base = tree::base_directory(file.map(|(path, _)| path));
         let config = {
             let context = Context { problems: &problems, base: &base, environment };
             read(&Section::root(&context, &table), &context).map(|sections| sections.with(&table))
@@ -119,13 +132,10 @@ impl Config {
     }
 }
 
-fn merged(file: Option<&Path>, environment: &Environment) -> Result<Table, ConfigErrors> {
+fn merged(file: Option<(&Path, &str)>, environment: &Environment) -> Result<Table, ConfigErrors> {
     let mut table = tree::parse(DEFAULT_FILE, &Source::Default).map_err(ConfigErrors::Invalid)?;
-    if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigErrors::Unreadable { path: path.to_owned(), source })?;
-        let text = zeroize::Zeroizing::new(text);
-        let upper = tree::parse(&text, &Source::File(path)).map_err(ConfigErrors::Invalid)?;
+    if let Some((path, text)) = file {
+        let upper = tree::parse(text, &Source::File(path)).map_err(ConfigErrors::Invalid)?;
         tree::overlay(&mut table, upper);
     }
     for (segments, name, value) in environment.overrides() {
@@ -146,6 +156,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let redis = self::redis::read(&root.section("redis"));
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
+    let outbound = outbound::read(&root.section("outbound"));
     let leases = leases::read(&root.section("leases"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
@@ -164,6 +175,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         redis: redis?,
         vault: vault?,
         oauth: oauth?,
+        outbound: outbound?,
         leases: leases?,
         provider_definitions: definitions?,
         providers: providers?,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::reader::Section;
+use super::reader::{Key, Section};
+use super::secret::secret;
 use crate::domain::key::ProviderId;
+use crate::domain::provider::{AssertionAlgorithm, ClientAuth, ClientCertificate};
 use crate::domain::secret::SecretString;
 
 /// A registration of the broker at a provider. See `default.toml`.
@@ -19,6 +21,23 @@ pub struct ProviderEntry {
     pub client_secret: Option<SecretString>,
     /// What the definition asks for beside them.
     pub variables: BTreeMap<String, String>,
+    /// How the client authenticates, if not by the best that there is.
+    pub client_auth: Option<ClientAuth>,
+    /// A key that signs assertions.
+    pub private_key: Option<PrivateKeyEntry>,
+    /// A certificate for TLS.
+    pub certificate: Option<ClientCertificate>,
+}
+
+/// A key that signs assertions.
+#[derive(Debug, Clone)]
+pub struct PrivateKeyEntry {
+    /// PKCS#8 in PEM.
+    pub pem: SecretString,
+    /// `kid`.
+    pub id: Option<String>,
+    /// `None`: what fits the key.
+    pub algorithm: Option<AssertionAlgorithm>,
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<Vec<ProviderEntry>> {
@@ -37,6 +56,9 @@ fn read_entry(name: &str, section: &Section<'_>) -> Option<ProviderEntry> {
         section.problem("needs one of client_id, client_id_file and client_id_env");
     }
     let client_secret = sourced(section, "client_secret");
+    let client_auth = optional(&section.optional("client_auth"), client_auth);
+    let private_key = private_key(section);
+    let certificate = certificate(section);
     let variables = section.section("variables");
     let values = variables.texts().into_iter().collect();
     variables.finish();
@@ -50,7 +72,78 @@ fn read_entry(name: &str, section: &Section<'_>) -> Option<ProviderEntry> {
             other => Some(SecretString::new(other.value()?)),
         },
         variables: values,
+        client_auth: client_auth?,
+        private_key: private_key?,
+        certificate: certificate?,
     })
+}
+
+/// `None`: a mistake.
+#[expect(
+    clippy::option_option,
+    reason = "outer: whether it could be read, as everywhere here; inner: whether it is set"
+)]
+fn optional<T>(key: &Key<'_>, parse: impl FnOnce(&str) -> Result<T, &'static str>) -> Option<Option<T>> {
+    if key.is_set() { key.parsed(parse).map(Some) } else { Some(None) }
+}
+
+fn client_auth(word: &str) -> Result<ClientAuth, &'static str> {
+    match word {
+        "client_secret_basic" => Ok(ClientAuth::Basic),
+        "client_secret_post" => Ok(ClientAuth::Post),
+        "private_key_jwt" => Ok(ClientAuth::PrivateKeyJwt),
+        "tls_client_auth" | "self_signed_tls_client_auth" => Ok(ClientAuth::TlsCertificate),
+        "none" => Ok(ClientAuth::None),
+        _ => Err(
+            "must be \"private_key_jwt\", \"tls_client_auth\", \"client_secret_basic\", \"client_secret_post\" or \"none\"",
+        ),
+    }
+}
+
+fn algorithm(word: &str) -> Result<AssertionAlgorithm, &'static str> {
+    match word {
+        "ES256" => Ok(AssertionAlgorithm::Es256),
+        "RS256" => Ok(AssertionAlgorithm::Rs256),
+        "PS256" => Ok(AssertionAlgorithm::Ps256),
+        "EdDSA" => Ok(AssertionAlgorithm::EdDsa),
+        _ => Err("must be \"ES256\", \"RS256\", \"PS256\" or \"EdDSA\""),
+    }
+}
+
+#[expect(clippy::option_option, reason = "as above")]
+fn private_key(section: &Section<'_>) -> Option<Option<PrivateKeyEntry>> {
+    let pem = secret(&section.optional("private_key_file"), &section.optional("private_key_env"));
+    let id_key = section.optional("private_key_id");
+    let algorithm_key = section.optional("private_key_algorithm");
+    let id = optional(&id_key, |text| Ok(text.to_owned()));
+    let algorithm = optional(&algorithm_key, algorithm);
+    let Some(pem) = pem? else {
+        for key in [id_key, algorithm_key].iter().filter(|key| key.is_set()) {
+            key.problem("needs private_key_file or private_key_env");
+        }
+        return Some(None);
+    };
+    Some(Some(PrivateKeyEntry { pem, id: id?, algorithm: algorithm? }))
+}
+
+#[expect(clippy::option_option, reason = "as above")]
+fn certificate(section: &Section<'_>) -> Option<Option<ClientCertificate>> {
+    let (certificate, key) = (section.optional("tls_certificate_file"), section.optional("tls_key_file"));
+    match (certificate.is_set(), key.is_set()) {
+        (false, false) => Some(None),
+        (true, true) => {
+            let (chain, key) = (certificate.file_content(), key.file_content());
+            Some(Some(ClientCertificate { chain: chain?, key: SecretString::new(key?) }))
+        }
+        (true, false) => {
+            certificate.problem("needs tls_key_file beside it");
+            None
+        }
+        (false, true) => {
+            key.problem("needs tls_certificate_file beside it");
+            None
+        }
+    }
 }
 
 enum Sourced {

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use super::client::{
+    AssertionAlgorithm, AssertionAudience, AssertionKey, Client, ClientAuth, ClientCertificate,
+};
 use super::key::{GrantName, ProviderId, ServiceId};
 use super::scope::{Scope, ScopeSet};
-use super::secret::SecretString;
 
 /// A provider, complete and valid.
 #[derive(Debug, Clone)]
@@ -48,28 +50,6 @@ pub enum EndpointSource {
         /// Compared exactly with the metadata's `issuer`.
         issuer: String,
     },
-}
-
-/// The broker's registration at the provider.
-#[derive(Debug, Clone)]
-pub struct Client {
-    /// `client_id`.
-    pub id: String,
-    /// `client_secret`; `None` for a public client.
-    pub secret: Option<SecretString>,
-    /// How the client authenticates at the token endpoint (RFC 6749 section 2.3.1).
-    pub auth: ClientAuth,
-}
-
-/// RFC 6749 section 2.3.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// `client_secret_basic`.
-    Basic,
-    /// `client_secret_post`.
-    Post,
-    /// A public client.
-    None,
 }
 
 /// How the authorization request is made.

@@ -154,6 +154,57 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[providers.google]\nclient_id_file = \"none\"", "providers.google.client_id_file", "cannot be read"),
     ("[providers.google]\nclient_id = \"i\"\nsecret = \"s\"", "providers.google.secret", "is unknown"),
     ("[providers.Google]\nclient_id = \"i\"", "providers.Google", "the name of a provider"),
+    ("[outbound]\nmax_response_bytes = 65535", "outbound.max_response_bytes", "from 65536 to 1048576"),
+    ("[outbound]\nmax_response_bytes = 1048577", "outbound.max_response_bytes", "from 65536 to 1048576"),
+    ("[outbound]\nallow_private = \"idp.internal\"", "outbound.allow_private", "must be a list"),
+    (
+        "[outbound]\nallow_private = [\"https://idp.internal\"]",
+        "outbound.allow_private[0]",
+        "a network such as",
+    ),
+    ("[outbound]\nallow_private = [\"idp.internal:443\"]", "outbound.allow_private[0]", "the name of a host"),
+    ("[outbound]\nallow_private = [\"*.internal\"]", "outbound.allow_private[0]", "the name of a host"),
+    ("[outbound]\nallow_private = [\"10.0.0.1/8\"]", "outbound.allow_private[0]", "bits behind its prefix"),
+    ("[outbound]\nallow_private = [\"10.0.0.0/33\"]", "outbound.allow_private[0]", "a network such as"),
+    ("[outbound]\nallow_private = [\"a.b\", \"0.0.0.0/0\"]", "outbound.allow_private[1]", "is every address"),
+    ("[outbound]\nallow_private = [\"::/0\"]", "outbound.allow_private[0]", "is every address"),
+    ("[outbound]\nca_file = \"none\"", "outbound.ca_file", "cannot be read"),
+    ("[outbound]\nproxy = \"http://p\"", "outbound.proxy", "is unknown"),
+    (
+        "[providers.a]\nclient_id = \"i\"\nclient_auth = \"basic\"",
+        "providers.a.client_auth",
+        "must be \"private_key_jwt\"",
+    ),
+    (
+        "[providers.a]\nclient_id = \"i\"\nprivate_key_id = \"1\"",
+        "providers.a.private_key_id",
+        "needs private_key_file",
+    ),
+    (
+        "[providers.a]\nclient_id = \"i\"\nprivate_key_file = \"none\"",
+        "providers.a.private_key_file",
+        "cannot be read",
+    ),
+    (
+        "[providers.a]\nclient_id = \"i\"\nprivate_key_env = \"KEY\"\nprivate_key_algorithm = \"HS256\"",
+        "providers.a.private_key_algorithm",
+        "must be \"ES256\"",
+    ),
+    (
+        "[providers.a]\nclient_id = \"i\"\nprivate_key_env = \"KEY\"\nprivate_key_file = \"f\"",
+        "providers.a.private_key_env",
+        "given twice",
+    ),
+    (
+        "[providers.a]\nclient_id = \"i\"\ntls_key_file = \"k\"",
+        "providers.a.tls_key_file",
+        "tls_certificate_file beside",
+    ),
+    (
+        "[providers.a]\nclient_id = \"i\"\ntls_certificate_file = \"c\"",
+        "providers.a.tls_certificate_file",
+        "tls_key_file beside",
+    ),
     ("[callers.a]", "callers.a.key_sha256", "is required"),
     ("[callers.a]\nkey_sha256 = []", "callers.a.key_sha256", "at least one hash"),
     ("[callers.a]\nkey_sha256 = [\"tb_secret\"]", "callers.a.key_sha256[0]", "64 lower-case hex"),
@@ -275,6 +326,42 @@ fn secrets_come_from_values_files_and_variables_and_are_shown_nowhere() {
     assert!(!shown.contains("canary"), "{shown}");
     assert!(!shown.contains("00010203") && !shown.contains("0, 1, 2, 3"), "{shown}");
     assert!(shown.contains("[secret]"));
+}
+
+#[test]
+fn private_destinations_are_hosts_addresses_and_networks() {
+    let file = format!(
+        "[outbound]\nallow_private = [\"IdP.internal.\", \"10.1.0.0/16\", \"192.168.0.7\", \"fd00:1::/32\"]\n{LEAST}"
+    );
+    let outbound = load(&file, &[]).unwrap().outbound;
+    assert_eq!(outbound.private_hosts, ["idp.internal"]);
+    let networks: Vec<String> = outbound.private_networks.iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.1.0.0/16", "192.168.0.7/32", "fd00:1::/32"]);
+    assert_eq!(outbound.max_response_bytes, 262_144);
+}
+
+#[test]
+fn a_clients_keys_are_read_and_shown_nowhere() {
+    let folder = TempDir::new().unwrap();
+    for (name, text) in [("key", "canary-signing-key\n"), ("crt", "certificate"), ("tls", "canary-tls-key")] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let file = format!(
+        "{LEAST}[providers.a]\nclient_id = \"i\"\nprivate_key_file = \"key\"\nprivate_key_id = \"2026\"\n\
+         tls_certificate_file = \"crt\"\ntls_key_file = \"tls\"\n\
+         [providers.b]\nclient_id = \"i\"\nprivate_key_env = \"SIGNING\"\nclient_auth = \"private_key_jwt\"\n"
+    );
+    let config = load_in(&folder, &file, &[("SIGNING", "canary-in-a-variable")]).unwrap();
+    let keys: Vec<_> =
+        config.providers.iter().map(|p| p.private_key.as_ref().unwrap().pem.expose_secret()).collect();
+    assert_eq!(keys, ["canary-signing-key", "canary-in-a-variable"]);
+    let certificate = config.providers[0].certificate.as_ref().unwrap();
+    assert_eq!(
+        (certificate.chain.as_str(), certificate.key.expose_secret()),
+        ("certificate", "canary-tls-key")
+    );
+    let shown = format!("{config:?} {config:#?} {:?}", config.settings);
+    assert!(!shown.contains("canary"), "{shown}");
 }
 
 #[test]

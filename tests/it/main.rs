@@ -24,6 +24,7 @@ mod dependencies;
 mod engines;
 #[path = "../support/fakes/mod.rs"]
 mod fakes;
+mod fuzz_corpus;
 mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;
@@ -33,6 +34,7 @@ mod lifecycle;
 mod main_job;
 mod oauth_client;
 mod oidc_provider;
+mod outbound;
 mod postgres;
 mod postgres_events;
 mod private_engines;

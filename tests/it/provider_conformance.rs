@@ -17,7 +17,8 @@ use token_broker::domain::secret::SecretString;
 use token_broker::domain::token_set::TokenResponse;
 use token_broker::infra::oauth::HttpOAuthClient;
 use token_broker::infra::outbound::HttpSettings;
-use token_broker::infra::providers::{Catalogue, Definition, Registration, SecretRule};
+use token_broker::infra::providers::{Catalogue, ClientKeys, Definition, Registration, SecretRule};
+use token_broker::infra::system::SystemEntropy;
 use url::Url;
 
 use crate::support::clock::ManualClock;
@@ -35,7 +36,7 @@ static CLOCK: LazyLock<Arc<ManualClock>> = LazyLock::new(|| Arc::new(ManualClock
 fn client() -> &'static HttpOAuthClient {
     static CLIENT: LazyLock<HttpOAuthClient> = LazyLock::new(|| {
         let clock: Arc<ManualClock> = Arc::clone(&CLOCK);
-        HttpOAuthClient::new(HttpSettings::default(), clock).unwrap()
+        HttpOAuthClient::new(HttpSettings::default(), clock, Arc::new(SystemEntropy)).unwrap()
     });
     &CLIENT
 }
@@ -60,6 +61,7 @@ fn provider(catalogue: &Catalogue, definition: &Definition, confidential: bool) 
         definition: definition.id.to_string(),
         client_id: CLIENT_ID.to_owned(),
         client_secret: confidential.then(|| SecretString::from(CLIENT_SECRET)),
+        keys: ClientKeys::default(),
         variables: required.map(|(name, _)| (name.clone(), "https://id.example.com".to_owned())).collect(),
     };
     let configured = catalogue.configure(vec![registration]).unwrap();
@@ -367,7 +369,7 @@ const MISTAKES: &[Mistake] = &[
         p.client.auth = match p.client.auth {
             ClientAuth::Basic => ClientAuth::Post,
             ClientAuth::Post => ClientAuth::Basic,
-            ClientAuth::None => return false,
+            ClientAuth::PrivateKeyJwt | ClientAuth::TlsCertificate | ClientAuth::None => return false,
         };
         true
     }),

@@ -7,7 +7,7 @@
 // first 16 hex digits of their SHA-256. On standard input: {"sync": N} is answered by a line `sync` (everything that
 // happened before it has been printed by then), {"set": {...}} changes options, and its end ends the server.
 
-import { createHash, generateKeyPairSync } from 'node:crypto';
+import { createHash, createPublicKey, generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,6 +21,8 @@ const options = {
   access_token_seconds: 3600,
   client_id: 'broker',
   client_secret: 'broker-secret',
+  // Public keys in PEM: the client then signs assertions (private_key_jwt) and has no secret.
+  client_keys: [],
   // Loopback redirect URIs of a native client match on any port (RFC 8252 section 7.3).
   redirect_uris: ['http://127.0.0.1/oauth/callback/oidc'],
   // Beside openid, offline_access, email and profile.
@@ -89,6 +91,13 @@ async function allowedPolicy(_ctx, client, token) {
   return token.clientId === client.clientId;
 }
 
+/** How the client shows who it is. */
+function clientAuth() {
+  if (options.client_keys.length === 0) return { client_secret: options.client_secret };
+  const keys = options.client_keys.map((pem) => ({ ...createPublicKey(pem).export({ format: 'jwk' }), use: 'sig' }));
+  return { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys } };
+}
+
 function signingKeys() {
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   return { keys: [{ ...privateKey.export({ format: 'jwk' }), alg: 'RS256', use: 'sig' }] };
@@ -100,7 +109,7 @@ function startProvider(issuer) {
     clients: [
       {
         client_id: options.client_id,
-        client_secret: options.client_secret,
+        ...clientAuth(),
         application_type: 'native',
         grant_types: ['authorization_code', 'refresh_token'],
         response_types: ['code'],

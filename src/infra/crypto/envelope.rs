@@ -47,18 +47,18 @@ const RECORD_LABEL: &[u8] = b"token-broker record";
 const WRAP_LABEL: &[u8] = b"token-broker data key";
 
 /// A 256-bit key, wiped on drop.
-pub(super) type Key = Zeroizing<[u8; 32]>;
+pub(crate) type Key = Zeroizing<[u8; 32]>;
 
 /// It does not open: too short, another version, damaged, or bound to another place. Deliberately says no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DoesNotOpen;
+pub(crate) struct DoesNotOpen;
 
 /// A record taken apart.
 #[derive(Debug)]
-pub(super) struct Record<'a> {
+pub(crate) struct Record<'a> {
     header: &'a [u8; HEADER_BYTES],
     /// The data key that it was made with.
-    pub(super) key_id: [u8; KEY_ID_BYTES],
+    pub(crate) key_id: [u8; KEY_ID_BYTES],
     salt: &'a [u8],
     nonce: [u8; NONCE_BYTES],
     body: &'a [u8],
@@ -67,7 +67,7 @@ pub(super) struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// Takes a record apart; checks every length first.
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, DoesNotOpen> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, DoesNotOpen> {
         let (header, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(DoesNotOpen)?;
         let (body, tag) = rest.split_last_chunk::<TAG_BYTES>().ok_or(DoesNotOpen)?;
         let (version, fields) = header.split_first().ok_or(DoesNotOpen)?;
@@ -81,7 +81,7 @@ impl<'a> Record<'a> {
     }
 
     /// Decrypts.
-    pub(super) fn open(&self, data_key: &Key, binding: Binding<'_>) -> Result<SecretBytes, DoesNotOpen> {
+    pub(crate) fn open(&self, data_key: &Key, binding: Binding<'_>) -> Result<SecretBytes, DoesNotOpen> {
         let mut buffer = Zeroizing::new(self.body.to_vec());
         record_cipher(data_key, self.salt)?
             .decrypt_inout_detached(
@@ -156,11 +156,11 @@ fn field_tag(field: Field) -> &'static [u8] {
 
 /// What a wrapped data key is bound to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct KeyBinding<'a> {
-    pub(super) id: [u8; KEY_ID_BYTES],
-    pub(super) tenant: &'a TenantId,
-    pub(super) purpose: DataKeyPurpose,
-    pub(super) kek_id: &'a str,
+pub(crate) struct KeyBinding<'a> {
+    pub(crate) id: [u8; KEY_ID_BYTES],
+    pub(crate) tenant: &'a TenantId,
+    pub(crate) purpose: DataKeyPurpose,
+    pub(crate) kek_id: &'a str,
 }
 
 /// Wraps a data key.
@@ -180,7 +180,7 @@ pub(super) fn wrap_key(
 }
 
 /// Unwraps a data key.
-pub(super) fn unwrap_key(
+pub(crate) fn unwrap_key(
     kek: &Aes256Gcm,
     binding: KeyBinding<'_>,
     wrapped: &[u8],

@@ -13,17 +13,17 @@ const HEADER: usize = MARKER.len() + LENGTH + CHECKSUM;
 
 /// What is in a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Contents<'a> {
+pub(crate) struct Contents<'a> {
     /// The contents of the whole records, in order.
-    pub(super) records: Vec<&'a [u8]>,
+    pub(crate) records: Vec<&'a [u8]>,
     /// How many stretches before the last whole record are none.
-    pub(super) damaged: usize,
+    pub(crate) damaged: usize,
     /// Whether there is something behind the last whole record.
-    pub(super) torn: bool,
+    pub(crate) torn: bool,
 }
 
 /// A record as it is written. `None`: longer than a length can say.
-pub(super) fn frame(content: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn frame(content: &[u8]) -> Option<Vec<u8>> {
     let length = u32::try_from(content.len()).ok()?.to_le_bytes();
     let mut framed = Vec::with_capacity(HEADER + content.len());
     framed.extend_from_slice(&MARKER);
@@ -34,7 +34,7 @@ pub(super) fn frame(content: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Reads a segment, however it ends.
-pub(super) fn read(segment: &[u8]) -> Contents<'_> {
+pub(crate) fn read(segment: &[u8]) -> Contents<'_> {
     let mut found = Contents { records: Vec::new(), damaged: 0, torn: false };
     let mut rest = segment;
     loop {

@@ -14,7 +14,7 @@
 mod disk;
 mod error;
 mod former;
-mod frame;
+pub(crate) mod frame;
 mod index;
 mod slot;
 mod writer;

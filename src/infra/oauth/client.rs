@@ -8,17 +8,18 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::discovery::{Discovery, Need};
+use super::reach::reach;
 use super::revoke::Presented;
-use super::{classify, identity, request, revoke};
+use super::{assertion, classify, identity, request, revoke};
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::ports::{
-    AuthorizationRequest, Clock, IdentityError, OAuthClient, ProviderFailure, RevocationOutcome,
+    AuthorizationRequest, Clock, Entropy, IdentityError, OAuthClient, ProviderFailure, RevocationOutcome,
 };
-use crate::domain::provider::{EndpointSource, Provider, Revocation, RevocationAuth};
+use crate::domain::provider::{ClientAuth, EndpointSource, Provider, Revocation, RevocationAuth};
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
 use crate::domain::token_set::{ProviderAccount, TokenResponse};
-use crate::infra::outbound::{Answer, Http, HttpSettings, HttpSetupError, Request, SendError};
+use crate::infra::outbound::{Answer, Http, HttpSettings, HttpSetupError, Request, Route, SendError};
 
 /// A call without a shorter deadline of its own ends within the settings' total time.
 const NO_DEADLINE: Duration = Duration::MAX;
@@ -32,12 +33,26 @@ pub struct HttpOAuthClient {
     http: Http,
     discovery: Discovery,
     clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
 
 impl HttpOAuthClient {
     /// Sets up the HTTP client.
-    pub fn new(settings: HttpSettings, clock: Arc<dyn Clock>) -> Result<Self, HttpSetupError> {
-        Ok(Self { http: Http::new(settings)?, discovery: Discovery::default(), clock })
+    pub fn new(
+        settings: HttpSettings,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, HttpSetupError> {
+        Ok(Self { http: Http::new(settings)?, discovery: Discovery::default(), clock, entropy })
+    }
+
+    /// The proof of who the client is, where it signs one.
+    fn assertion(
+        &self,
+        provider: &Provider,
+        endpoints: &RecordedEndpoints,
+    ) -> Result<Option<SecretString>, ProviderFailure> {
+        assertion::assertion(&provider.client, endpoints, self.entropy.as_ref(), self.clock.now())
     }
 
     async fn find(
@@ -49,7 +64,9 @@ impl HttpOAuthClient {
         match &provider.endpoints {
             EndpointSource::Literal(endpoints) => Ok(Arc::new(endpoints.clone())),
             EndpointSource::Discovered { issuer } => {
-                self.discovery.endpoints(&self.http, self.clock.as_ref(), issuer, need, until).await
+                let found =
+                    self.discovery.endpoints(&self.http, self.clock.as_ref(), issuer, need, until).await?;
+                Ok(if provider.client.certificate.is_some() { found.by_certificate } else { found.usual })
             }
         }
     }
@@ -63,7 +80,7 @@ impl HttpOAuthClient {
         until: Instant,
     ) -> Result<Answer, ProviderFailure> {
         let host = request.url.host_str().unwrap_or_default().to_owned();
-        let sent = self.http.send(request, until).await;
+        let sent = self.http.send_by(route(provider, &request.url), request, until).await;
         let status = sent.as_ref().ok().map(|answer| answer.status.as_u16());
         let error = sent.as_ref().err();
         tracing::debug!(provider = %provider.id, operation, host, ?status, ?error, "provider called");
@@ -72,6 +89,11 @@ impl HttpOAuthClient {
             SendError::Lost => ProviderFailure::Ambiguous,
         })
     }
+}
+
+/// By which way a provider's URL is reached.
+pub(super) fn route<'a>(provider: &'a Provider, url: &Url) -> Route<'a> {
+    Route { reach: reach(provider, url), certificate: provider.client.certificate.as_ref() }
 }
 
 #[async_trait]
@@ -97,7 +119,9 @@ impl OAuthClient for HttpOAuthClient {
         code: &SecretString,
         verifier: &SecretString,
     ) -> Result<TokenResponse, ProviderFailure> {
-        let request = request::exchange(provider, &endpoints.token, redirect_uri, code, verifier).await?;
+        let assertion = self.assertion(provider, endpoints)?;
+        let request =
+            request::exchange(provider, endpoints, assertion.as_ref(), redirect_uri, code, verifier).await?;
         let answer = self.send(provider, "exchange", request, self.http.until(NO_DEADLINE)).await?;
         classify::token_answer(provider, &answer, self.clock.now())
     }
@@ -111,7 +135,9 @@ impl OAuthClient for HttpOAuthClient {
     ) -> Result<TokenResponse, ProviderFailure> {
         let until = self.http.until(deadline);
         let endpoints = self.find(provider, Need::Usable, until).await?;
-        let request = request::refresh(provider, &endpoints.token, refresh_token, scopes).await?;
+        let assertion = self.assertion(provider, &endpoints)?;
+        let request =
+            request::refresh(provider, &endpoints, assertion.as_ref(), refresh_token, scopes).await?;
         let answer = self.send(provider, "refresh", request, until).await?;
         classify::token_answer(provider, &answer, self.clock.now())
     }
@@ -129,12 +155,20 @@ impl OAuthClient for HttpOAuthClient {
                 let endpoints = self.find(provider, Need::Usable, until).await?;
                 let Some(url) = &endpoints.revocation else { return Ok(RevocationOutcome::NotSupported) };
                 let presented = Presented::choose(*token, access_token, refresh_token);
-                (revoke::rfc7009(provider, url, presented)?, presented, false)
+                let assertion = self.assertion(provider, &endpoints)?;
+                (revoke::rfc7009(provider, url, assertion.as_ref(), presented)?, presented, false)
             }
             Revocation::Call(call) => {
                 let presented = Presented::choose(call.token, access_token, refresh_token);
                 let by_bearer = call.auth == RevocationAuth::Bearer;
-                (revoke::described(provider, call, presented)?, presented, by_bearer)
+                // The client's proof is made only where it is shown.
+                let assertion = match (call.auth, provider.client.auth) {
+                    (RevocationAuth::ClientBasic | RevocationAuth::ClientBody, ClientAuth::PrivateKeyJwt) => {
+                        self.assertion(provider, &*self.find(provider, Need::Usable, until).await?)?
+                    }
+                    _ => None,
+                };
+                (revoke::described(provider, call, assertion.as_ref(), presented)?, presented, by_bearer)
             }
         };
         let answer = self.send(provider, "revoke", request, until).await?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use super::internal::is_internal;
+use super::reach::of_issuer;
 use super::response::document;
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::ports::{Clock, ProviderFailure};
@@ -25,8 +25,16 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// What is known of one issuer. Times are the clock's monotonic ones.
 #[derive(Default)]
 struct Slot {
-    known: Option<(Arc<RecordedEndpoints>, Duration)>,
+    known: Option<(Found, Duration)>,
     failed_at: Option<Duration>,
+}
+
+/// An issuer's endpoints.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) usual: Arc<RecordedEndpoints>,
+    /// For clients that show a certificate in TLS (RFC 8705 section 5).
+    pub(super) by_certificate: Arc<RecordedEndpoints>,
 }
 
 /// Which endpoints will do.
@@ -53,7 +61,7 @@ impl Discovery {
         issuer: &str,
         need: Need,
         until: Instant,
-    ) -> Result<Arc<RecordedEndpoints>, ProviderFailure> {
+    ) -> Result<Found, ProviderFailure> {
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(slots.entry(issuer.to_owned()).or_default())
@@ -61,7 +69,7 @@ impl Discovery {
         let mut slot =
             tokio::time::timeout_at(until, slot.lock()).await.map_err(|_| ProviderFailure::NotSent)?;
         let now = clock.monotonic();
-        let known = slot.known.as_ref().map(|(known, at)| (Arc::clone(known), now.saturating_sub(*at)));
+        let known = slot.known.as_ref().map(|(known, at)| (known.clone(), now.saturating_sub(*at)));
         let limit = match need {
             Need::Fresh => FRESH,
             Need::Usable => USABLE,
@@ -69,7 +77,7 @@ impl Discovery {
         if let Some((known, age)) = &known
             && *age < limit
         {
-            return Ok(Arc::clone(known));
+            return Ok(known.clone());
         }
         let usable = known.filter(|(_, age)| *age < USABLE).map(|(known, _)| known);
         if slot.failed_at.is_some_and(|at| now.saturating_sub(at) < FAILURE_PAUSE) {
@@ -77,8 +85,7 @@ impl Discovery {
         }
         match fetch(http, issuer, until).await {
             Ok(endpoints) => {
-                let endpoints = Arc::new(endpoints);
-                *slot = Slot { known: Some((Arc::clone(&endpoints), clock.monotonic())), failed_at: None };
+                *slot = Slot { known: Some((endpoints.clone(), clock.monotonic())), failed_at: None };
                 Ok(endpoints)
             }
             Err(problem) => {
@@ -92,7 +99,7 @@ impl Discovery {
 
 /// Why there are no endpoints. Fixed words: nothing that the issuer sent is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Problem {
+pub(super) enum Problem {
     #[error("the configured issuer is not an https URL without query and fragment")]
     BadIssuer,
     #[error("the issuer could not be reached, or answered with an error")]
@@ -107,7 +114,7 @@ enum Problem {
     BadUrl(&'static str),
 }
 
-async fn fetch(http: &Http, issuer: &str, until: Instant) -> Result<RecordedEndpoints, Problem> {
+async fn fetch(http: &Http, issuer: &str, until: Instant) -> Result<Found, Problem> {
     let url = Url::parse(issuer).map_err(|_| Problem::BadIssuer)?;
     if !is_allowed(&url) || url.query().is_some() || url.fragment().is_some() {
         return Err(Problem::BadIssuer);
@@ -122,7 +129,7 @@ async fn fetch(http: &Http, issuer: &str, until: Instant) -> Result<RecordedEndp
         oauth.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
         get(http, oauth, until).await?.ok_or(Problem::NoAnswer)?
     };
-    read(&url, issuer, &metadata)
+    read(issuer, &metadata, |found| http.admits(found, of_issuer(&url, found)))
 }
 
 /// `None`: there is no such document.
@@ -135,53 +142,65 @@ async fn get(http: &Http, url: Url, until: Instant) -> Result<Option<Value>, Pro
     }
 }
 
-fn read(issuer_url: &Url, issuer: &str, metadata: &Value) -> Result<RecordedEndpoints, Problem> {
+/// `admits`: a server elsewhere has no business to point the broker into this network.
+pub(super) fn read(issuer: &str, metadata: &Value, admits: impl Fn(&Url) -> bool) -> Result<Found, Problem> {
     // OpenID Connect Discovery section 4.3, RFC 8414 section 3.3: identical, not equivalent.
     if metadata.get("issuer").and_then(Value::as_str) != Some(issuer) {
         return Err(Problem::OtherIssuer);
     }
-    let optional = |name: &'static str| match metadata.get(name) {
+    let url_in = |object: &Value, name: &'static str| match object.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
             let url = value.as_str().and_then(|text| Url::parse(text).ok()).ok_or(Problem::BadUrl(name))?;
-            // A server elsewhere has no business to point the broker into this network.
-            let allowed = is_allowed(&url) && url.fragment().is_none();
-            if allowed && (is_internal(issuer_url) || !is_internal(&url)) {
-                Ok(Some(url))
-            } else {
-                Err(Problem::BadUrl(name))
-            }
+            if admits(&url) && url.fragment().is_none() { Ok(Some(url)) } else { Err(Problem::BadUrl(name)) }
         }
     };
-    let required = |name: &'static str| optional(name)?.ok_or(Problem::Missing(name));
+    let optional = |name| url_in(metadata, name);
+    let required = |name| optional(name)?.ok_or(Problem::Missing(name));
     let iss = metadata.get("authorization_response_iss_parameter_supported");
-    Ok(RecordedEndpoints {
+    let usual = RecordedEndpoints {
         issuer: Some(issuer.to_owned()),
         iss_required: iss.and_then(Value::as_bool).unwrap_or(false),
         authorization: required("authorization_endpoint")?,
         token: required("token_endpoint")?,
         revocation: optional("revocation_endpoint")?,
         userinfo: optional("userinfo_endpoint")?,
-    })
+    };
+    let mut by_certificate = usual.clone();
+    if let Some(aliases) = metadata.get("mtls_endpoint_aliases").filter(|aliases| !aliases.is_null()) {
+        let alias = |name| url_in(aliases, name);
+        if let Some(token) = alias("token_endpoint")? {
+            by_certificate.token = token;
+        }
+        by_certificate.revocation = alias("revocation_endpoint")?.or(by_certificate.revocation);
+        by_certificate.userinfo = alias("userinfo_endpoint")?.or(by_certificate.userinfo);
+    }
+    Ok(Found { usual: Arc::new(usual), by_certificate: Arc::new(by_certificate) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::infra::outbound::HttpSettings;
     use serde_json::json;
+
+    fn found(issuer: &str, change: impl FnOnce(&mut Value)) -> Result<Found, Problem> {
+        let http = Http::new(HttpSettings::default()).unwrap();
+        let url = Url::parse(issuer).unwrap();
+        let mut metadata = json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{issuer}/authorize"),
+            "token_endpoint": format!("{issuer}/token"),
+        });
+        change(&mut metadata);
+        read(issuer, &metadata, |found| http.admits(found, of_issuer(&url, found)))
+    }
 
     #[test]
     fn a_server_elsewhere_can_not_point_into_this_network() {
-        let issuer = "https://issuer.example";
-        let url = Url::parse(issuer).unwrap();
-        let metadata = |token: &str| {
-            json!({
-                "issuer": issuer,
-                "authorization_endpoint": "https://issuer.example/authorize",
-                "token_endpoint": token,
-            })
-        };
-        assert!(read(&url, issuer, &metadata("https://tokens.example/token")).is_ok());
+        let at =
+            |issuer: &str, token: &str| found(issuer, |metadata| metadata["token_endpoint"] = json!(token));
+        assert!(at("https://issuer.example", "https://tokens.example/token").is_ok());
         for token in [
             "http://127.0.0.1/token",
             "https://localhost/token",
@@ -191,13 +210,33 @@ mod tests {
             "https://10.1.2.3/token",
             "https://169.254.169.254/token",
         ] {
-            let problem = read(&url, issuer, &metadata(token)).unwrap_err();
+            let problem = at("https://issuer.example", token).unwrap_err();
             assert_eq!(problem, Problem::BadUrl("token_endpoint"), "{token}");
         }
-        // One that is in the network itself may.
-        let inside = "https://10.0.0.1";
-        let mut own = metadata("https://10.0.0.2/token");
-        own["issuer"] = json!(inside);
-        assert!(read(&Url::parse(inside).unwrap(), inside, &own).is_ok());
+        // One that is in the network itself may lead to itself only; one on this machine, to this machine.
+        assert!(at("https://10.0.0.1", "https://10.0.0.1/token").is_ok());
+        assert!(at("https://10.0.0.1", "https://10.0.0.1:8443/token").is_err());
+        assert!(at("https://10.0.0.1", "https://10.0.0.2/token").is_err());
+        assert!(at("http://127.0.0.1:1", "http://127.0.0.1:2/token").is_ok());
+        assert!(at("http://127.0.0.1:1", "https://10.0.0.2/token").is_err());
+    }
+
+    #[test]
+    fn a_client_with_a_certificate_has_endpoints_of_its_own() {
+        let issuer = "https://issuer.example";
+        let aliases =
+            json!({ "token_endpoint": "https://mtls.issuer.example/token", "revocation_endpoint": null });
+        let both = found(issuer, |metadata| {
+            metadata["revocation_endpoint"] = json!("https://issuer.example/revoke");
+            metadata["mtls_endpoint_aliases"] = aliases;
+        });
+        let both = both.unwrap();
+        assert_eq!(both.usual.token.as_str(), "https://issuer.example/token");
+        assert_eq!(both.by_certificate.token.as_str(), "https://mtls.issuer.example/token");
+        assert_eq!(both.by_certificate.revocation, both.usual.revocation);
+        assert_eq!(both.by_certificate.authorization, both.usual.authorization);
+        for bad in [json!({ "token_endpoint": "https://10.0.0.1/" }), json!({ "userinfo_endpoint": 1 })] {
+            found(issuer, |metadata| metadata["mtls_endpoint_aliases"] = bad).unwrap_err();
+        }
     }
 }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::client::route;
 use super::request::{authorize, bearer, fixed_headers};
 use super::response::{document, is_subject, label, read_account};
 use crate::domain::flow::RecordedEndpoints;
@@ -86,7 +87,7 @@ pub(super) async fn ask(
     let (Ok(headers), Ok(token)) = (fixed_headers(provider), bearer(access_token)) else { return told };
     let mut request = Request { headers, ..Request::get(url.clone()) };
     authorize(&mut request, token);
-    let document = match http.send(request, until).await {
+    let document = match http.send_by(route(provider, url), request, until).await {
         Ok(answer) if answer.status.is_success() => document(&answer),
         Ok(_) | Err(_) => None,
     };

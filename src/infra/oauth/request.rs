@@ -19,6 +19,7 @@ use oauth2::{
 };
 use url::{Url, form_urlencoded};
 
+use crate::domain::flow::RecordedEndpoints;
 use crate::domain::ports::{AuthorizationRequest, ProviderFailure};
 use crate::domain::provider::{AUTHORIZATION_RESERVED, TOKEN_RESERVED};
 use crate::domain::provider::{BodyFormat, Client, ClientAuth, Provider};
@@ -85,13 +86,14 @@ pub(super) fn authorization_url(
 /// The exchange of a code (RFC 6749 section 4.1.3).
 pub(super) async fn exchange(
     provider: &Provider,
-    token_endpoint: &Url,
+    endpoints: &RecordedEndpoints,
+    assertion: Option<&SecretString>,
     redirect_uri: &Url,
     code: &SecretString,
     verifier: &SecretString,
 ) -> Result<Request, ProviderFailure> {
     refuse_reserved(&provider.token.exchange_params, TOKEN_RESERVED)?;
-    let client = crate_client(&provider.client).set_token_uri(TokenUrl::from_url(token_endpoint.clone()));
+    let client = crate_client(&provider.client).set_token_uri(TokenUrl::from_url(endpoints.token.clone()));
     let mut request = client
         .exchange_code(AuthorizationCode::new(code.expose_secret().to_owned()))
         .set_redirect_uri(Cow::Owned(RedirectUrl::from_url(redirect_uri.clone())));
@@ -102,18 +104,19 @@ pub(super) async fn exchange(
         request = request.add_extra_param(name.as_str(), value.as_str());
     }
     let built = handed_over(request.request_async(&hand_over).await.err())?;
-    finish(provider, token_endpoint, &built)
+    finish(provider, &endpoints.token, assertion, &built)
 }
 
 /// A refresh (RFC 6749 section 6).
 pub(super) async fn refresh(
     provider: &Provider,
-    token_endpoint: &Url,
+    endpoints: &RecordedEndpoints,
+    assertion: Option<&SecretString>,
     refresh_token: &SecretString,
     scopes: &ScopeSet,
 ) -> Result<Request, ProviderFailure> {
     refuse_reserved(&provider.token.refresh_params, TOKEN_RESERVED)?;
-    let client = crate_client(&provider.client).set_token_uri(TokenUrl::from_url(token_endpoint.clone()));
+    let client = crate_client(&provider.client).set_token_uri(TokenUrl::from_url(endpoints.token.clone()));
     let token = RefreshToken::new(refresh_token.expose_secret().to_owned());
     let mut request = client.exchange_refresh_token(&token);
     if provider.token.scopes_at_refresh && !scopes.is_empty() {
@@ -123,20 +126,24 @@ pub(super) async fn refresh(
         request = request.add_extra_param(name.as_str(), value.as_str());
     }
     let built = handed_over(request.request_async(&hand_over).await.err())?;
-    finish(provider, token_endpoint, &built)
+    finish(provider, &endpoints.token, assertion, &built)
 }
 
 fn crate_client(client: &Client) -> BasicClient {
     let auth_type = match client.auth {
         ClientAuth::Basic => AuthType::BasicAuth,
-        ClientAuth::Post | ClientAuth::None => AuthType::RequestBody,
+        // Without a secret the crate puts the client's id alone into the body, which goes with an assertion and with a
+        // certificate (RFC 8705 section 2).
+        ClientAuth::Post | ClientAuth::PrivateKeyJwt | ClientAuth::TlsCertificate | ClientAuth::None => {
+            AuthType::RequestBody
+        }
     };
     let built = BasicClient::new(ClientId::new(client.id.clone())).set_auth_type(auth_type);
     match (&client.secret, client.auth) {
         (Some(secret), ClientAuth::Basic | ClientAuth::Post) => {
             built.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned()))
         }
-        (_, ClientAuth::None) | (None, _) => built,
+        (_, ClientAuth::PrivateKeyJwt | ClientAuth::TlsCertificate | ClientAuth::None) | (None, _) => built,
     }
 }
 
@@ -176,13 +183,31 @@ fn handed_over(
 }
 
 /// Adds what the provider wants besides.
-fn finish(provider: &Provider, url: &Url, built: &HttpRequest) -> Result<Request, ProviderFailure> {
-    let params: Vec<_> = form_urlencoded::parse(built.body()).into_owned().collect();
+fn finish(
+    provider: &Provider,
+    url: &Url,
+    assertion: Option<&SecretString>,
+    built: &HttpRequest,
+) -> Result<Request, ProviderFailure> {
+    let mut params: Vec<_> = form_urlencoded::parse(built.body()).into_owned().collect();
+    params.extend(assertion_params(assertion));
     let mut request = with_body(provider, Method::POST, url.clone(), provider.token.body, &params)?;
     if let Some(authorization) = built.headers().get(header::AUTHORIZATION) {
         authorize(&mut request, authorization.clone());
     }
     Ok(request)
+}
+
+/// RFC 7521 section 4.2.
+pub(super) fn assertion_params(assertion: Option<&SecretString>) -> Vec<(String, String)> {
+    let Some(assertion) = assertion else { return Vec::new() };
+    vec![
+        (
+            "client_assertion_type".to_owned(),
+            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer".to_owned(),
+        ),
+        ("client_assertion".to_owned(), assertion.expose_secret().to_owned()),
+    ]
 }
 
 /// A request with these parameters in its body and the provider's fixed headers.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::classify::{Flag, by_code, by_status, error_code, retry_after, success_flag};
-use super::request::{authorize, basic, bearer, with_body};
+use super::request::{assertion_params, authorize, basic, bearer, with_body};
 use super::response::document;
 use crate::domain::ports::{ProviderFailure, RevocationOutcome};
 use crate::domain::provider::{
@@ -49,6 +49,7 @@ impl<'a> Presented<'a> {
 pub(super) fn rfc7009(
     provider: &Provider,
     url: &Url,
+    assertion: Option<&SecretString>,
     presented: Presented<'_>,
 ) -> Result<Request, ProviderFailure> {
     let hint = if presented.is_refresh { "refresh_token" } else { "access_token" };
@@ -59,8 +60,10 @@ pub(super) fn rfc7009(
     let mut authorization = None;
     match provider.client.auth {
         ClientAuth::Basic => authorization = Some(basic(&provider.client)?),
-        ClientAuth::Post => params.extend(client_params(provider)),
-        ClientAuth::None => params.push(("client_id".to_owned(), provider.client.id.clone())),
+        ClientAuth::Post | ClientAuth::PrivateKeyJwt => params.extend(client_params(provider, assertion)),
+        ClientAuth::TlsCertificate | ClientAuth::None => {
+            params.push(("client_id".to_owned(), provider.client.id.clone()));
+        }
     }
     let mut request = with_body(provider, Method::POST, url.clone(), BodyFormat::Form, &params)?;
     if let Some(authorization) = authorization {
@@ -73,6 +76,7 @@ pub(super) fn rfc7009(
 pub(super) fn described(
     provider: &Provider,
     call: &RevocationCall,
+    assertion: Option<&SecretString>,
     presented: Presented<'_>,
 ) -> Result<Request, ProviderFailure> {
     let method = match call.method {
@@ -85,10 +89,11 @@ pub(super) fn described(
         params.push((name.clone(), presented.token.expose_secret().to_owned()));
     }
     let authorization = match call.auth {
-        RevocationAuth::ClientBasic => Some(basic(&provider.client)?),
+        // A client without a secret authenticates here as everywhere.
+        RevocationAuth::ClientBasic if provider.client.secret.is_some() => Some(basic(&provider.client)?),
         RevocationAuth::Bearer => Some(bearer(presented.token)?),
-        RevocationAuth::ClientBody => {
-            params.extend(client_params(provider));
+        RevocationAuth::ClientBasic | RevocationAuth::ClientBody => {
+            params.extend(client_params(provider, assertion));
             None
         }
     };
@@ -103,11 +108,12 @@ pub(super) fn described(
     Ok(request)
 }
 
-fn client_params(provider: &Provider) -> Vec<(String, String)> {
+fn client_params(provider: &Provider, assertion: Option<&SecretString>) -> Vec<(String, String)> {
     let mut params = vec![("client_id".to_owned(), provider.client.id.clone())];
     if let Some(secret) = &provider.client.secret {
         params.push(("client_secret".to_owned(), secret.expose_secret().to_owned()));
     }
+    params.extend(assertion_params(assertion));
     params
 }
 

@@ -1,5 +1,6 @@
 //! One request, sent once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap};
@@ -8,33 +9,11 @@ use tokio::time::Instant;
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::clients::Clients;
+use super::guard::Reach;
+use super::settings::{HttpSettings, HttpSetupError};
 use crate::domain::loopback::is_loopback;
-
-/// The limits of a call.
-#[derive(Debug, Clone, Copy)]
-pub struct HttpSettings {
-    /// Name resolution, TCP and TLS together.
-    pub connect_timeout: Duration,
-    /// The whole call. A shorter deadline of a single call wins.
-    pub total_timeout: Duration,
-    /// A longer body makes the answer unreadable.
-    pub max_body_bytes: usize,
-}
-
-impl Default for HttpSettings {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(5),
-            total_timeout: Duration::from_secs(30),
-            max_body_bytes: 256 * 1024,
-        }
-    }
-}
-
-/// The HTTP client could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client could not be set up")]
-pub struct HttpSetupError(#[source] reqwest::Error);
+use crate::domain::provider::ClientCertificate;
 
 /// A request, ready to go.
 pub(crate) struct Request {
@@ -64,49 +43,68 @@ pub(crate) enum SendError {
 /// The hardened client. Clones share it.
 #[derive(Clone)]
 pub struct Http {
-    client: reqwest::Client,
-    settings: HttpSettings,
+    clients: Arc<Clients>,
+}
+
+/// By which way a request goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route<'a> {
+    /// Who named the destination.
+    pub(crate) reach: Reach,
+    /// Shown to the server in the TLS handshake, if it asks.
+    pub(crate) certificate: Option<&'a ClientCertificate>,
+}
+
+impl Route<'static> {
+    /// To where the operator said, without a certificate.
+    pub(crate) const CONFIGURED: Self = Self { reach: Reach::Configured, certificate: None };
 }
 
 impl Http {
     /// Sets it up.
     pub fn new(settings: HttpSettings) -> Result<Self, HttpSetupError> {
-        let client = builder(settings).build().or_else(|error| {
-            // A machine without root certificates: providers on loopback (the demo, the tests) still work, and every
-            // TLS handshake fails, as it must.
-            tracing::warn!(
-                cause = %error,
-                "no root certificates found, so no provider can be reached by https; install ca-certificates"
-            );
-            builder(settings).tls_certs_only([]).build().map_err(HttpSetupError)
-        })?;
-        Ok(Self { client, settings })
+        Ok(Self { clients: Arc::new(Clients::new(settings)?) })
+    }
+
+    /// Whether the URL can be one to send to on such a way.
+    pub(crate) fn admits(&self, url: &Url, reach: Reach) -> bool {
+        is_allowed(url) && self.clients.settings().guard.admits_url(url, reach)
     }
 
     /// The moment by which a call with this deadline, begun now, has ended. Timers of the runtime go by its own clock.
     pub(crate) fn until(&self, deadline: Duration) -> Instant {
-        Instant::now() + deadline.min(self.settings.total_timeout)
+        Instant::now() + deadline.min(self.clients.settings().total_timeout)
     }
 
-    /// Sends once and reads the answer, all within the deadline.
+    /// Sends once to where the operator said, and reads the answer, all within the deadline.
     pub(crate) async fn send(&self, request: Request, until: Instant) -> Result<Answer, SendError> {
-        if !is_allowed(&request.url) || until <= Instant::now() {
+        self.send_by(Route::CONFIGURED, request, until).await
+    }
+
+    /// The same on a way of its own. What a document from outside names goes by [`Reach::Discovered`].
+    pub(crate) async fn send_by(
+        &self,
+        route: Route<'_>,
+        request: Request,
+        until: Instant,
+    ) -> Result<Answer, SendError> {
+        if !self.admits(&request.url, route.reach) || until <= Instant::now() {
             return Err(SendError::NotSent);
         }
-        let request = self
-            .client
+        let client = self.clients.client(route).map_err(|_| SendError::NotSent)?;
+        let request = client
             .request(request.method, request.url)
             .headers(request.headers)
             .body(request.body)
             .build()
             .map_err(|_| SendError::NotSent)?;
-        let response = within(until, self.client.execute(request))
+        let response = within(until, client.execute(request))
             .await
             .ok_or(SendError::Lost)?
             .map_err(|error| send_error(&error))?;
         let status = response.status();
         let headers = response.headers().clone();
-        let body = within(until, read(response, self.settings.max_body_bytes)).await;
+        let body = within(until, read(response, self.clients.settings().max_body_bytes)).await;
         Ok(Answer { status, headers, body: body.unwrap_or(None) })
     }
 }
@@ -125,22 +123,6 @@ async fn within<F: Future>(until: Instant, work: F) -> Option<F::Output> {
         Err(_) if Instant::now() > until + PAUSED => tokio::time::timeout(CATCH_UP, work).await.ok(),
         Err(_) => None,
     }
-}
-
-fn builder(settings: HttpSettings) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(concat!("token-broker/", env!("CARGO_PKG_VERSION")))
-        // A redirect would carry codes, tokens and secrets to wherever the answer says.
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        // A refresh token is presented once; a second presentation is the protocol's decision, not this layer's.
-        .retry(reqwest::retry::never())
-        // No connection is used twice: one that the server closes just as a request is written would leave it unknown
-        // whether a refresh token was spent. It also makes every connection error one from before the request.
-        .pool_max_idle_per_host(0)
-        .http1_only()
-        .connect_timeout(settings.connect_timeout)
 }
 
 /// Only errors from establishing the connection prove that nothing was sent.

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::template::UrlTemplate;
 use crate::domain::key::{ProviderId, ServiceId};
 use crate::domain::provider::{
-    AuthorizationRules, ClientAuth, Identity, RefreshRules, ResponseRules, RevocationCall, RevokedToken,
-    Service, TokenRules,
+    AssertionAudience, AuthorizationRules, ClientAuth, Identity, RefreshRules, ResponseRules, RevocationCall,
+    RevokedToken, Service, TokenRules,
 };
 
 /// One valid entry of the catalogue.
@@ -27,6 +27,8 @@ pub struct Definition {
     pub auth: ClientAuth,
     /// Whether a registration has a client secret.
     pub secret: SecretRule,
+    /// Whom a client assertion is for, where a registration signs one.
+    pub audience: AssertionAudience,
     /// Where the provider is.
     pub endpoints: EndpointTemplates,
     /// See [`AuthorizationRules`].

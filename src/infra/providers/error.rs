@@ -67,6 +67,41 @@ pub enum RegistrationMistake {
         /// The definition.
         definition: String,
     },
+    /// The client is to authenticate in a way for which something is missing.
+    #[error("{key} is missing: the client authenticates by {method}")]
+    MissingClientKey {
+        /// What is missing.
+        key: &'static str,
+        /// How the client authenticates.
+        method: &'static str,
+    },
+    /// Something that the way in which the client authenticates has no use for. A client authenticates in one way only (RFC 6749
+    /// section 2.3).
+    #[error("{key} is not used: the client authenticates by {method}; drop it, or choose by client_auth")]
+    UnusedClientKey {
+        /// What is not used.
+        key: &'static str,
+        /// How the client authenticates.
+        method: &'static str,
+    },
+    /// Assertions are for the issuer, and there is none.
+    #[error(
+        "client assertions name the issuer, and {definition:?} has none: give the definition an issuer, or assertion_audience = \"token_endpoint\""
+    )]
+    NoIssuer {
+        /// The definition.
+        definition: String,
+    },
+    /// The key can't sign.
+    #[error(
+        "the private key can't sign: it must be an RSA (2048 bits or more), P-256 or Ed25519 key as PKCS#8 in PEM, not encrypted, and private_key_algorithm of its kind"
+    )]
+    BadPrivateKey,
+    /// The certificate can't be used.
+    #[error(
+        "the certificate and key do not make a TLS client: both in PEM, the key not encrypted, and of the certificate"
+    )]
+    BadCertificate,
     /// A variable without a default was not given.
     #[error("variables.{name} is missing: {description}")]
     MissingVariable {
@@ -117,6 +152,10 @@ impl RegistrationMistake {
             Self::UnknownDefinition { .. } => Some("definition".to_owned()),
             Self::BadClientId => Some("client_id".to_owned()),
             Self::MissingSecret { .. } | Self::UnexpectedSecret { .. } => Some("client_secret".to_owned()),
+            Self::MissingClientKey { key, .. } | Self::UnusedClientKey { key, .. } => Some((*key).to_owned()),
+            Self::NoIssuer { .. } => Some("client_auth".to_owned()),
+            Self::BadPrivateKey => Some("private_key_file".to_owned()),
+            Self::BadCertificate => Some("tls_certificate_file".to_owned()),
             Self::MissingVariable { name, .. }
             | Self::UnknownVariable { name, .. }
             | Self::BadVariable { name, .. } => Some(format!("variables.{name}")),

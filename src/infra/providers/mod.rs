@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `catalogue/*.toml` | the built-in definitions, one provider each, embedded |
 //! | `catalogue.rs` | all definitions: the built-in ones and the operator's |
+//! | `client.rs` | who the broker is there, by secret or by key |
 //! | `definition.rs` | a definition: everything about a provider but the broker's client there |
 //! | `parse/` | TOML to definition, one file per section |
 //! | `reader.rs` | typed reads from TOML that collect mistakes with their places |
@@ -13,14 +14,16 @@
 //! The format is described in `docs/PROVIDERS.md`.
 
 mod catalogue;
+mod client;
 mod definition;
 mod error;
-mod parse;
+pub(crate) mod parse;
 mod reader;
 mod registration;
 mod template;
 
 pub use catalogue::Catalogue;
+pub use client::{ClientKeys, PrivateKey};
 pub use definition::{
     Definition, EndpointTemplates, RevocationTemplate, SecretRule, Source, Variable, VariableKind,
 };

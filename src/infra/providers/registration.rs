@@ -6,17 +6,15 @@ use std::sync::Arc;
 use url::Url;
 
 use super::catalogue::Catalogue;
-use super::definition::{Definition, EndpointTemplates, RevocationTemplate, SecretRule};
+use super::client::{self, ClientKeys};
+use super::definition::{Definition, EndpointTemplates, RevocationTemplate};
 use super::error::{RegistrationError, RegistrationMistake};
 use super::template::{self, UrlTemplate};
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::key::{ProviderId, TenantId};
 use crate::domain::ports::ProviderDirectory;
-use crate::domain::provider::{Client, ClientAuth, EndpointSource, Provider, Revocation};
+use crate::domain::provider::{EndpointSource, Provider, Revocation};
 use crate::domain::secret::SecretString;
-
-/// The longest client id, in bytes. Google's are of about 75.
-const MAX_CLIENT_ID_BYTES: usize = 512;
 
 /// The broker's client at a provider, as configured.
 #[derive(Debug, Clone)]
@@ -31,6 +29,8 @@ pub struct Registration {
     pub client_secret: Option<SecretString>,
     /// What the definition leaves open, by name.
     pub variables: BTreeMap<String, String>,
+    /// Keys instead of the secret.
+    pub keys: ClientKeys,
 }
 
 /// The configured providers. They are the same for every tenant.
@@ -86,10 +86,17 @@ pub(super) fn configure(
 
 fn provider(
     definition: &Definition,
-    registration: Registration,
+    mut registration: Registration,
 ) -> Result<Provider, Vec<RegistrationMistake>> {
     let mut mistakes = Vec::new();
-    let client = client(definition, registration.client_id, registration.client_secret, &mut mistakes);
+    let Registration { client_id, client_secret, keys, .. } = &mut registration;
+    let client = client::client(
+        definition,
+        std::mem::take(client_id),
+        client_secret.take(),
+        std::mem::take(keys),
+        &mut mistakes,
+    );
     let values = values(definition, registration.variables, &mut mistakes);
     if !mistakes.is_empty() {
         return Err(mistakes);
@@ -116,33 +123,6 @@ fn provider(
         identity,
         services: definition.services.clone(),
     })
-}
-
-fn client(
-    definition: &Definition,
-    id: String,
-    secret: Option<SecretString>,
-    mistakes: &mut Vec<RegistrationMistake>,
-) -> Client {
-    // RFC 6749 appendix A.1: visible characters and space. A space at an end is a slip of the clipboard.
-    let printable = id.bytes().all(|b| (b' '..=b'~').contains(&b));
-    if id.is_empty() || id.len() > MAX_CLIENT_ID_BYTES || !printable || id.trim() != id {
-        mistakes.push(RegistrationMistake::BadClientId);
-    }
-    let name = || definition.id.to_string();
-    let given = secret.as_ref().is_some_and(|secret| !secret.is_empty());
-    match definition.secret {
-        SecretRule::Required if !given => {
-            mistakes.push(RegistrationMistake::MissingSecret { definition: name() });
-        }
-        SecretRule::Forbidden if secret.is_some() => {
-            mistakes.push(RegistrationMistake::UnexpectedSecret { definition: name() });
-        }
-        SecretRule::Required | SecretRule::Optional | SecretRule::Forbidden => {}
-    }
-    let secret = secret.filter(|secret| !secret.is_empty());
-    let auth = if secret.is_some() { definition.auth } else { ClientAuth::None };
-    Client { id, secret, auth }
 }
 
 /// The variables with their defaults.

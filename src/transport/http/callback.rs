@@ -17,7 +17,7 @@ const MAX_QUERY_BYTES: usize = 8 * 1024;
 /// A parameter that comes twice is refused (RFC 6749 section 3.1): of two states, somebody added one. Empty ones count as
 /// absent (same section). Parameters that the broker does not know are skipped (section 4.1.2), so a provider may send
 /// `scope` or `session_state` or whatever comes next; `error_description` is one of them on purpose.
-pub(super) fn read(path: &str, query: Option<&str>) -> Option<CallbackInput> {
+pub(crate) fn read(path: &str, query: Option<&str>) -> Option<CallbackInput> {
     let provider = path.strip_prefix(PATH_PREFIX)?;
     // A slug needs no percent-decoding, so what does is none.
     ProviderId::new(provider).ok()?;

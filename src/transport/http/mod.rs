@@ -9,7 +9,7 @@
 //! | `serve.rs` | connections, and their limits |
 //! | `operations.rs` | the operations listener: `/livez`, `/readyz`, `/metrics` |
 
-mod callback;
+pub(crate) mod callback;
 mod headers;
 mod operations;
 mod page;

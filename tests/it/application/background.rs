@@ -101,7 +101,7 @@ async fn use_counts_whichever_replica_saw_it() {
     rig.replica(2).refresh_due().await;
     assert_eq!(rig.row_of("user-0").await.generation, 2);
     assert_eq!(rig.row_of("user-1").await.generation, 1);
-    assert_eq!(rig.provider.presented(), ["rt-1"]);
+    assert_eq!(rig.provider.presented(), ["canary-rt-1"]);
 }
 
 #[tokio::test]

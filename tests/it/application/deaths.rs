@@ -40,7 +40,7 @@ async fn i1_before_the_request_it_is_settled_and_then_succeeds() {
         assert!(rig.provider.presented().is_empty(), "{step:?}: not known not to have been sent");
         rig.clock.advance(Duration::from_secs(1));
         assert_eq!(rig.token().await.generation, 2, "{step:?}");
-        assert_eq!(rig.provider.presented(), ["rt-1"]);
+        assert_eq!(rig.provider.presented(), ["canary-rt-1"]);
         assert!(rig.holds_the_live_token().await);
     }
 }
@@ -78,7 +78,7 @@ async fn i5_in_the_window_a_grace_heals_it() {
     // The second presentation comes within the grace.
     rig.clock.advance(grace / 2);
     assert_eq!(rig.token().await.generation, 2);
-    assert_eq!(rig.provider.presented(), ["rt-1", "rt-1"]);
+    assert_eq!(rig.provider.presented(), ["canary-rt-1", "canary-rt-1"]);
     assert!(rig.holds_the_live_token().await);
 }
 
@@ -139,7 +139,7 @@ async fn i5_once_it_is_in_the_row_nobody_notices() {
         assert_eq!(rig.token().await.generation, 2);
         rig.expire_token();
         assert_eq!(rig.token().await.generation, 3);
-        assert_eq!(rig.provider.presented(), ["rt-1", "rt-2"]);
+        assert_eq!(rig.provider.presented(), ["canary-rt-1", "canary-rt-2"]);
         assert!(rig.holds_the_live_token().await);
     }
 }

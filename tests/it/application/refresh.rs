@@ -37,7 +37,7 @@ async fn an_expired_token_is_refreshed_once_for_two_hundred_callers() {
     };
     let (tokens, ()) = tokio::join!(callers, opener);
     assert!(tokens.iter().all(|t| t.generation == 2 && rig.provider.accepts(&t.access_token)));
-    assert_eq!(rig.provider.presented(), ["rt-1"]);
+    assert_eq!(rig.provider.presented(), ["canary-rt-1"]);
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn an_answer_without_a_refresh_token_keeps_the_old_one() {
         rig.expire_token();
         assert_eq!(rig.token().await.generation, generation);
     }
-    assert_eq!(rig.provider.presented(), ["rt-1", "rt-1", "rt-1"]);
+    assert_eq!(rig.provider.presented(), ["canary-rt-1", "canary-rt-1", "canary-rt-1"]);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ async fn i1_two_hundred_callers_of_four_replicas_make_one_call() {
             assert_eq!(token.generation, 2);
             assert!(rig.provider.accepts(&token.access_token));
         }
-        assert_eq!(rig.provider.presented(), ["rt-1"]);
+        assert_eq!(rig.provider.presented(), ["canary-rt-1"]);
         assert!(rig.holds_the_live_token().await);
         if deaf {
             assert_eq!(rig.words.heard(), 0, "polling alone");

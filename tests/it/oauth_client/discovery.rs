@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use token_broker::domain::ports::{OAuthClient as _, ProviderFailure};
 use token_broker::infra::oauth::HttpOAuthClient;
 use token_broker::infra::outbound::HttpSettings;
+use token_broker::infra::system::SystemEntropy;
 
 use super::{AMPLE, TestClock, client_with, secret};
 use crate::support::hostile::{Gate, HostileServer, Reply};
@@ -34,7 +35,11 @@ fn client() -> HttpOAuthClient {
 
 fn client_and_clock() -> (HttpOAuthClient, Arc<TestClock>) {
     let clock = Arc::new(TestClock::default());
-    (HttpOAuthClient::new(HttpSettings::default(), Arc::clone(&clock) as _).unwrap(), clock)
+    (
+        HttpOAuthClient::new(HttpSettings::default(), Arc::clone(&clock) as _, Arc::new(SystemEntropy))
+            .unwrap(),
+        clock,
+    )
 }
 
 #[tokio::test]

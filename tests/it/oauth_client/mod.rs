@@ -1,6 +1,8 @@
 //! The OAuth client through its port, against a server that does what it is told.
 
 mod answers;
+mod assertions;
+mod certificates;
 mod discovery;
 mod failures;
 mod identity;
@@ -19,6 +21,7 @@ use token_broker::domain::secret::SecretString;
 use token_broker::domain::token_set::TokenResponse;
 use token_broker::infra::oauth::HttpOAuthClient;
 use token_broker::infra::outbound::HttpSettings;
+use token_broker::infra::system::SystemEntropy;
 
 use crate::support::hostile::{HostileServer, Reply};
 use crate::support::provider::{provider_at, scopes};
@@ -52,7 +55,7 @@ fn secret(text: &str) -> SecretString {
 
 /// A client with limits that a test can reach.
 fn client_with(settings: HttpSettings) -> HttpOAuthClient {
-    HttpOAuthClient::new(settings, Arc::new(TestClock::default())).unwrap()
+    HttpOAuthClient::new(settings, Arc::new(TestClock::default()), Arc::new(SystemEntropy)).unwrap()
 }
 
 /// A client with the limits of everyday. One for all tests: setting one up reads the system's root certificates.

@@ -8,7 +8,7 @@ use token_broker::domain::ports::{
 };
 use token_broker::infra::oauth::HttpOAuthClient;
 use token_broker::infra::outbound::HttpSettings;
-use token_broker::infra::system::SystemClock;
+use token_broker::infra::system::{SystemClock, SystemEntropy};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use url::Url;
@@ -37,7 +37,9 @@ async fn discovery_consent_refresh_and_revocation() {
     provider.authorization.params.insert("prompt".to_owned(), "consent".to_owned());
     provider.response.scopes_never_listed = scopes("offline_access");
     // The server's tokens are of today.
-    let client = HttpOAuthClient::new(HttpSettings::default(), Arc::new(SystemClock)).unwrap();
+    let client =
+        HttpOAuthClient::new(HttpSettings::default(), Arc::new(SystemClock), Arc::new(SystemEntropy))
+            .unwrap();
 
     let endpoints = client.endpoints(&provider).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

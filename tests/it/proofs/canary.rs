@@ -1,21 +1,72 @@
 //! Nothing leaks: every secret that goes through a broker at trace level is searched for in everything it writes.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use sqlx::AssertSqlSafe;
 use token_broker::r#gen::v1::get_credential_response::Result as Got;
 use token_broker::r#gen::v1::{
     BeginOAuthRequest, ConsentOptions, GetCredentialRequest, GetFlowRequest, ImportCredentialRequest,
     ListCredentialsRequest, RefreshRequest, RevokeRequest,
 };
 
+use crate::engines::postgres;
+use crate::engines::redis::{Options as RedisOptions, Redis};
 use crate::support::broker::{BrokerBuilder, TestBroker, answered, refused};
 use crate::support::browser::Browser;
 use crate::support::consent::key_at;
 use crate::support::token_server::TokenServer;
 
 const CLIENT_SECRET: &str = "canary-client-secret";
+/// A client's private key. Its lines are searched for one by one.
+const PRIVATE_KEY: &str = include_str!("../support/keys/rsa.pem");
+
+/// The database, and what is beside it.
+enum Storage {
+    Sqlite,
+    Servers { postgres: String, redis: Box<Redis> },
+}
+
+impl Storage {
+    async fn servers() -> Self {
+        let database = postgres::shared().migrated_database().await;
+        Self::Servers {
+            postgres: postgres::shared().url(&database),
+            redis: Box::new(Redis::start(RedisOptions::default())),
+        }
+    }
+
+    fn configure(&self, builder: BrokerBuilder) -> BrokerBuilder {
+        match self {
+            Self::Sqlite => builder,
+            Self::Servers { postgres, redis } => {
+                builder.set("storage.url", postgres.as_str()).set("redis.url", redis.url())
+            }
+        }
+    }
+
+    /// Everything that the servers hold.
+    async fn dump(&self, written: &mut Written) {
+        let Self::Servers { postgres, redis } = self else { return };
+        let mut connection = postgres::connect(postgres).await;
+        let tables: Vec<String> =
+            sqlx::query_scalar("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+        for table in tables {
+            let all = format!("SELECT string_agg(t::text, E'\\n') FROM \"{table}\" t");
+            let rows: Option<String> =
+                sqlx::query_scalar(AssertSqlSafe(all)).fetch_one(&mut connection).await.unwrap();
+            written.add(format!("table {table}"), rows.unwrap_or_else(|| "no rows".to_owned()));
+        }
+        redis.command::<()>(&["CONFIG", "SET", "rdbcompression", "no"]);
+        redis.command::<()>(&["SAVE"]);
+        written.add("redis", std::fs::read(redis.home().join("dump.rdb")).unwrap());
+    }
+}
 
 /// A text as it may show up: as it is, in base64, in hex, percent-encoded, and without its last character.
 fn disguises(secret: &str) -> Vec<String> {
@@ -63,8 +114,12 @@ async fn visit(written: &mut Written, name: &str, url: &str) {
 }
 
 async fn begin(broker: &TestBroker, user: &str, hint: &str) -> (String, String) {
+    begin_at(broker, "strict", user, hint).await
+}
+
+async fn begin_at(broker: &TestBroker, provider: &str, user: &str, hint: &str) -> (String, String) {
     let request = BeginOAuthRequest {
-        provider: "strict".to_owned(),
+        provider: provider.to_owned(),
         user_id: user.to_owned(),
         services: vec!["api".to_owned()],
         options: Some(ConsentOptions { login_hint: hint.to_owned(), ..ConsentOptions::default() }),
@@ -79,34 +134,61 @@ fn state_of(link: &str) -> String {
     url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
 }
 
+/// All files below a folder but those that the operator wrote: configuration, definitions, keys.
+fn files(folder: &Path, written: &mut Written, moment: &str) {
+    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            files(&path, written, moment);
+        } else if !path.extension().is_some_and(|end| end == "toml" || end == "key")
+            && let Ok(content) = std::fs::read(&path)
+        {
+            written.add(format!("{}, {moment}", path.display()), content);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_logs_pages_metrics_errors_or_the_database() {
-    let server = TokenServer::start().await;
-    let broker = BrokerBuilder::new()
-        .set("log.level", "trace")
-        .definition(&server.definition())
-        .provider("strict", "strict", ("client", CLIENT_SECRET), &[])
-        .spawn_process()
-        .await;
-    let mut agent = broker.client("agent").await;
-    let mut written = Written::default();
-    let mut secrets = BTreeSet::from([CLIENT_SECRET.to_owned(), broker.api_key("agent").to_owned()]);
-    secrets
-        .insert(std::fs::read_to_string(broker.site().path().join("vault.key")).unwrap().trim().to_owned());
+    search(&Storage::Sqlite).await;
+}
 
-    // A consent, a refusal, a replay, forgeries.
-    let (flow_id, link) = begin(&broker, "alice", "").await;
-    visit(&mut written, "connected", &link).await;
-    let (_, refusing) = begin(&broker, "bob", "refuse").await;
-    visit(&mut written, "refused", &refusing).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_postgres_or_redis() {
+    search(&Storage::servers().await).await;
+}
+
+async fn use_the_command_line(broker: &TestBroker, written: &mut Written) {
+    for args in [
+        &["get", "signed", "api", "-u", "erin"][..],
+        &["get", "signed", "api", "-u", "erin", "--output", "json"],
+        &["get", "signed", "api", "-u", "nobody"],
+        &["refresh", "signed", "api", "-u", "erin"],
+        &["list", "-u", "erin"],
+        &["providers", "list"],
+        &["config", "show"],
+        &["config", "check"],
+        &["revoke", "signed", "api", "-u", "erin"],
+    ] {
+        let output = broker.site().run(args).await;
+        written.add(format!("output of {args:?}"), [&output.stdout[..], b"|", &output.stderr].concat());
+    }
+}
+
+/// Replays, forgeries, and a code that the provider does not know.
+async fn visit_what_nobody_sent(
+    broker: &TestBroker,
+    written: &mut Written,
+    secrets: &mut BTreeSet<String>,
+    link: &str,
+) {
     let back = format!("{}/oauth/callback/strict", broker.public_url());
     for (name, query) in [
-        ("replayed", format!("state={}&code=canary-forged-code", state_of(&link))),
+        ("replayed", format!("state={}&code=canary-forged-code", state_of(link))),
         ("forged", "state=canary-forged-state&code=canary-forged-code".to_owned()),
         ("markup", "state=%3Cscript%3Ecanary-markup&code=canary-forged-code&error=canary-error".to_owned()),
         ("twice", "state=canary-forged-state&state=canary-forged-state&code=canary-forged-code".to_owned()),
     ] {
-        visit(&mut written, name, &format!("{back}?{query}")).await;
+        visit(written, name, &format!("{back}?{query}")).await;
     }
     secrets.extend(
         [
@@ -118,10 +200,47 @@ async fn no_secret_is_in_logs_pages_metrics_errors_or_the_database() {
         ]
         .map(str::to_owned),
     );
-    let (_, failing) = begin(&broker, "carol", "").await;
+    let (_, failing) = begin(broker, "carol", "").await;
     let failing = format!("{back}?state={}&code=canary-unknown-code", state_of(&failing));
     secrets.insert("canary-unknown-code".to_owned());
-    visit(&mut written, "failed", &failing).await;
+    visit(written, "failed", &failing).await;
+}
+
+async fn search(storage: &Storage) {
+    let server = TokenServer::start().await;
+    let key_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/keys/rsa.pem");
+    let broker = storage
+        .configure(BrokerBuilder::new())
+        .set("log.level", "trace")
+        .definition(&server.definition())
+        .definition(&server.definition_for_keys())
+        .set("providers.signed.client_id", "client")
+        .set("providers.signed.private_key_file", key_file.to_str().unwrap())
+        .provider("strict", "strict", ("client", CLIENT_SECRET), &[])
+        .spawn_process()
+        .await;
+    let mut agent = broker.client("agent").await;
+    let mut written = Written::default();
+    let mut secrets = BTreeSet::from([CLIENT_SECRET.to_owned(), broker.api_key("agent").to_owned()]);
+    secrets
+        .insert(std::fs::read_to_string(broker.site().path().join("vault.key")).unwrap().trim().to_owned());
+    secrets.extend(
+        PRIVATE_KEY.lines().filter(|line| !line.starts_with('-') && line.len() > 20).map(str::to_owned),
+    );
+    assert!(secrets.len() > 10, "the lines of the key are among them");
+
+    // A client that signs.
+    let (_, signed) = begin_at(&broker, "signed", "erin", "").await;
+    visit(&mut written, "connected by key", &signed).await;
+    let refresh = RefreshRequest { key: Some(key_at("signed", "erin", "api")), expected_generation: 1 };
+    answered(agent.refresh(refresh).await);
+
+    // A consent, a refusal, a replay, forgeries.
+    let (flow_id, link) = begin(&broker, "alice", "").await;
+    visit(&mut written, "connected", &link).await;
+    let (_, refusing) = begin(&broker, "bob", "refuse").await;
+    visit(&mut written, "refused", &refusing).await;
+    visit_what_nobody_sent(&broker, &mut written, &mut secrets, &link).await;
 
     // Tokens: got, refreshed, imported, refused at the provider, revoked.
     let get = |user: &str| GetCredentialRequest {
@@ -155,6 +274,8 @@ async fn no_secret_is_in_logs_pages_metrics_errors_or_the_database() {
     let revoke = RevokeRequest { key: Some(key_at("strict", "alice", "api")), force: false };
     answered(agent.revoke(revoke).await);
 
+    use_the_command_line(&broker, &mut written).await;
+
     // Keys that are refused.
     let wrong = format!("{}x", broker.api_key("agent"));
     let mut stranger = broker.client_with_key(Some(&wrong)).await;
@@ -168,13 +289,8 @@ async fn no_secret_is_in_logs_pages_metrics_errors_or_the_database() {
     }
     // With the log and the database as they are while it runs, and after it has stopped.
     for moment in ["running", "stopped"] {
-        for suffix in ["", "-wal", "-shm"] {
-            let mut file = broker.database().as_os_str().to_owned();
-            file.push(suffix);
-            if let Ok(bytes) = std::fs::read(&file) {
-                written.add(format!("database{suffix}, {moment}"), bytes);
-            }
-        }
+        files(broker.site().path(), &mut written, moment);
+        storage.dump(&mut written).await;
         if moment == "running" {
             broker.terminate().await;
         }
@@ -185,7 +301,10 @@ async fn no_secret_is_in_logs_pages_metrics_errors_or_the_database() {
     }
     written.add("log", logs);
 
-    assert!(secrets.len() > 20, "{secrets:?}");
+    let places: Vec<&str> = written.0.iter().map(|(place, _)| place.as_str()).collect();
+    assert!(places.iter().any(|place| place.contains("token-broker-journal")), "{places:?}");
+    assert!(secrets.iter().any(|secret| secret.matches('.').count() == 2), "an assertion is among them");
+    assert!(secrets.len() > 40, "{secrets:?}");
     // The search itself can find: what must be there is there.
     let present = BTreeSet::from(["token_broker_consents_total".to_owned(), "strict".to_owned()]);
     assert!(written.hits(&present).len() > 2);

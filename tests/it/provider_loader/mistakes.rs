@@ -187,12 +187,25 @@ fn every_mistake_is_reported_with_its_place() {
         (
             end,
             "[client]\nauth = \"secret\"",
-            &["14:8 client.auth: must be one of \"basic\", \"post\", \"none\""],
+            &["14:8 client.auth: must be one of \"basic\", \"post\", \"private_key_jwt\""],
         ),
         (
             end,
             "[client]\nauth = \"none\"\nsecret = \"optional\"",
-            &["15:10 client.secret: a client with auth = \"none\" has no secret"],
+            &["15:10 client.secret: a client with this auth has no secret"],
+        ),
+        (
+            end,
+            "[client]\nauth = \"private_key_jwt\"\nsecret = \"optional\"\nassertion_audience = \"both\"",
+            &[
+                "15:10 client.secret: a client with this auth has no secret",
+                "16:22 client.assertion_audience: must be one of \"issuer\", \"token_endpoint\"",
+            ],
+        ),
+        (
+            end,
+            "[client]\nauth = \"none\"\nassertion_audience = \"issuer\"",
+            &["15:22 client.assertion_audience: a client with auth = \"none\" signs nothing"],
         ),
         // Answers.
         (

@@ -17,7 +17,7 @@ use token_broker::domain::provider::{
 };
 use token_broker::domain::scope::{Scope, ScopeSet};
 use token_broker::domain::secret::SecretString;
-use token_broker::infra::providers::{Catalogue, DefinitionError, Registration, Source};
+use token_broker::infra::providers::{Catalogue, ClientKeys, DefinitionError, Registration, Source};
 
 /// The shortest definition there can be.
 const SHORT: &str = r#"
@@ -56,6 +56,7 @@ fn registration(id: &str, definition: &str) -> Registration {
         client_id: "client".to_owned(),
         client_secret: Some(SecretString::from("canary-secret")),
         variables: BTreeMap::new(),
+        keys: ClientKeys::default(),
     }
 }
 

@@ -2,9 +2,11 @@
 
 use token_broker::domain::key::{ProviderId, TenantId};
 use token_broker::domain::ports::ProviderDirectory as _;
-use token_broker::domain::provider::{ClientAuth, EndpointSource, Revocation};
+use token_broker::domain::provider::{
+    AssertionAudience, ClientAuth, ClientCertificate, EndpointSource, Revocation,
+};
 use token_broker::domain::secret::SecretString;
-use token_broker::infra::providers::Catalogue;
+use token_broker::infra::providers::{Catalogue, ClientKeys, PrivateKey};
 
 use super::{SHORT, load, provider, registration};
 
@@ -158,4 +160,112 @@ fn a_client_without_a_secret_is_public_where_the_definition_allows_it() {
     assert_eq!(with.client.auth, ClientAuth::Basic);
     let without = provider(&catalogue, without);
     assert_eq!(without.client.auth, ClientAuth::None);
+}
+
+/// An OpenID provider, whose definition says `basic` and has an issuer.
+fn with_keys(auth: Option<ClientAuth>, secret: bool, key: bool, certificate: bool) -> super::Registration {
+    let mut made = registration("a", "oidc");
+    made.variables.insert("issuer".to_owned(), "https://id.example.com".to_owned());
+    if !secret {
+        made.client_secret = None;
+    }
+    let pem = SecretString::from("canary-key");
+    made.keys = ClientKeys {
+        auth,
+        private_key: key.then(|| PrivateKey { pem: pem.clone(), id: Some("1".to_owned()), algorithm: None }),
+        certificate: certificate.then(|| ClientCertificate { chain: "chain".to_owned(), key: pem }),
+    };
+    made
+}
+
+#[test]
+fn keys_come_before_secrets_and_a_client_authenticates_in_one_way() {
+    use ClientAuth::{Basic, None as Public, Post, PrivateKeyJwt, TlsCertificate};
+    let catalogue = Catalogue::load(&[]).unwrap();
+    for (auth, [secret, key, certificate], expected) in [
+        (None, [true, false, false], Basic),
+        (None, [false, true, false], PrivateKeyJwt),
+        (None, [false, false, true], TlsCertificate),
+        (None, [false, true, true], PrivateKeyJwt),
+        (None, [false, false, false], Public),
+        (Some(Post), [true, false, false], Post),
+        (Some(Basic), [true, false, true], Basic),
+        (Some(TlsCertificate), [false, false, true], TlsCertificate),
+    ] {
+        let client = provider(&catalogue, with_keys(auth, secret, key, certificate)).client;
+        assert_eq!(client.auth, expected, "{auth:?} {secret} {key} {certificate}");
+        assert_eq!(client.secret.is_some(), matches!(expected, Basic | Post));
+        assert_eq!(client.assertion.is_some(), expected == PrivateKeyJwt);
+        assert_eq!(client.certificate.is_some(), certificate);
+        assert!(!format!("{client:?}").contains("canary"));
+    }
+    for (auth, [secret, key, certificate], mistakes) in [
+        (
+            None,
+            [true, true, false],
+            &["client_secret is not used: the client authenticates by private_key_jwt"][..],
+        ),
+        (
+            None,
+            [true, false, true],
+            &["client_secret is not used: the client authenticates by tls_client_auth"],
+        ),
+        (Some(PrivateKeyJwt), [false, false, false], &["private_key_file is missing"]),
+        (
+            Some(PrivateKeyJwt),
+            [true, false, false],
+            &["client_secret is not used", "private_key_file is missing"],
+        ),
+        (
+            Some(TlsCertificate),
+            [false, true, false],
+            &["private_key_file is not used", "tls_certificate_file is missing"],
+        ),
+        (
+            Some(Basic),
+            [false, false, false],
+            &["client_secret is missing: the client authenticates by client_secret_basic"],
+        ),
+        (
+            Some(Post),
+            [true, true, false],
+            &["private_key_file is not used: the client authenticates by client_secret_post"],
+        ),
+        (
+            Some(Public),
+            [true, false, false],
+            &["client_secret is not used: the client authenticates by none"],
+        ),
+        (
+            Some(Public),
+            [false, true, false],
+            &["private_key_file is not used: the client authenticates by none"],
+        ),
+    ] {
+        let errors = catalogue.configure(vec![with_keys(auth, secret, key, certificate)]).unwrap_err();
+        let found: Vec<String> = errors.iter().map(|error| error.mistake.to_string()).collect();
+        assert_eq!(found.len(), mistakes.len(), "{found:#?}");
+        for (found, expected) in found.iter().zip(mistakes) {
+            assert!(found.starts_with(expected), "{found:?} {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn an_assertion_needs_an_audience() {
+    let with = |line: &str| {
+        let text = SHORT
+            .replace("[endpoints]", &format!("[client]\nauth = \"private_key_jwt\"\n{line}\n[endpoints]"));
+        let catalogue = load(&[&text]).unwrap();
+        let mut made = registration("a", "example");
+        made.client_secret = None;
+        made.keys = with_keys(None, false, true, false).keys;
+        catalogue
+            .configure(vec![made.clone()])
+            .map(|_| provider(&catalogue, made).client.assertion.unwrap().audience)
+    };
+    let errors = with("").unwrap_err();
+    assert!(errors[0].to_string().contains("client assertions name the issuer"), "{errors:?}");
+    assert_eq!(errors[0].mistake.key().as_deref(), Some("client_auth"));
+    assert_eq!(with("assertion_audience = \"token_endpoint\"").unwrap(), AssertionAudience::TokenEndpoint);
 }

@@ -309,7 +309,10 @@ fn ports(
         flows: Arc::new(store.clone()),
         outbox: Arc::new(store.clone()),
         cipher: Arc::new(vault),
-        oauth: Arc::new(HttpOAuthClient::new(HttpSettings::default(), Arc::clone(&clock)).unwrap()),
+        oauth: Arc::new(
+            HttpOAuthClient::new(HttpSettings::default(), Arc::clone(&clock), Arc::new(SystemEntropy))
+                .unwrap(),
+        ),
         providers: Arc::new(Providers(providers(&server.base()))),
         permits: Arc::new(LocalPermits::new(Arc::clone(&clock))),
         journal: Arc::new(MemoryJournal::default()),

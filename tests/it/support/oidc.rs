@@ -28,6 +28,8 @@ pub(crate) struct OidcOptions {
     pub(crate) access_token_seconds: u64,
     /// The paths under which brokers, on any loopback port, receive codes.
     pub(crate) redirect_uris: Vec<String>,
+    /// Public keys in PEM; with one, the client signs assertions and has no secret.
+    pub(crate) client_keys: Vec<String>,
     /// Scopes beside `openid`, `offline_access`, `email` and `profile`.
     pub(crate) scopes: Vec<String>,
     /// How long each token request takes at least.
@@ -39,6 +41,7 @@ impl Default for OidcOptions {
         Self {
             access_token_seconds: 3600,
             redirect_uris: vec!["http://127.0.0.1/oauth/callback/oidc".to_owned()],
+            client_keys: Vec::new(),
             scopes: ["mail.read", "mail.send", "calendar.read"].map(str::to_owned).to_vec(),
             token_delay_ms: 0,
         }

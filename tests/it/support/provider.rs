@@ -45,6 +45,8 @@ pub(crate) fn provider_at(base: &str) -> Provider {
             id: CLIENT_ID.to_owned(),
             secret: Some(SecretString::from(CLIENT_SECRET)),
             auth: ClientAuth::Basic,
+            assertion: None,
+            certificate: None,
         },
         authorization: AuthorizationRules {
             params: BTreeMap::new(),

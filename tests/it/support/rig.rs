@@ -37,6 +37,7 @@ use super::alone;
 use super::clock::ManualClock;
 use super::coordination::{Permits, SharedPermits, SharedWakeups, Words};
 use super::faulty_store::{Faults, FaultyStore};
+use super::keep::KeptFolder;
 use super::life::Life;
 use super::memory_journal::MemoryJournal;
 use super::mortal::Mortal;
@@ -56,7 +57,7 @@ pub(crate) struct Rig {
     pub(crate) leases: Arc<SwitchedLeases>,
     pub(crate) providers: Arc<dyn ProviderDirectory>,
     world: World,
-    _dir: tempfile::TempDir,
+    _dir: KeptFolder,
 }
 
 /// What the replicas share.
@@ -188,7 +189,7 @@ impl Rig {
     }
 
     pub(crate) async fn with(options: RigOptions) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = KeptFolder::new();
         let store = SqliteStore::open(&dir.path().join("broker.db")).await.unwrap();
         let clock = Arc::new(ManualClock::new());
         let provider = Arc::new(StrictProvider::new());

@@ -194,7 +194,7 @@ impl StrictProvider {
         let mut state = self.state.lock().unwrap();
         state.counter += 1;
         let number = state.counter;
-        let (access, refresh) = (format!("at-{number}"), format!("rt-{number}"));
+        let (access, refresh) = (format!("canary-at-{number}"), format!("canary-rt-{number}"));
         state.grants.push(Grant {
             alive: true,
             refresh: Some(refresh.clone()),
@@ -222,12 +222,12 @@ impl StrictProvider {
         if !grant.alive {
             return Err(ProviderFailure::InvalidGrant);
         }
-        let refresh = (!keep).then(|| format!("rt-{number}"));
+        let refresh = (!keep).then(|| format!("canary-rt-{number}"));
         if let Some(refresh) = &refresh {
             grant.spent.push(token.to_owned());
             grant.refresh = Some(refresh.clone());
         }
-        grant.access = format!("at-{number}");
+        grant.access = format!("canary-at-{number}");
         Ok(self.response(&grant.access, refresh, None, ProviderAccount::default()))
     }
 

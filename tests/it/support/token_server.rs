@@ -95,6 +95,12 @@ impl TokenServer {
         Self { addr, shared, task }
     }
 
+    /// The same server for clients that sign, under the id `signed`.
+    pub(crate) fn definition_for_keys(&self) -> String {
+        let signs = "auth = \"private_key_jwt\"\nassertion_audience = \"token_endpoint\"";
+        self.definition().replace("id = \"strict\"", "id = \"signed\"").replace("auth = \"basic\"", signs)
+    }
+
     /// The provider's definition for the broker, under the id `strict`.
     pub(crate) fn definition(&self) -> String {
         format!(
@@ -179,6 +185,7 @@ async fn token(State(shared): State<Shared>, headers: HeaderMap, body: String) -
     let basic = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     server.secrets.extend(basic.and_then(|value| value.strip_prefix("Basic ")).map(str::to_owned));
     server.secrets.extend(form.get("code_verifier").cloned());
+    server.secrets.extend(form.get("client_assertion").cloned());
     let number = match (form.get("code"), form.get("refresh_token")) {
         (Some(code), _) => {
             let Some(index) = server.codes.iter().position(|known| known == code) else {

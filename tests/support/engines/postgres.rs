@@ -66,7 +66,9 @@ impl Postgres {
         let home = tempfile::Builder::new().prefix("token-broker-pg-").tempdir().expect("a folder").keep();
         let user = unprivileged(&home);
         let stop = format!(
-            "cd \"$1\" && {} \"$2\"/pg_ctl stop -w -m immediate -D \"$1\"/data; cd /; rm -rf \"$1\" || rm -rf \"$1\"",
+            "cd \"$1\" && {} \"$2\"/pg_ctl stop -w -m immediate -D \"$1\"/data; \
+             [ -z \"$TOKEN_BROKER_TEST_KEEP\" ] || grep -rlaF -e canary- -e 63616e6172792d \"$1\"/data/base \"$1\"/data/pg_wal \"$1\"/log \
+             >>\"$TOKEN_BROKER_TEST_KEEP\"/hits-in-postgres; cd /; rm -rf \"$1\" || rm -rf \"$1\"",
             prefix(user).join(" "),
         );
         let watchdog = Watchdog::start(&stop, &[&home, &programs]);

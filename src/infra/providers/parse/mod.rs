@@ -17,14 +17,14 @@ use super::reader::{Report, Section};
 use crate::domain::key::ProviderId;
 
 /// A definition, and where its id stands.
-pub(super) struct Parsed {
-    pub(super) definition: Definition,
+pub(crate) struct Parsed {
+    pub(crate) definition: Definition,
     /// Line and column, from 1.
-    pub(super) id_position: (usize, usize),
+    pub(crate) id_position: (usize, usize),
 }
 
 /// Reads one file. `file` is its name in messages.
-pub(super) fn definition(file: &str, text: &str, source: Source) -> Result<Parsed, Vec<DefinitionError>> {
+pub(crate) fn definition(file: &str, text: &str, source: Source) -> Result<Parsed, Vec<DefinitionError>> {
     let mut report = Report::new(file, text);
     let (table, syntax_errors) = DeTable::parse_recoverable(text);
     if !syntax_errors.is_empty() {
@@ -76,6 +76,7 @@ fn root(report: &mut Report<'_>, mut root: Section<'_, '_>, source: Source) -> O
             variables,
             auth: client.auth,
             secret: client.secret,
+            audience: client.audience,
             endpoints: endpoints?,
             authorization,
             token,

@@ -6,13 +6,14 @@ use super::super::definition::SecretRule;
 use super::super::reader::{At, Report, Section};
 use super::values;
 use crate::domain::provider::{AUTHORIZATION_RESERVED, TOKEN_RESERVED};
-use crate::domain::provider::{AuthorizationRules, BodyFormat, ClientAuth, TokenRules};
+use crate::domain::provider::{AssertionAudience, AuthorizationRules, BodyFormat, ClientAuth, TokenRules};
 
 /// Who the broker is there.
 #[derive(Clone, Copy)]
 pub(super) struct ClientRules {
     pub(super) auth: ClientAuth,
     pub(super) secret: SecretRule,
+    pub(super) audience: AssertionAudience,
 }
 
 /// Headers that belong to the HTTP client or would carry a secret.
@@ -33,18 +34,38 @@ const HEADERS_RESERVED: &[&str] = &[
 /// `[client]`
 pub(super) fn client(report: &mut Report<'_>, root: &mut Section<'_, '_>) -> ClientRules {
     let mut section = root.section(report, "client");
-    let auths = [("basic", ClientAuth::Basic), ("post", ClientAuth::Post), ("none", ClientAuth::None)];
+    let auths = [
+        ("basic", ClientAuth::Basic),
+        ("post", ClientAuth::Post),
+        ("private_key_jwt", ClientAuth::PrivateKeyJwt),
+        ("tls_client_auth", ClientAuth::TlsCertificate),
+        ("none", ClientAuth::None),
+    ];
     let auth = section.word(report, "auth", &auths).map_or(ClientAuth::Basic, |auth| auth.value);
     let secrets = [("required", SecretRule::Required), ("optional", SecretRule::Optional)];
     let secret = section.word(report, "secret", &secrets);
+    let audiences =
+        [("issuer", AssertionAudience::Issuer), ("token_endpoint", AssertionAudience::TokenEndpoint)];
+    let audience = section.word(report, "assertion_audience", &audiences);
     section.finish(report);
-    if auth == ClientAuth::None {
-        if let Some(secret) = secret {
-            report.at(&secret, "a client with auth = \"none\" has no secret; drop this line");
-        }
-        return ClientRules { auth, secret: SecretRule::Forbidden };
+    if auth == ClientAuth::None
+        && let Some(audience) = &audience
+    {
+        report.at(audience, "a client with auth = \"none\" signs nothing; drop this line");
     }
-    ClientRules { auth, secret: secret.map_or(SecretRule::Required, |secret| secret.value) }
+    let audience = audience.map_or(AssertionAudience::Issuer, |audience| audience.value);
+    let secret = match (auth, secret) {
+        (ClientAuth::Basic | ClientAuth::Post, secret) => {
+            secret.map_or(SecretRule::Required, |secret| secret.value)
+        }
+        (ClientAuth::PrivateKeyJwt | ClientAuth::TlsCertificate | ClientAuth::None, secret) => {
+            if let Some(secret) = secret {
+                report.at(&secret, "a client with this auth has no secret; drop this line");
+            }
+            SecretRule::Forbidden
+        }
+    };
+    ClientRules { auth, secret, audience }
 }
 
 /// `[authorization]`

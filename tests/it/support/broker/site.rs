@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 use toml::{Table, Value};
 
 use super::process::{Logs, PATIENCE};
+use crate::support::keep::{self, KeptFolder};
 use token_broker::domain::ports::Entropy as _;
 use token_broker::infra::system::SystemEntropy;
 
@@ -46,7 +46,7 @@ pub(crate) struct Ports {
 
 /// The folder.
 pub(crate) struct Site {
-    folder: TempDir,
+    folder: KeptFolder,
     pub(crate) ports: Ports,
     pub(crate) database: PathBuf,
     keys: Vec<(String, String)>,
@@ -56,7 +56,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(super) fn write(spec: Spec) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = KeptFolder::new();
         let ports = Ports { grpc: free_port(), public: free_port(), operations: free_port() };
         std::fs::write(folder.path().join("vault.key"), BASE64_STANDARD.encode(random())).unwrap();
 
@@ -129,6 +129,14 @@ impl Site {
             command.env("TOKEN_BROKER_API_KEY", key);
         }
         timeout(PATIENCE, command.output()).await.expect("it ends in time").unwrap()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if keep::place().is_some() {
+            let _ = std::fs::write(self.folder.path().join("log"), self.logs.text());
+        }
     }
 }
 

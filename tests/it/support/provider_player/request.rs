@@ -175,7 +175,10 @@ pub(super) fn client(
             (id, Some(found))
         }
         ClientAuth::Post => (params.required("client_id")?, Some(params.required("client_secret")?)),
-        ClientAuth::None => (params.required("client_id")?, None),
+        ClientAuth::TlsCertificate | ClientAuth::None => (params.required("client_id")?, None),
+        ClientAuth::PrivateKeyJwt => {
+            return Err("no built-in entry has it: oauth_client/client_keys.rs plays that".to_owned().into());
+        }
     };
     if auth != ClientAuth::Basic && authorization.is_some() {
         return Err("an Authorization header was not asked for".to_owned().into());
