@@ -84,11 +84,12 @@ fn disguises(secret: &str) -> Vec<String> {
 
 /// What was written, by where.
 #[derive(Default)]
-struct Written(Vec<(String, Vec<u8>)>);
+struct Written(Vec<(String, String)>);
 
 impl Written {
+    /// As text, whatever it is: what is searched for is ASCII, and the search in texts is the fast one.
     fn add(&mut self, place: impl Into<String>, text: impl Into<Vec<u8>>) {
-        self.0.push((place.into(), text.into()));
+        self.0.push((place.into(), String::from_utf8_lossy(&text.into()).into_owned()));
     }
 
     fn hits(&self, secrets: &BTreeSet<String>) -> Vec<String> {
@@ -96,7 +97,7 @@ impl Written {
         for secret in secrets {
             for disguise in disguises(secret) {
                 for (place, text) in &self.0 {
-                    if text.windows(disguise.len()).any(|window| window == disguise.as_bytes()) {
+                    if text.contains(&disguise) {
                         hits.push(format!("{disguise} in {place}"));
                     }
                 }
