@@ -7,14 +7,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::{Identity, ServerTlsConfig};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
-use super::StartError;
 use crate::application::Broker;
 use crate::config;
-use crate::domain::ports::{CallerDirectory, Entropy};
-use crate::transport::grpc::{self, GrpcOptions, IncomingLimits, Services};
+use crate::domain::ports::{CallerDirectory, Entropy, TokenVerifier};
+use crate::transport::grpc::{self, GrpcOptions, IncomingLimits, IncomingTls, Services};
 
 /// How long a connection may take to begin to speak.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
@@ -26,46 +24,41 @@ pub(super) struct Door<H: Health> {
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) health: HealthServer<H>,
     pub(super) settings: config::Grpc,
+    pub(super) tokens: Option<Arc<dyn TokenVerifier>>,
+    pub(super) tls: Option<IncomingTls>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
 impl<H: Health> Door<H> {
     /// Serves on one listener, or on one for callers and one for operators' tools.
-    pub(super) fn open(
-        self,
-        callers: TcpListener,
-        admin: Option<TcpListener>,
-    ) -> Result<Vec<JoinHandle<()>>, StartError> {
+    pub(super) fn open(self, callers: TcpListener, admin: Option<TcpListener>) -> Vec<JoinHandle<()>> {
         match admin {
-            None => Ok(vec![self.serve(callers, Services::Both)?]),
-            Some(admin) => {
-                Ok(vec![self.serve(callers, Services::Broker)?, self.serve(admin, Services::Admin)?])
-            }
+            None => vec![self.serve(callers, Services::Both)],
+            Some(admin) => vec![self.serve(callers, Services::Broker), self.serve(admin, Services::Admin)],
         }
     }
 
-    fn serve(&self, listener: TcpListener, services: Services) -> Result<JoinHandle<()>, StartError> {
+    fn serve(&self, listener: TcpListener, services: Services) -> JoinHandle<()> {
         let router = grpc::router(
             Arc::clone(&self.broker),
             Arc::clone(&self.callers),
             self.entropy.as_ref(),
             self.health.clone(),
-            self.options(services)?,
-        )
-        .map_err(StartError::Tls)?;
-        let incoming = grpc::incoming(listener, incoming_limits(&self.settings));
+            self.options(services),
+        );
+        let incoming = grpc::incoming(listener, incoming_limits(&self.settings), self.tls.clone());
         let served = router.serve_with_incoming_shutdown(incoming, self.stop.clone().cancelled_owned());
-        Ok(tokio::spawn(async move {
+        tokio::spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, ?services, "a gRPC listener failed");
             }
-        }))
+        })
     }
 
-    fn options(&self, services: Services) -> Result<GrpcOptions, StartError> {
+    fn options(&self, services: Services) -> GrpcOptions {
         let grpc = &self.settings;
-        Ok(GrpcOptions {
+        GrpcOptions {
             services,
             reflection: grpc.reflection,
             max_deadline: grpc.max_deadline,
@@ -73,11 +66,11 @@ impl<H: Health> Door<H> {
             max_connection_age: grpc.max_connection_age,
             keepalive_interval: grpc.keepalive_interval,
             keepalive_timeout: grpc.keepalive_timeout,
-            tls: tls(grpc)?,
+            tokens: self.tokens.clone(),
             calls: self.tasks.clone(),
             stop: self.stop.clone(),
             ..GrpcOptions::default()
-        })
+        }
     }
 }
 
@@ -87,12 +80,4 @@ fn incoming_limits(grpc: &config::Grpc) -> IncomingLimits {
         first_bytes: FIRST_BYTES,
         age: grpc.max_connection_age + grpc.max_connection_age_grace,
     }
-}
-
-pub(super) fn tls(grpc: &config::Grpc) -> Result<Option<ServerTlsConfig>, StartError> {
-    let Some(files) = &grpc.tls else { return Ok(None) };
-    let read = |key, path| std::fs::read(path).map_err(|source| StartError::TlsFile { key, source });
-    let certificate = read("grpc.tls_certificate_file", &files.certificate)?;
-    let key = read("grpc.tls_key_file", &files.key)?;
-    Ok(Some(ServerTlsConfig::new().identity(Identity::from_pem(certificate, key))))
 }

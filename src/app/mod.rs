@@ -2,6 +2,7 @@
 
 mod database;
 mod grpc;
+mod identity;
 mod outside;
 
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ use url::Url;
 
 use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
 use crate::config::{self, Config};
+use crate::domain::access_policy::Identity;
 use crate::domain::coordination::PermitStore;
 use crate::domain::ports::{
     Clock, CredentialStore, Entropy, OAuthClient, ProviderDirectory as _, StoreError,
@@ -29,6 +31,7 @@ use crate::infra::callers::ConfiguredCallers;
 use crate::infra::coordination::redis::RedisSetupError;
 use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, VaultError};
 use crate::infra::journal;
+use crate::infra::jwt::FetchProblem;
 use crate::infra::oauth::{BadClientKey, HttpOAuthClient, check_client_keys};
 use crate::infra::outbound::{Guard, HttpSettings, HttpSetupError};
 use crate::infra::providers::{
@@ -36,6 +39,7 @@ use crate::infra::providers::{
     RegistrationMistake,
 };
 use crate::infra::storage::{postgres, sqlite};
+use crate::infra::tls::TlsError;
 pub(crate) use database::Database;
 use outside::Outside;
 pub(crate) use outside::postgres_settings;
@@ -113,17 +117,17 @@ pub enum StartError {
     /// The HTTP client.
     #[error(transparent)]
     Http(#[from] HttpSetupError),
-    /// A TLS file can't be read.
-    #[error("{key}: the file cannot be read: {source}")]
-    TlsFile {
-        /// The configuration's key.
-        key: &'static str,
-        /// Why not.
-        source: std::io::Error,
+    /// The files of TLS.
+    #[error("grpc.tls_certificate_file, grpc.tls_key_file, spiffe.trust_domains: {0}")]
+    Tls(#[from] TlsError),
+    /// A file with an issuer's keys.
+    #[error("{}: {problem} (issuers.*.jwks_file, spiffe.trust_domains.*.jwt_bundle_file)", path.display())]
+    Keys {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        problem: FetchProblem,
     },
-    /// The certificate and key do not make a TLS server.
-    #[error("grpc.tls_certificate_file, grpc.tls_key_file: {0}")]
-    Tls(tonic::transport::Error),
     /// `public.base_url` is needed.
     #[error("public.base_url is required: it cannot be made of the listener's address")]
     NoBaseUrl,
@@ -156,11 +160,15 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let metrics = metrics::install()?;
     warn_of_risks(&config);
 
+    identity::check_key_files(&config)?;
+    let tls = identity::tls(&config)?;
     let Outside { database, ports, owner, former, dead } = outside::open(&config, overrides).await?;
     let listeners = Listeners::bind(&config).await?;
     let tasks = TaskTracker::new();
     let entropy = Arc::clone(&ports.entropy);
     let permits = Arc::clone(&ports.permits);
+    let clock = Arc::clone(&ports.clock);
+    let tokens = identity::tokens(&config, http_settings(&config), &clock)?;
     let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
 
     // Before anybody can ask for a token.
@@ -176,6 +184,8 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         entropy,
         health,
         settings: config.grpc.clone(),
+        tokens: tokens.map(|tokens| tokens as _),
+        tls: tls.clone().map(|tls| identity::incoming_tls(tls, clock)),
         tasks: tasks.clone(),
         stop: stop.clone(),
     };
@@ -189,7 +199,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
 
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
     let admin_addr = listeners.admin.as_ref().map(|(_, address)| *address);
-    let mut servers = door.open(listeners.grpc.0, listeners.admin.map(|(listener, _)| listener))?;
+    let mut servers = door.open(listeners.grpc.0, listeners.admin.map(|(listener, _)| listener));
     let pages = http::public_router(Arc::clone(&broker))
         .layer(middleware::from_fn_with_state(tasks.clone(), count_under_way));
     let limits = Limits { connections: config.public.max_connections, ..Limits::default() };
@@ -204,6 +214,9 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         tokio::spawn(lifecycle::replay(broker, former, dead, stop.clone())),
         tokio::spawn(lifecycle::watch_permits(permits, stop.clone())),
     ]);
+    if let Some(tls) = tls {
+        servers.push(tokio::spawn(identity::reload(tls, config.grpc.tls_reload, stop.clone())));
+    }
     let operations = tokio::spawn(operations);
     readiness.set(true).await;
     let watcher =
@@ -286,7 +299,8 @@ fn warn_of_risks(config: &Config) {
 pub fn check(config: &Config) -> Result<(), StartError> {
     providers(config)?;
     keyring(config)?;
-    grpc::tls(&config.grpc)?;
+    identity::tls(config)?;
+    identity::check_key_files(config)?;
     Ok(())
 }
 
@@ -358,7 +372,10 @@ fn oauth_client(
 }
 
 fn callers(config: &Config) -> ConfiguredCallers {
-    ConfiguredCallers::new(config.callers.iter().map(|e| (e.caller.clone(), e.key_hashes.clone())))
+    ConfiguredCallers::new(config.callers.iter().map(|entry| {
+        let keys = entry.key_hashes.iter().copied().map(Identity::ApiKey);
+        (entry.caller.clone(), keys.chain(entry.identities.iter().cloned()).collect())
+    }))
 }
 
 fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartError> {

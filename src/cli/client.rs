@@ -1,12 +1,12 @@
 //! The way to a running broker.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 use url::Url;
 
@@ -17,8 +17,8 @@ use crate::domain::loopback::is_loopback;
 use crate::domain::secret::SecretString;
 use crate::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
 
-/// A client that sends the API key with every call.
-pub(super) type Client = TokenBrokerServiceClient<InterceptedService<Channel, ApiKey>>;
+/// A client that says with every call who calls.
+pub(super) type Client = TokenBrokerServiceClient<InterceptedService<Channel, Credentials>>;
 
 /// The variable with the API key. A command line can be read by every user of the machine, so there is no argument.
 const API_KEY_VARIABLE: &str = "TOKEN_BROKER_API_KEY";
@@ -34,6 +34,12 @@ pub(super) struct EndpointArgs {
     /// PEM file with the certificate authority of an https endpoint [default: the system's]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// PEM file with a certificate chain to show to an https endpoint (mTLS)
+    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    client_certificate_file: Option<PathBuf>,
+    /// PEM file with the certificate's private key
+    #[arg(long, value_name = "FILE", requires = "client_certificate_file")]
+    client_key_file: Option<PathBuf>,
     /// Send API key and tokens in the clear to an http endpoint that is not on this machine
     #[arg(long)]
     plaintext: bool,
@@ -50,6 +56,12 @@ pub(super) struct ClientArgs {
     /// File with the API key [default: the variable `TOKEN_BROKER_API_KEY`]
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
+    /// File with a JWT that says who calls, instead of an API key
+    #[arg(long, value_name = "FILE", conflicts_with = "api_key_file")]
+    token_file: Option<PathBuf>,
+    /// File with a JWT of the user whom the call is for; --user may be left out then
+    #[arg(long, value_name = "FILE")]
+    user_token_file: Option<PathBuf>,
 }
 
 /// clap's parser of durations.
@@ -95,55 +107,90 @@ impl EndpointArgs {
 
     fn tls(&self) -> Result<ClientTlsConfig, CliError> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let Some(path) = &self.ca_file else { return Ok(ClientTlsConfig::new().with_native_roots()) };
-        let pem = std::fs::read(path)
-            .map_err(|error| CliError::new(Exit::Usage, format!("--ca-file {}: {error}", path.display())))?;
-        Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+        let mut tls = ClientTlsConfig::new();
+        if let (Some(certificate), Some(key)) = (&self.client_certificate_file, &self.client_key_file) {
+            let certificate = read("--client-certificate-file", certificate)?;
+            let key = read("--client-key-file", key)?;
+            tls = tls.identity(Identity::from_pem(certificate.expose_secret(), key.expose_secret()));
+        }
+        match &self.ca_file {
+            None => Ok(tls.with_native_roots()),
+            Some(path) => {
+                let pem = read("--ca-file", path)?;
+                Ok(tls.ca_certificate(Certificate::from_pem(pem.expose_secret())))
+            }
+        }
     }
 }
 
 impl ClientArgs {
-    /// Connects, with the API key on every call.
+    /// Connects, and says with every call who calls.
     pub(super) async fn connect(&self) -> Result<Client, CliError> {
-        let key = ApiKey::new(&self.api_key()?)?;
-        Ok(TokenBrokerServiceClient::with_interceptor(self.endpoint.connect().await?, key))
+        let credentials = self.credentials()?;
+        Ok(TokenBrokerServiceClient::with_interceptor(self.endpoint.connect().await?, credentials))
     }
 
-    fn api_key(&self) -> Result<SecretString, CliError> {
-        let text = match &self.api_key_file {
-            Some(path) => std::fs::read_to_string(path).map_err(|error| {
-                CliError::new(Exit::Usage, format!("--api-key-file {}: {error}", path.display()))
-            })?,
-            None => Environment::of_process().get(API_KEY_VARIABLE).unwrap_or_default().to_owned(),
+    fn credentials(&self) -> Result<Credentials, CliError> {
+        let presented = match (&self.token_file, &self.api_key_file) {
+            (Some(path), _) => Some(("token", read("--token-file", path)?)),
+            (None, Some(path)) => Some(("API key", read("--api-key-file", path)?)),
+            (None, None) => {
+                let text = Environment::of_process().get(API_KEY_VARIABLE).map(SecretString::from);
+                text.map(|text| ("API key", text))
+            }
         };
-        let key = SecretString::from(text.trim());
-        drop(SecretString::new(text));
-        if key.is_empty() {
-            return Err(CliError::new(Exit::Usage, "there is no API key").hint(
-                "set TOKEN_BROKER_API_KEY, or pass --api-key-file; `token-broker callers new` makes a key",
-            ));
-        }
-        Ok(key)
+        let presented = presented.map(|(what, text)| (what, SecretString::from(text.expose_secret().trim())));
+        let authorization = match presented.filter(|(_, text)| !text.is_empty()) {
+            Some((what, text)) => {
+                Some(metadata(what, &SecretString::new(format!("Bearer {}", text.expose_secret())))?)
+            }
+            // The certificate says who calls.
+            None if self.endpoint.client_certificate_file.is_some() => None,
+            None => {
+                return Err(CliError::new(Exit::Usage, "there is no API key").hint(
+                    "set TOKEN_BROKER_API_KEY, or pass --api-key-file or --token-file; `token-broker callers new` makes a key",
+                ));
+            }
+        };
+        let user_token = match &self.user_token_file {
+            None => None,
+            Some(path) => {
+                let text = read("--user-token-file", path)?;
+                Some(metadata("user token", &SecretString::from(text.expose_secret().trim()))?)
+            }
+        };
+        Ok(Credentials { authorization, user_token })
     }
 }
 
-/// Puts the API key on every call.
+fn read(argument: &str, path: &Path) -> Result<SecretString, CliError> {
+    std::fs::read_to_string(path)
+        .map(SecretString::new)
+        .map_err(|error| CliError::new(Exit::Usage, format!("{argument} {}: {error}", path.display())))
+}
+
+fn metadata(what: &str, value: &SecretString) -> Result<MetadataValue<Ascii>, CliError> {
+    let mut value = MetadataValue::try_from(value.expose_secret())
+        .map_err(|_| CliError::new(Exit::Usage, format!("the {what} has characters that none has")))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Says with every call who calls, and for which user.
 #[derive(Clone)]
-pub(super) struct ApiKey(MetadataValue<Ascii>);
-
-impl ApiKey {
-    fn new(key: &SecretString) -> Result<Self, CliError> {
-        let header = SecretString::new(format!("Bearer {}", key.expose_secret()));
-        let mut value = MetadataValue::try_from(header.expose_secret())
-            .map_err(|_| CliError::new(Exit::Usage, "the API key has characters that no API key has"))?;
-        value.set_sensitive(true);
-        Ok(Self(value))
-    }
+pub(super) struct Credentials {
+    authorization: Option<MetadataValue<Ascii>>,
+    user_token: Option<MetadataValue<Ascii>>,
 }
 
-impl Interceptor for ApiKey {
+impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        let entries = [("authorization", &self.authorization), ("tokenbroker-user-token", &self.user_token)];
+        for (name, value) in entries {
+            if let Some(value) = value {
+                request.metadata_mut().insert(name, value.clone());
+            }
+        }
         Ok(request)
     }
 }

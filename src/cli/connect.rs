@@ -25,9 +25,9 @@ Examples:
 pub(super) struct Args {
     /// The provider, as `token-broker providers` names it
     provider: String,
-    /// The user
-    #[arg(short, long, value_name = "ID")]
-    user: String,
+    /// The user; not needed with --user-token-file
+    #[arg(short, long, value_name = "ID", required_unless_present = "user_token_file")]
+    user: Option<String>,
     /// A service to connect; repeat for more
     #[arg(short, long = "service", value_name = "ID", required = true)]
     services: Vec<String>,
@@ -60,7 +60,7 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
     let mut client = args.client.connect().await?;
     let request = BeginOAuthRequest {
         provider: args.provider,
-        user_id: args.user,
+        user_id: args.user.unwrap_or_default(),
         services: args.services,
         account: args.account,
         scopes: args.scopes,

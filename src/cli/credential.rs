@@ -17,9 +17,9 @@ pub(super) struct KeyArgs {
     provider: String,
     /// The service of the provider
     service: String,
-    /// The user
-    #[arg(short, long, value_name = "ID")]
-    user: String,
+    /// The user; not needed with --user-token-file
+    #[arg(short, long, value_name = "ID", required_unless_present = "user_token_file")]
+    user: Option<String>,
     /// Which of the user's accounts
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     account: String,
@@ -27,7 +27,12 @@ pub(super) struct KeyArgs {
 
 impl From<KeyArgs> for CredentialKey {
     fn from(args: KeyArgs) -> Self {
-        Self { provider: args.provider, user_id: args.user, service: args.service, account: args.account }
+        Self {
+            provider: args.provider,
+            user_id: args.user.unwrap_or_default(),
+            service: args.service,
+            account: args.account,
+        }
     }
 }
 

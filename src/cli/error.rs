@@ -148,7 +148,7 @@ impl From<StartError> for CliError {
             StartError::Keyring(_)
             | StartError::Definitions(_)
             | StartError::Registrations(_)
-            | StartError::TlsFile { .. }
+            | StartError::Keys { .. }
             | StartError::Tls(_)
             | StartError::NoBaseUrl
             | StartError::Redis(_) => Exit::Config,

@@ -1,6 +1,6 @@
 //! `[callers.<id>]`: who may call, and what they may do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -8,24 +8,27 @@ use serde::de::{DeserializeOwned, IntoDeserializer as _};
 
 use super::reader::{AnyOr, Key, Section};
 use super::values::sha256_hex;
-use crate::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
+use crate::domain::access_policy::{Action, Caller, Identity, ProviderRule, UserRule};
 use crate::domain::admin_policy::{AdminAction, AdminRights};
 use crate::domain::key::{CallerId, ProviderId, TenantId, UserId};
+use crate::domain::spiffe::SpiffeId;
 
 /// A caller and what it authenticates with.
 #[derive(Debug, Clone)]
 pub struct CallerEntry {
     /// Id, tenant and rights.
     pub caller: Caller,
-    /// SHA-256 of its API keys; never empty, and no two callers share one.
+    /// SHA-256 of its API keys; no two callers share one.
     pub key_hashes: Vec<[u8; 32]>,
+    /// What it is beside them: SPIFFE ids, and subjects of issuers. No two callers share one.
+    pub identities: Vec<Identity>,
 }
 
 /// The tenant of a caller that names none.
 const DEFAULT_TENANT: &str = "default";
 
 pub(super) fn read(section: &Section<'_>) -> Option<Vec<CallerEntry>> {
-    let mut owners = BTreeMap::new();
+    let mut owners = HashMap::new();
     let entries: Vec<_> = section
         .named_sections()
         .into_iter()
@@ -38,7 +41,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Vec<CallerEntry>> {
 fn read_entry(
     name: &str,
     section: &Section<'_>,
-    owners: &mut BTreeMap<[u8; 32], String>,
+    owners: &mut HashMap<Identity, String>,
 ) -> Option<CallerEntry> {
     let id = CallerId::new(name).map_err(|e| section.problem(format!("the name of a caller {e}"))).ok();
     let tenant = section.optional("tenant");
@@ -47,16 +50,40 @@ fn read_entry(
     } else {
         TenantId::new(DEFAULT_TENANT).ok()
     };
-    let keys = section.required("key_sha256");
-    let key_hashes = keys.list(sha256_hex);
-    if key_hashes.as_ref().is_some_and(Vec::is_empty) {
+    let (ids, subjects) = (section.optional("spiffe_ids"), section.optional("subjects"));
+    let others = ids.is_set() || subjects.is_set();
+    let keys = if others { section.optional("key_sha256") } else { section.required("key_sha256") };
+    let key_hashes = if keys.is_set() { keys.list(sha256_hex) } else { Some(Vec::new()).filter(|_| others) };
+    if key_hashes.as_ref().is_some_and(Vec::is_empty) && !others {
         keys.problem("needs at least one hash (`token-broker callers new` makes one)");
     }
     for (index, hash) in key_hashes.iter().flatten().enumerate() {
-        if let Some(owner) = owners.insert(*hash, name.to_owned()) {
+        if let Some(owner) = owners.insert(Identity::ApiKey(*hash), name.to_owned()) {
             keys.problem(format!(
                 "hash {index} is also a key of callers.{owner}: a key belongs to one caller"
             ));
+        }
+    }
+    let spiffe_ids =
+        rights(&ids, |key| key.parsed(SpiffeId::parse).map(|id| Identity::SpiffeId(id.as_str().to_owned())));
+    let named = rights(&subjects, |key| {
+        let [issuer, subject] = key.fields(["issuer", "subject"])?;
+        let (issuer, subject) = (issuer.text(), subject.text());
+        Some(Identity::Subject { issuer: issuer?, subject: subject? })
+    });
+    let mut identities = Vec::new();
+    for (key, read) in [(&ids, spiffe_ids), (&subjects, named)] {
+        let AnyOr::These(read) = read? else {
+            key.problem("must be a list: a caller is who it is, and not anybody");
+            return None;
+        };
+        for identity in read {
+            if let Some(owner) = owners.insert(identity.clone(), name.to_owned()) {
+                key.problem(format!(
+                    "one is also that of callers.{owner}: an identity belongs to one caller"
+                ));
+            }
+            identities.push(identity);
         }
     }
     // What is not written is not allowed.
@@ -92,6 +119,7 @@ fn read_entry(
             },
         },
         key_hashes: key_hashes?,
+        identities,
     })
 }
 

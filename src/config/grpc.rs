@@ -31,6 +31,10 @@ pub struct Grpc {
     pub max_connection_age_grace: Duration,
     /// TLS, if the listener speaks it.
     pub tls: Option<TlsFiles>,
+    /// Nobody connects without a certificate of a configured trust domain.
+    pub client_certificate_required: bool,
+    /// How often TLS files and bundles are looked at.
+    pub tls_reload: Duration,
 }
 
 /// PEM files.
@@ -66,6 +70,12 @@ pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
         certificate.problem("is required beside tls_key_file");
     }
     let tls = certificate.path().zip(key.path()).map(|(certificate, key)| TlsFiles { certificate, key });
+    let client_certificates = section.required("tls_client_certificates").parsed(|text| match text {
+        "optional" => Ok(false),
+        "required" => Ok(true),
+        _ => Err("must be \"optional\" or \"required\""),
+    });
+    let tls_reload = section.required("tls_reload").duration(SECOND..=HOUR);
     section.finish();
     Some(Grpc {
         listen: listen?,
@@ -79,5 +89,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
         max_connection_age: max_connection_age?,
         max_connection_age_grace: max_connection_age_grace?,
         tls,
+        client_certificate_required: client_certificates?,
+        tls_reload: tls_reload?,
     })
 }

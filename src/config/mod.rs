@@ -7,6 +7,7 @@ mod admin;
 mod callers;
 mod environment;
 mod grpc;
+mod issuers;
 mod journal;
 mod leases;
 mod log;
@@ -23,6 +24,7 @@ mod replicas;
 mod secret;
 mod show;
 mod shutdown;
+mod spiffe;
 mod storage;
 mod tree;
 mod values;
@@ -38,6 +40,7 @@ pub use admin::Admin;
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
+pub use issuers::{IssuerEntry, Jwt, KeyPlace};
 pub use journal::Journal;
 pub use leases::Leases;
 pub use log::{Log, LogFormat};
@@ -50,10 +53,13 @@ pub use public::Public;
 pub use replicas::Replicas;
 pub use show::Setting;
 pub use shutdown::Shutdown;
+pub use spiffe::{JwtBundle, TrustDomainEntry};
 pub use storage::{Postgres, Storage};
 pub use values::duration as parse_duration;
 pub use vault::{Vault, VaultKey};
 
+use crate::domain::access_policy::Identity;
+use crate::domain::spiffe::SpiffeId;
 use problem::Problems;
 use reader::{Context, Section};
 use tree::{Origin, Source, Table};
@@ -94,6 +100,12 @@ pub struct Config {
     pub providers: Vec<ProviderEntry>,
     /// Who may call, sorted by id.
     pub callers: Vec<CallerEntry>,
+    /// Whose JWTs are accepted, sorted by name.
+    pub issuers: Vec<IssuerEntry>,
+    /// How long issuers' keys are kept.
+    pub jwt: Jwt,
+    /// Whose workloads are, sorted by trust domain.
+    pub trust_domains: Vec<TrustDomainEntry>,
     /// Logs.
     pub log: Log,
     /// The end.
@@ -161,8 +173,24 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
     let callers = callers::read(&root.section("callers"));
+    let issuers = issuers::read(&root.section("issuers"));
+    let jwt = issuers::read_jwt(&root.section("jwt"));
+    let trust_domains = spiffe::read(&root.section("spiffe"), grpc.as_ref());
     let log = log::read(&root.section("log"));
     let shutdown = shutdown::read(&root.section("shutdown"), oauth.as_ref());
+    if let Some(grpc) = &grpc
+        && grpc.client_certificate_required
+        && trust_domains.as_ref().is_some_and(|all| all.iter().all(|entry| entry.bundle_file.is_none()))
+    {
+        context.problems.add(
+            "grpc.tls_client_certificates",
+            None,
+            "cannot be \"required\" without a bundle_file in spiffe.trust_domains: nobody could connect",
+        );
+    }
+    if let (Some(callers), Some(issuers), Some(domains)) = (&callers, &issuers, &trust_domains) {
+        unknown_identities(callers, issuers, domains, context.problems);
+    }
     root.finish();
     Some(Config {
         grpc: grpc?,
@@ -180,10 +208,39 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         provider_definitions: definitions?,
         providers: providers?,
         callers: callers?,
+        issuers: issuers?,
+        jwt: jwt?,
+        trust_domains: trust_domains?,
         log: log?,
         shutdown: shutdown?,
         settings: Vec::new(),
     })
+}
+
+/// A caller that nobody can ever be is a mistake in a name.
+fn unknown_identities(
+    callers: &[CallerEntry],
+    issuers: &[IssuerEntry],
+    domains: &[TrustDomainEntry],
+    problems: &Problems,
+) {
+    for entry in callers {
+        let known = |identity: &Identity| match identity {
+            Identity::ApiKey(_) => true,
+            Identity::SpiffeId(id) => SpiffeId::parse(id)
+                .is_ok_and(|id| domains.iter().any(|domain| domain.domain == *id.trust_domain())),
+            Identity::Subject { issuer, .. } => {
+                issuers.iter().any(|known| known.for_callers && known.issuer == *issuer)
+            }
+        };
+        if !entry.identities.iter().all(known) {
+            problems.add(
+                &format!("callers.{}", entry.caller.id),
+                None,
+                "names a trust domain that is not in spiffe.trust_domains, or an issuer that is not in issuers for callers",
+            );
+        }
+    }
 }
 
 impl Config {

@@ -309,6 +309,19 @@ impl Key<'_> {
         }
     }
 
+    /// A table with exactly these keys: `{ issuer = "…", subject = "…" }`.
+    pub(super) fn fields<const N: usize>(&self, names: [&str; N]) -> Option<[Key<'_>; N]> {
+        let all = match &self.node?.value {
+            Value::Table(table) if table.len() == N => Some(names.map(|name| (name, table.get(name)))),
+            _ => None,
+        };
+        let all = all.filter(|all| all.iter().all(|(_, node)| node.is_some()));
+        if all.is_none() {
+            self.problem(format!("must be a table with the keys {}", names.join(" and ")));
+        }
+        Some(all?.map(|(name, node)| Key { context: self.context, name: join(&self.name, name), node }))
+    }
+
     /// A table with exactly one of these keys, and that key's text: `{ exact = "alice" }`. A value from the environment
     /// is the first kind's.
     pub(super) fn one_of<'k>(&self, kinds: &[&'k str]) -> Option<(&'k str, Key<'_>)> {

@@ -18,7 +18,15 @@ fn with_examples() -> String {
 
 fn leaves(prefix: &str, table: &Table, out: &mut BTreeSet<String>) {
     for (key, Node { value, .. }) in table {
-        let own = matches!(prefix, "vault.keys" | "providers" | "callers" | "providers.*.variables");
+        let own = matches!(
+            prefix,
+            "vault.keys"
+                | "providers"
+                | "callers"
+                | "providers.*.variables"
+                | "issuers"
+                | "spiffe.trust_domains"
+        );
         let key = if own { "*" } else { key };
         let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
         match value {

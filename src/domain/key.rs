@@ -117,6 +117,10 @@ key_part! {
     GrantName, validate_slug
 }
 key_part! {
+    /// A configured issuer of JWTs: the first part of the ids of its users, up to a bar.
+    IssuerName, validate_slug
+}
+key_part! {
     /// A user in the caller's own terms; any text without control characters or outer white space. Compared byte by byte.
     UserId, validate_text
 }

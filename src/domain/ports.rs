@@ -552,6 +552,40 @@ pub trait CallerDirectory: Send + Sync {
     async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError>;
 }
 
+// ---- tokens of callers and users ------------------------------------------------------------------------------------
+
+/// What a verified token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified<T> {
+    /// Whose it is.
+    pub who: T,
+    /// For how long from now.
+    pub valid_for: Duration,
+}
+
+/// Why a token says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// It is not good. The log says why.
+    #[error("the token was refused")]
+    Refused,
+    /// It can't be verified, for want of its issuer's keys.
+    #[error("the keys of the token's issuer are not available")]
+    KeysUnavailable,
+}
+
+/// Verifies JWTs (RFC 7519) of the configured issuers.
+#[async_trait]
+pub trait TokenVerifier: Send + Sync {
+    /// A caller's: who that is, by issuer and subject or by SPIFFE id.
+    async fn caller(
+        &self,
+        token: &SecretString,
+    ) -> Result<Verified<super::access_policy::Identity>, TokenError>;
+    /// A user's own: which user, as the name of the issuer, a bar, and the subject.
+    async fn user(&self, token: &SecretString) -> Result<Verified<UserId>, TokenError>;
+}
+
 // ---- providers ------------------------------------------------------------------------------------------------------
 
 /// The configured providers.

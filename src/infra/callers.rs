@@ -1,5 +1,6 @@
 //! The configured callers: who presents this API key?
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -16,16 +17,25 @@ pub struct ConfiguredCallers {
     callers: Vec<Arc<Caller>>,
     /// Hash and index of its caller.
     keys: Vec<([u8; 32], u32)>,
+    /// What is no secret: SPIFFE ids, and subjects of issuers.
+    others: HashMap<Identity, Arc<Caller>>,
 }
 
 impl ConfiguredCallers {
-    /// Callers with the SHA-256 hashes of their keys.
+    /// Callers with their identities.
     #[must_use]
-    pub fn new(callers: impl IntoIterator<Item = (Caller, Vec<[u8; 32]>)>) -> Self {
+    pub fn new(callers: impl IntoIterator<Item = (Caller, Vec<Identity>)>) -> Self {
         let mut directory = Self::default();
-        for (index, (caller, hashes)) in (0..).zip(callers) {
-            directory.callers.push(Arc::new(caller));
-            directory.keys.extend(hashes.into_iter().map(|hash| (hash, index)));
+        for (index, (caller, identities)) in (0..).zip(callers) {
+            let caller = Arc::new(caller);
+            for identity in identities {
+                if let Identity::ApiKey(hash) = identity {
+                    directory.keys.push((hash, index));
+                } else {
+                    directory.others.insert(identity, Arc::clone(&caller));
+                }
+            }
+            directory.callers.push(caller);
         }
         directory
     }
@@ -39,10 +49,10 @@ pub fn hash_api_key(key: &SecretString) -> [u8; 32] {
 
 #[async_trait]
 impl CallerDirectory for ConfiguredCallers {
-    /// Looks at every key whatever it finds, so that the time tells nothing about where the right one is. A key has 256
+    /// Looks at every API key whatever it finds, so that the time tells nothing about where the right one is. A key has 256
     /// random bits, so one SHA-256 is enough: there is nothing to guess.
     async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
-        let Identity::ApiKey(hash) = identity else { return Ok(None) };
+        let Identity::ApiKey(hash) = identity else { return Ok(self.others.get(identity).cloned()) };
         let (mut found, mut index) = (Choice::from(0), 0);
         for (candidate, owner) in &self.keys {
             let same = candidate.ct_eq(hash);
@@ -80,11 +90,12 @@ mod tests {
 
     #[tokio::test]
     async fn each_key_is_its_own_callers_and_no_other_text_is_anybodys() {
+        let of = |key: &SecretString| Identity::ApiKey(hash_api_key(key));
         let directory = ConfiguredCallers::new([
-            (caller("a"), vec![hash_api_key(&key('a')), hash_api_key(&key('b'))]),
-            (caller("c"), vec![hash_api_key(&key('c'))]),
+            (caller("a"), vec![of(&key('a')), of(&key('b'))]),
+            (caller("c"), vec![of(&key('c'))]),
             // A hash of something that is no API key lets nobody in.
-            (caller("empty"), vec![hash_api_key(&SecretString::from(""))]),
+            (caller("empty"), vec![of(&SecretString::from(""))]),
         ]);
         let who = async |key: &SecretString| {
             let caller = directory.caller(&Identity::of_api_key(key)?).await.unwrap();

@@ -139,7 +139,7 @@ async fn a_caller_that_says_nothing_is_not_waited_for() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut caller = connect(listener.local_addr().unwrap()).await;
         caller.write_all(says).await.unwrap();
-        let mut incoming = pin!(incoming(listener, limits));
+        let mut incoming = pin!(incoming(listener, limits, None));
         let mut connection = incoming.next().await.unwrap().unwrap();
         let mut bytes = Vec::new();
         let ended = timeout(PATIENCE, connection.read_to_end(&mut bytes)).await.expect("it ends");
@@ -153,7 +153,7 @@ async fn more_callers_than_allowed_wait_for_a_place() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let _callers = (connect(address).await, connect(address).await);
-    let mut incoming = pin!(incoming(listener, CALLERS));
+    let mut incoming = pin!(incoming(listener, CALLERS, None));
     let first = incoming.next().await.unwrap().unwrap();
     assert!(timeout(A_WHILE, incoming.next()).await.is_err(), "there is no place");
     drop(first);

@@ -29,6 +29,7 @@ mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;
 mod http_pages;
+mod identity;
 mod journal;
 mod lifecycle;
 mod main_job;

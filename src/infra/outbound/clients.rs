@@ -92,6 +92,9 @@ fn build(settings: &HttpSettings, route: Route<'_>) -> Result<Client, HttpSetupE
             None => builder,
         })
     };
+    if settings.authorities_alone {
+        return builder()?.tls_certs_only(extra).build().map_err(HttpSetupError::Client);
+    }
     builder()?.tls_certs_merge(extra.clone()).build().or_else(|error| {
         // A machine without root certificates: providers on loopback (the demo, the tests) still work, and every
         // TLS handshake fails, as it must, unless the operator named authorities.

@@ -66,6 +66,12 @@ impl Http {
         Ok(Self { clients: Arc::new(Clients::new(settings)?) })
     }
 
+    /// The same with these authorities (PEM) alone, not the system's.
+    pub(crate) fn trusting_only(&self, authorities: String) -> Result<Self, HttpSetupError> {
+        let settings = self.clients.settings().clone();
+        Self::new(HttpSettings { authorities: Some(authorities), authorities_alone: true, ..settings })
+    }
+
     /// Whether the URL can be one to send to on such a way.
     pub(crate) fn admits(&self, url: &Url, reach: Reach) -> bool {
         is_allowed(url) && self.clients.settings().guard.admits_url(url, reach)

@@ -20,6 +20,8 @@ pub struct HttpSettings {
     pub guard: Arc<Guard>,
     /// Authorities that are trusted beside the system's, as PEM.
     pub authorities: Option<String>,
+    /// The system's authorities are not trusted at all.
+    pub authorities_alone: bool,
     /// How names become addresses.
     pub lookup: Arc<dyn Lookup>,
 }
@@ -32,6 +34,7 @@ impl Default for HttpSettings {
             max_body_bytes: 256 * 1024,
             guard: Arc::default(),
             authorities: None,
+            authorities_alone: false,
             lookup: Arc::new(SystemLookup),
         }
     }

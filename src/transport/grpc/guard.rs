@@ -1,8 +1,8 @@
 //! What happens to every call, whatever its method:
 //!
 //! 1. its request id is taken or made, and echoed;
-//! 2. the caller is authenticated, unless it asks for health;
-//! 3. the deadline is read and capped;
+//! 2. the deadline is read and capped;
+//! 3. the caller is authenticated, unless it asks for health;
 //! 4. the method runs; a panic in it is this call's failure only, and at the deadline it is given up;
 //! 5. errors that the framework made get the broker's own reasons;
 //! 6. the call is logged and counted, also if the caller has hung up.
@@ -20,23 +20,22 @@ use futures_util::FutureExt as _;
 use http::HeaderMap;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tonic::transport::server::TlsConnectInfo;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Instrument as _;
 
 use super::deadline::Deadline;
-use super::incoming::ConnectionInfo;
+use super::identify::{Identifier, Known};
+use super::incoming::{ConnectionInfo, Peer};
 use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
+use super::status;
 use super::status::code_name;
-use super::{auth, status};
-use crate::application::error::BrokerError;
 use crate::domain::access_policy::Principal;
-use crate::domain::ports::{CallerDirectory, Entropy};
+use crate::domain::ports::Entropy;
 
 /// What the guard needs to know.
 pub(super) struct Guard {
-    callers: Arc<dyn CallerDirectory>,
+    identifier: Identifier,
     request_ids: RequestIds,
     max_deadline: Duration,
     metrics: CallMetrics,
@@ -48,6 +47,8 @@ pub(super) struct Guard {
 pub(super) struct Call {
     /// Who calls.
     pub(super) principal: Arc<Principal>,
+    /// Until when what it presented is good; `None`: for good.
+    pub(super) identity_until: Option<Instant>,
     /// Until when.
     pub(super) deadline: Deadline,
     /// When its connection was accepted; when it came, if that is not known.
@@ -62,15 +63,15 @@ pub(super) fn open<T>(request: tonic::Request<T>) -> Result<(Call, T), Status> {
 }
 
 impl Guard {
-    /// Looks keys up in `callers`; no call takes longer than `max_deadline`; `calls` counts those under way.
+    /// `identifier` knows who calls; no call takes longer than `max_deadline`; `calls` counts those under way.
     pub(super) fn new(
-        callers: Arc<dyn CallerDirectory>,
+        identifier: Identifier,
         entropy: &dyn Entropy,
         max_deadline: Duration,
         calls: TaskTracker,
     ) -> Self {
         Self {
-            callers,
+            identifier,
             request_ids: RequestIds::new(entropy),
             max_deadline,
             metrics: CallMetrics::new(),
@@ -78,31 +79,35 @@ impl Guard {
         }
     }
 
-    /// Steps 2 and 3.
-    async fn admit(&self, headers: &HeaderMap, method: Method, now: Instant) -> Admission {
-        let principal = self.principal(headers).await;
+    /// Steps 2 and 3. `None` for a method that is open to everybody: nobody need say there who they are.
+    async fn admit(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&Peer>,
+        method: Method,
+        now: Instant,
+    ) -> Admission {
         let deadline = Deadline::from_headers(headers, now, self.max_deadline);
-        let (principal, unknown) = match principal {
-            Ok(Some(principal)) => (Some(principal), None),
-            Ok(None) => (None, Some(status::unauthenticated())),
-            // That callers can't be looked up is an outage, never "you are nobody".
-            Err(error) => (None, Some(error.into())),
+        if method.is_open() {
+            let refusal = deadline.is_err().then(status::malformed_timeout);
+            return Admission { known: None, deadline: deadline.ok(), refusal };
+        }
+        let cut_off_at = deadline.map_or(now + self.max_deadline, Deadline::cut_off_at);
+        let identified = self.identifier.identify(headers, peer);
+        let known = match tokio::time::timeout_at(cut_off_at, identified).await {
+            Ok(known) => known,
+            Err(_elapsed) => Err(status::deadline_exceeded()),
         };
-        let malformed = deadline.is_err().then(status::malformed_timeout);
-        let refusal = unknown.filter(|_| !method.is_open()).or(malformed);
-        Admission { principal, deadline: deadline.ok(), refusal }
-    }
-
-    /// Who calls. `None`: nobody who is known.
-    async fn principal(&self, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, BrokerError> {
-        let Some(identity) = auth::identity(headers) else { return Ok(None) };
-        let caller = self.callers.caller(&identity).await?;
-        Ok(caller.map(|caller| Arc::new(Principal { caller, user: None })))
+        let (known, refusal) = match known {
+            Ok(known) => (Some(known), deadline.is_err().then(status::malformed_timeout)),
+            Err(refusal) => (None, Some(refusal)),
+        };
+        Admission { known, deadline: deadline.ok(), refusal }
     }
 }
 
 struct Admission {
-    principal: Option<Arc<Principal>>,
+    known: Option<Known>,
     deadline: Option<Deadline>,
     refusal: Option<Status>,
 }
@@ -113,17 +118,21 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     let started = Instant::now();
     let method = Method::of(request.uri().path());
     let request_id = guard.request_ids.of(request.headers());
-    let Admission { principal, deadline, refusal } = guard.admit(request.headers(), method, started).await;
     let span = tracing::info_span!(
         "call",
         method = method.name(),
         request_id = request_id.to_str().unwrap_or("-"),
-        caller = principal.as_ref().map_or("-", |principal| principal.id().as_str()),
+        caller = tracing::field::Empty,
     );
     let record = Record { guard: &guard, method, started, span: span.clone(), ended: false };
-    if let (Some(principal), Some(deadline)) = (principal, deadline) {
-        let connected_at = connected_at(&request).unwrap_or(started);
-        request.extensions_mut().insert(Call { principal, deadline, connected_at });
+    let connection = request.extensions().get::<ConnectionInfo>().cloned();
+    let peer = connection.as_ref().and_then(|info| info.peer.as_ref());
+    let admitted = guard.admit(request.headers(), peer, method, started).instrument(span.clone());
+    let Admission { known, deadline, refusal } = admitted.await;
+    span.record("caller", known.as_ref().map_or("-", |known| known.principal.id().as_str()));
+    if let (Some(Known { principal, until: identity_until }), Some(deadline)) = (known, deadline) {
+        let connected_at = connection.map_or(started, |info| info.opened_at);
+        request.extensions_mut().insert(Call { principal, identity_until, deadline, connected_at });
     }
     let mut response = match (refusal, deadline) {
         (Some(refusal), _) => refusal.into_http(),
@@ -136,13 +145,6 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     record.end(status_of(&response).as_ref());
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
-}
-
-/// Known of the broker's own listener.
-fn connected_at(request: &Request) -> Option<Instant> {
-    let extensions = request.extensions();
-    let over_tls = extensions.get::<TlsConnectInfo<ConnectionInfo>>().map(|tls| tls.get_ref().opened_at);
-    over_tls.or_else(|| extensions.get::<ConnectionInfo>().map(|plain| plain.opened_at))
 }
 
 /// Step 4.

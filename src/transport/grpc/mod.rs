@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `guard.rs` | what happens to every call, in order: request id, caller, deadline, panic, log, metrics |
 //! | `incoming.rs` | connections, and their limits |
-//! | `auth.rs` | who calls |
+//! | `auth.rs` | what a call presents |
+//! | `identify.rs` | who calls, and for which user |
 //! | `deadline.rs` | how long the caller waits |
 //! | `service.rs` | the RPCs: parse, one use case, convert |
 //! | `admin/` | those of operators |
@@ -18,6 +19,7 @@ mod auth;
 mod convert;
 mod deadline;
 mod guard;
+mod identify;
 mod incoming;
 mod observe;
 mod service;
@@ -32,18 +34,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
+use tonic::transport::Server;
 use tonic::transport::server::Router;
-use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::application::Broker;
-use crate::domain::ports::{CallerDirectory, Entropy};
+use crate::domain::ports::{CallerDirectory, Entropy, TokenVerifier};
 use crate::r#gen::FILE_DESCRIPTOR_SET;
 use crate::r#gen::v1::admin_service_server::AdminServiceServer;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
 use admin::Admin;
 use guard::Guard;
-pub use incoming::{Connection, ConnectionInfo, IncomingLimits, incoming};
+use identify::Identifier;
+pub use incoming::{Connection, ConnectionInfo, IncomingLimits, IncomingTls, Peer, ReadPeer, incoming};
 use service::BrokerService;
 
 /// Which of the broker's services a listener serves.
@@ -58,11 +61,11 @@ pub enum Services {
 }
 
 /// What the operator decides about the gRPC door.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct GrpcOptions {
     /// What is served beside health.
     pub services: Services,
-    /// Serve reflection (v1 and v1alpha). It needs an API key like every other call but health.
+    /// Serve reflection (v1 and v1alpha). It needs a known caller like every other call but health.
     pub reflection: bool,
     /// No call takes longer, whatever deadline the caller sent. Above the 5 seconds that a reader waits for a refresh.
     pub max_deadline: Duration,
@@ -77,8 +80,8 @@ pub struct GrpcOptions {
     pub keepalive_timeout: Duration,
     /// How many calls may be under way on one connection.
     pub max_concurrent_streams: u32,
-    /// The server's certificate and key; `None`: plain HTTP/2, for loopback or behind a proxy that speaks TLS.
-    pub tls: Option<ServerTlsConfig>,
+    /// Verifies JWTs of callers and users; `None`: none is anybody's.
+    pub tokens: Option<Arc<dyn TokenVerifier>>,
     /// Calls under way are counted here, so that shutdown can wait for them and not for connections.
     pub calls: TaskTracker,
     /// Ends the watches.
@@ -97,32 +100,29 @@ impl Default for GrpcOptions {
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
             max_concurrent_streams: 1_000,
-            tls: None,
+            tokens: None,
             calls: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
     }
 }
 
-/// The largest header list. An API key is 46 bytes; what proxies add takes a few hundred.
-const MAX_HEADER_LIST_BYTES: u32 = 16 * 1024;
+/// The largest header list. A token of the caller and one of the user have at most 8 KiB each; what proxies add takes a few
+/// hundred bytes.
+const MAX_HEADER_LIST_BYTES: u32 = 24 * 1024;
 
 /// The largest request to health and reflection, which ask for a name. Health is open to everybody, and each of a thousand
 /// streams on a connection could fill as much memory.
 const MAX_NAME_BYTES: usize = 4 * 1024;
 
-/// How long a TLS handshake may take.
-const TLS_HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// The whole gRPC surface: the broker's service and, behind the same guard, reflection; health is open to everybody.
-/// Fails only if the certificate and key don't fit each other.
 pub fn router<H: Health>(
     broker: Arc<Broker>,
     callers: Arc<dyn CallerDirectory>,
     entropy: &dyn Entropy,
     health: HealthServer<H>,
     options: GrpcOptions,
-) -> Result<Router, tonic::transport::Error> {
+) -> Router {
     let mut routes = Routes::new(health.max_decoding_message_size(MAX_NAME_BYTES));
     if options.services != Services::Broker {
         let service = AdminServiceServer::new(Admin::new(Arc::clone(&broker)))
@@ -146,15 +146,12 @@ pub fn router<H: Health>(
     if options.reflection {
         routes = add_reflection(routes);
     }
-    let guard = Arc::new(Guard::new(callers, entropy, options.max_deadline, options.calls));
+    let identifier = Identifier { callers, tokens: options.tokens };
+    let guard = Arc::new(Guard::new(identifier, entropy, options.max_deadline, options.calls));
     // Outside all services, unknown ones included: no RPC can forget it.
     let guarded =
         routes.prepare().into_axum_router().layer(middleware::from_fn_with_state(guard, guard::run));
-    let mut server = Server::builder();
-    if let Some(tls) = options.tls {
-        server = server.tls_config(tls.timeout(TLS_HANDSHAKE))?;
-    }
-    let mut server = server
+    let mut server = Server::builder()
         .tcp_nodelay(true)
         // Not tonic's own grace: with it a connection is never asked to close, but cut off in the middle of its calls.
         .max_connection_age(options.max_connection_age)
@@ -162,7 +159,7 @@ pub fn router<H: Health>(
         .http2_keepalive_timeout(Some(options.keepalive_timeout))
         .http2_max_header_list_size(MAX_HEADER_LIST_BYTES)
         .max_concurrent_streams(options.max_concurrent_streams);
-    Ok(server.add_routes(Routes::from(guarded)))
+    server.add_routes(Routes::from(guarded))
 }
 
 /// Both versions: grpcurl and older clients ask v1alpha, newer ones v1.

@@ -9,8 +9,9 @@ use futures_util::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::convert::user::{NamesUser, bind};
 use super::convert::{answers, requests};
-use super::guard::open;
+use super::guard::{Call, open};
 use super::watch;
 use crate::application::Broker;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerService;
@@ -37,27 +38,34 @@ impl BrokerService {
     }
 }
 
+/// The caller and the message, which names a user: with a user's token that is this user.
+fn open_for_user<T: NamesUser>(request: Request<T>) -> Result<(Call, T), Status> {
+    let (call, mut message) = open(request)?;
+    bind(&call.principal, &mut message)?;
+    Ok((call, message))
+}
+
 #[tonic::async_trait]
 impl TokenBrokerService for BrokerService {
     async fn get_credential(
         &self,
         request: Request<GetCredentialRequest>,
     ) -> Result<Response<GetCredentialResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::get_credential(message, call.deadline.time_left())?;
         let answer = self.broker.get_credential(&call.principal, input).await?;
         Ok(Response::new(answers::get_credential(answer)))
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::refresh(message, call.deadline.time_left())?;
         let answer = self.broker.refresh(&call.principal, input).await?;
         Ok(Response::new(answers::refresh(answer)))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let (key, force) = requests::revoke(message)?;
         let answer = self.broker.revoke(&call.principal, key, force).await?;
         Ok(Response::new(answers::revoke(&answer)))
@@ -67,7 +75,7 @@ impl TokenBrokerService for BrokerService {
         &self,
         request: Request<BeginOAuthRequest>,
     ) -> Result<Response<BeginOAuthResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::begin_oauth(message)?;
         let flow = self.broker.begin_oauth(&call.principal, input).await?;
         Ok(Response::new(answers::begin_oauth(&flow)))
@@ -94,7 +102,7 @@ impl TokenBrokerService for BrokerService {
         &self,
         request: Request<ListCredentialsRequest>,
     ) -> Result<Response<ListCredentialsResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::list_credentials(message)?;
         let answer = self.broker.list_credentials(&call.principal, input).await?;
         Ok(Response::new(answers::list_credentials(answer)))
@@ -104,7 +112,7 @@ impl TokenBrokerService for BrokerService {
         &self,
         request: Request<ImportCredentialRequest>,
     ) -> Result<Response<ImportCredentialResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::import_credential(message)?;
         let credential = self.broker.import_credential(&call.principal, input).await?;
         Ok(Response::new(ImportCredentialResponse {
@@ -125,7 +133,7 @@ impl TokenBrokerService for BrokerService {
         &self,
         request: Request<AcquireLeaseRequest>,
     ) -> Result<Response<AcquireLeaseResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::acquire_lease(message, call.deadline.time_left())?;
         let answer = self.broker.acquire_lease(&call.principal, input).await?;
         Ok(Response::new(answers::acquire_lease(answer)))
@@ -135,7 +143,7 @@ impl TokenBrokerService for BrokerService {
         &self,
         request: Request<RenewLeaseRequest>,
     ) -> Result<Response<RenewLeaseResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::renew_lease(message, call.deadline.time_left())?;
         let (grant, lease) = self.broker.renew_lease(&call.principal, input).await?;
         Ok(Response::new(RenewLeaseResponse { leased: Some(answers::leased(*grant, lease)) }))
@@ -145,7 +153,7 @@ impl TokenBrokerService for BrokerService {
         &self,
         request: Request<ReleaseLeaseRequest>,
     ) -> Result<Response<ReleaseLeaseResponse>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::release_lease(message)?;
         let released = self.broker.release_lease(&call.principal, input).await?;
         Ok(Response::new(ReleaseLeaseResponse { released }))
@@ -158,11 +166,12 @@ impl TokenBrokerService for BrokerService {
         &self,
         request: Request<WatchCredentialsRequest>,
     ) -> Result<Response<Self::WatchCredentialsStream>, Status> {
-        let (call, message) = open(request)?;
+        let (call, message) = open_for_user(request)?;
         let input = requests::watch_credentials(message)?;
         let watch = self.broker.watch_credentials(&call.principal, input).await?;
         let ends = watch::Ends {
             deadline: call.deadline.of_caller(),
+            expires: call.identity_until,
             old_at: call.connected_at + self.max_connection_age,
             stop: self.stop.clone(),
         };

@@ -17,6 +17,8 @@ pub const DOMAIN: &str = "tokenbroker";
 
 /// Where waiting helps, the least that is asked for: `0s` would read as "at once".
 const LEAST_RETRY: Duration = Duration::from_millis(100);
+/// When an issuer that did not tell its keys is asked again.
+const IDENTITY_RETRY: Duration = Duration::from_secs(2);
 
 impl From<BrokerError> for Status {
     fn from(error: BrokerError) -> Self {
@@ -136,8 +138,38 @@ pub(super) fn unauthenticated() -> Status {
     status(
         Code::Unauthenticated,
         "UNAUTHENTICATED",
-        "send one valid API key as metadata `authorization: Bearer tb_...`",
+        "say who calls by one valid API key or token, as metadata `authorization: Bearer ...`, or by a client certificate",
         None,
+    )
+}
+
+/// One answer for every way in which a user's token is none. Only known callers get it.
+pub(super) fn user_token() -> Status {
+    status(
+        Code::Unauthenticated,
+        "USER_TOKEN_INVALID",
+        "the metadata `tokenbroker-user-token` must be one valid token of the user whom the call is for, or absent",
+        None,
+    )
+}
+
+/// What a stream was begun with has expired.
+pub(super) fn identity_expired() -> Status {
+    status(
+        Code::Unauthenticated,
+        "IDENTITY_EXPIRED",
+        "a token or certificate that the stream was begun with has expired: begin anew with a new one, from the last cursor",
+        None,
+    )
+}
+
+/// Whether a token is good can't be found out now.
+pub(super) fn identity_unavailable() -> Status {
+    status(
+        Code::Unavailable,
+        "IDENTITY_UNAVAILABLE",
+        "the broker cannot get the keys that the token has to be verified with",
+        Some(IDENTITY_RETRY),
     )
 }
 

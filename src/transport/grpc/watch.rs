@@ -2,6 +2,7 @@
 //!
 //! - the caller, by hanging up;
 //! - the caller's own deadline (`grpc-timeout`), with `DEADLINE_EXCEEDED`. The broker's limit for calls does not apply;
+//! - what the caller presented, by expiring: with `UNAUTHENTICATED`;
 //! - the age of its connection, and the broker's stop: without an error, since the caller goes on by its last cursor;
 //! - the database, by failing: with `UNAVAILABLE`.
 //!
@@ -24,6 +25,8 @@ use crate::r#gen::v1::WatchCredentialsResponse;
 pub(super) struct Ends {
     /// The caller's deadline.
     pub(super) deadline: Option<Instant>,
+    /// When the token or certificate that the caller presented, or the user's token, expires.
+    pub(super) expires: Option<Instant>,
     /// When its connection is old enough.
     pub(super) old_at: Instant,
     /// The broker stops.
@@ -55,12 +58,7 @@ struct Running {
 impl Running {
     async fn next(&mut self) -> Option<Result<WatchCredentialsResponse, Status>> {
         let Self { watch, ends, end } = self;
-        let deadline = async {
-            match ends.deadline {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
+        let (deadline, expired) = (reached(ends.deadline), reached(ends.expires));
         tokio::select! {
             biased;
             () = ends.stop.cancelled() => {
@@ -70,6 +68,10 @@ impl Running {
             () = deadline => {
                 end.why = "the caller's deadline";
                 Some(Err(status::deadline_exceeded()))
+            }
+            () = expired => {
+                end.why = "what the caller presented has expired";
+                Some(Err(status::identity_expired()))
             }
             () = sleep_until(ends.old_at) => {
                 end.why = "the age of the connection";
@@ -92,6 +94,14 @@ impl Running {
                 }
             }),
         }
+    }
+}
+
+/// `None` never is.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

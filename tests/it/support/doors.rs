@@ -284,7 +284,7 @@ async fn serve_grpc(
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
     let options = grpc::GrpcOptions { max_deadline, ..grpc::GrpcOptions::default() };
-    let router = grpc::router(broker, Arc::new(callers()), &SystemEntropy, health, options).unwrap();
+    let router = grpc::router(broker, Arc::new(callers()), &SystemEntropy, health, options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let incoming = tonic::transport::server::TcpIncoming::from(listener);

@@ -1,10 +1,11 @@
 //! Messages to what use cases take (`requests.rs`, by the rules of `check.rs`), and what they answer to messages
-//! (`answers.rs`, `enums.rs`).
+//! (`answers.rs`, `enums.rs`). `user.rs` says whom a message is about.
 
 pub(super) mod answers;
 mod check;
 mod enums;
 pub(super) mod requests;
 mod time;
+pub(super) mod user;
 
 pub(super) use enums::consent_reason_name;

@@ -9,7 +9,7 @@ use super::*;
 use crate::domain::access_policy::{Caller, Identity, ProviderRule};
 use crate::domain::admin_policy::AdminRights;
 use crate::domain::key::{CallerId, TenantId};
-use crate::domain::ports::StoreError;
+use crate::domain::ports::{CallerDirectory, StoreError};
 use crate::domain::secret::SecretString;
 
 const KEY: &str = "tb_0123456789012345678901234567890123456789012";
@@ -50,7 +50,8 @@ async fn ask(path: &str, headers: &[(&str, &str)]) -> Response<Body> {
 }
 
 async fn ask_within(max: Duration, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
-    let guard = Arc::new(Guard::new(Arc::new(OneCaller), &Zeros, max, TaskTracker::new()));
+    let identifier = Identifier { callers: Arc::new(OneCaller), tokens: None };
+    let guard = Arc::new(Guard::new(identifier, &Zeros, max, TaskTracker::new()));
     let method = |request: Request| async move {
         let wish = request.headers().get("wish").map(|w| w.to_str().unwrap().to_owned());
         match wish.as_deref() {

@@ -199,6 +199,13 @@ impl BrokerBuilder {
         self
     }
 
+    /// A table below names that may have dots in them, as `["spiffe", "trust_domains", "example.org"]`.
+    pub(crate) fn set_table(mut self, names: &[&str], table: Table) -> Self {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        self.spec.tables.push((names, table));
+        self
+    }
+
     /// A variable of the process.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.spec.environment.push((name.to_owned(), value.to_owned()));

@@ -24,6 +24,8 @@ pub(super) struct Spec {
     pub(super) definitions: Vec<String>,
     /// Dotted name and value; later ones win.
     pub(super) settings: Vec<(String, Value)>,
+    /// Names from the outermost, and what stands below.
+    pub(super) tables: Vec<(Vec<String>, Table)>,
     pub(super) environment: Vec<(String, String)>,
 }
 
@@ -92,6 +94,14 @@ impl Site {
         set(&mut config, "provider_definitions.files", Value::Array(files));
         for (key, value) in spec.settings {
             set(&mut config, &key, value);
+        }
+        for (names, table) in spec.tables {
+            let mut at = &mut config;
+            for name in names {
+                let below = at.entry(name).or_insert_with(|| Value::Table(Table::new()));
+                at = below.as_table_mut().unwrap();
+            }
+            at.extend(table);
         }
         std::fs::write(folder.path().join("token-broker.toml"), config.to_string()).unwrap();
         let database = folder.path().join("token-broker.db");

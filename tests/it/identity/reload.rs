@@ -1,0 +1,137 @@
+//! New certificates and bundles without a restart and without a failed call; broken ones change nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Outcome, Pki, ask, channel};
+use crate::support::broker::{BrokerBuilder, TestBroker};
+use crate::support::pki::Authority;
+
+const AGENT: &str = "spiffe://example.org/agent";
+const RELOADED: &str = "new TLS files are in force";
+const REFUSED: &str = "new TLS files cannot be used";
+
+async fn broker(pki: &Pki) -> TestBroker {
+    pki.mtls(BrokerBuilder::new()).set("grpc.tls_reload", "1s").spawn_process().await
+}
+
+/// Waits until the log has a text so many times.
+async fn logged(broker: &TestBroker, text: &str, times: usize) {
+    let waiting = async {
+        while broker.logs().matches(text).count() < times {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+    assert!(waited.is_ok(), "{text:?} is not {times} times in the log:\n{}", broker.logs());
+}
+
+async fn metric(broker: &TestBroker, name: &str) -> String {
+    let text =
+        reqwest::get(format!("{}/metrics", broker.operations_url())).await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+    line.and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_and_bundle_change_under_load_without_a_failed_call() {
+    let mut pki = Pki::new();
+    let broker = broker(&pki).await;
+    let address = broker.grpc_address();
+    let stop = CancellationToken::new();
+    let calls = Arc::new(AtomicU32::new(0));
+    let mut load = tokio::task::JoinSet::new();
+
+    // Three keep their connection; one makes a new one for each call, trusting both servers' authorities.
+    let next_server = Authority::new("next server");
+    let both = format!("{}{}", pki.server.pem(), next_server.pem());
+    for fresh in [false, false, false, true] {
+        let (leaf, stop, calls) = (pki.ours.svid(AGENT), stop.clone(), Arc::clone(&calls));
+        let (address, both) = (address.clone(), both.clone());
+        load.spawn(async move {
+            let kept = channel(&address, &both, Some(&leaf));
+            while !stop.is_cancelled() {
+                let connection = if fresh { channel(&address, &both, Some(&leaf)) } else { kept.clone() };
+                assert_eq!(ask(connection, &[]).await, Outcome::Answered, "fresh: {fresh}");
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let next_ours = Authority::new("example.org, next");
+    let next_leaf = next_ours.svid(AGENT);
+    assert_eq!(ask(channel(&address, &both, Some(&next_leaf)), &[]).await, Outcome::NoConnection);
+
+    // The server's certificate, from another authority. Two files: between the two writes they do not fit.
+    pki.server = next_server;
+    pki.write_server(&pki.server.server());
+    logged(&broker, RELOADED, 1).await;
+    let only_next = channel(&address, pki.server.pem(), Some(&pki.ours.svid(AGENT)));
+    assert_eq!(ask(only_next, &[]).await, Outcome::Answered, "the new certificate is in force");
+
+    // The bundle: the next authority beside the old one.
+    let before = broker.logs().matches(RELOADED).count();
+    pki.write("ours.pem", &format!("{}{}", pki.ours.pem(), next_ours.pem()));
+    logged(&broker, RELOADED, before + 1).await;
+    assert_eq!(ask(channel(&address, &both, Some(&next_leaf)), &[]).await, Outcome::Answered);
+    assert_eq!(ask(channel(&address, &both, Some(&pki.ours.svid(AGENT))), &[]).await, Outcome::Answered);
+
+    stop.cancel();
+    while let Some(done) = load.join_next().await {
+        done.unwrap();
+    }
+    assert!(calls.load(Ordering::Relaxed) > 100);
+
+    // The old authority goes: nobody comes in by it any more.
+    pki.write("ours.pem", next_ours.pem());
+    logged(&broker, RELOADED, before + 2).await;
+    assert_eq!(ask(channel(&address, &both, Some(&pki.ours.svid(AGENT))), &[]).await, Outcome::NoConnection);
+    assert_eq!(ask(channel(&address, &both, Some(&next_leaf)), &[]).await, Outcome::Answered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_can_not_be_used_change_nothing_and_are_reported() {
+    let pki = Pki::new();
+    let broker = broker(&pki).await;
+    let address = broker.grpc_address();
+    let leaf = pki.ours.svid(AGENT);
+    assert_eq!(metric(&broker, "token_broker_tls_files_valid").await, "1");
+    let server = std::fs::read_to_string(pki.path("server.crt")).unwrap();
+    let mut errors = 0;
+    for (what, file, content) in [
+        ("no PEM", "server.crt", "certificate"),
+        ("empty", "server.crt", ""),
+        ("a certificate that is not the key's", "server.crt", &pki.server.server().chain),
+        ("an empty bundle", "ours.pem", ""),
+        ("half a bundle", "ours.pem", &pki.ours.pem()[..200]),
+    ] {
+        pki.write(file, content);
+        errors += 1;
+        logged(&broker, REFUSED, errors).await;
+        assert_eq!(ask(pki.channel(&address, Some(&leaf)), &[]).await, Outcome::Answered, "{what}");
+        assert_eq!(metric(&broker, "token_broker_tls_files_valid").await, "0", "{what}");
+        pki.write("server.crt", &server);
+        pki.write("ours.pem", pki.ours.pem());
+        logged(&broker, RELOADED, errors).await;
+        assert_eq!(metric(&broker, "token_broker_tls_files_valid").await, "1", "{what}");
+    }
+    std::fs::remove_file(pki.path("server.key")).unwrap();
+    logged(&broker, REFUSED, errors + 1).await;
+    assert_eq!(ask(pki.channel(&address, Some(&leaf)), &[]).await, Outcome::Answered);
+    assert_eq!(metric(&broker, "token_broker_tls_reload_errors_total").await, (errors + 1).to_string());
+    assert!(!broker.logs().contains("PRIVATE KEY"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_looks_at_the_files_at_once() {
+    let mut pki = Pki::new();
+    let broker = pki.mtls(BrokerBuilder::new()).set("grpc.tls_reload", "1h").spawn_process().await;
+    pki.server = Authority::new("next server");
+    pki.write_server(&pki.server.server());
+    broker.signal("HUP").await;
+    broker.wait_for_log(RELOADED).await;
+    let leaf = pki.ours.svid(AGENT);
+    assert_eq!(ask(pki.channel(&broker.grpc_address(), Some(&leaf)), &[]).await, Outcome::Answered);
+}
