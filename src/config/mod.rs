@@ -4,6 +4,7 @@
 //! both places; a test compares them.
 
 mod admin;
+mod authentication;
 mod callers;
 mod environment;
 mod grpc;
@@ -20,6 +21,7 @@ mod public;
 mod reader;
 mod redis;
 mod replicas;
+mod rules;
 mod secret;
 mod show;
 mod shutdown;
@@ -35,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::redis::{Redis, RedisLogin};
 pub use admin::Admin;
+pub use authentication::Authentication;
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
@@ -94,6 +97,8 @@ pub struct Config {
     pub providers: Vec<ProviderEntry>,
     /// Who may call, sorted by id.
     pub callers: Vec<CallerEntry>,
+    /// How callers are authenticated.
+    pub authentication: Authentication,
     /// Logs.
     pub log: Log,
     /// The end.
@@ -161,6 +166,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
     let callers = callers::read(&root.section("callers"));
+    let authentication = authentication::read(&root.section("authentication"));
     let log = log::read(&root.section("log"));
     let shutdown = shutdown::read(&root.section("shutdown"), oauth.as_ref());
     root.finish();
@@ -180,6 +186,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         provider_definitions: definitions?,
         providers: providers?,
         callers: callers?,
+        authentication: authentication?,
         log: log?,
         shutdown: shutdown?,
         settings: Vec::new(),

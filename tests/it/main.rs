@@ -8,8 +8,10 @@
 )]
 
 mod admin;
+mod admin_callers;
 mod application;
 mod architecture;
+mod caller_directory;
 mod callers;
 mod chaos_history;
 mod cli;
@@ -29,6 +31,7 @@ mod grpc_bad_input;
 mod grpc_surface;
 mod http_callback;
 mod http_pages;
+mod isolation_matrix;
 mod journal;
 mod lifecycle;
 mod main_job;

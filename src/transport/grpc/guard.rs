@@ -83,7 +83,10 @@ impl Guard {
         let principal = self.principal(headers).await;
         let deadline = Deadline::from_headers(headers, now, self.max_deadline);
         let (principal, unknown) = match principal {
-            Ok(Some(principal)) => (Some(principal), None),
+            Ok(Some(principal)) => {
+                let suspended = principal.caller.suspension.map(BrokerError::Suspended);
+                (Some(principal), suspended.map(Into::into))
+            }
             Ok(None) => (None, Some(status::unauthenticated())),
             // That callers can't be looked up is an outage, never "you are nobody".
             Err(error) => (None, Some(error.into())),

@@ -42,6 +42,7 @@ use crate::r#gen::FILE_DESCRIPTOR_SET;
 use crate::r#gen::v1::admin_service_server::AdminServiceServer;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
 use admin::Admin;
+pub(crate) use convert::rules::{read_rule, rule_message};
 use guard::Guard;
 pub use incoming::{Connection, ConnectionInfo, IncomingLimits, incoming};
 use service::BrokerService;

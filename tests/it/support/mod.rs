@@ -19,6 +19,7 @@ pub(crate) mod offset_clock;
 pub(crate) mod oidc;
 pub(crate) mod provider;
 pub(crate) mod provider_player;
+pub(crate) mod raw_grpc;
 pub(crate) mod replica;
 pub(crate) mod rig;
 pub(crate) mod strict_provider;

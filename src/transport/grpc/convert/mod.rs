@@ -1,10 +1,12 @@
 //! Messages to what use cases take (`requests.rs`, by the rules of `check.rs`), and what they answer to messages
-//! (`answers.rs`, `enums.rs`).
+//! (`answers.rs`, `enums.rs`). `callers.rs` and `rules.rs` do both for AdminService.
 
 pub(super) mod answers;
+pub(super) mod callers;
 mod check;
 mod enums;
 pub(super) mod requests;
+pub(super) mod rules;
 mod time;
 
 pub(super) use enums::consent_reason_name;
