@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::caller_store::{CallerStore, TenantStore};
 use crate::domain::event::EventStore;
 use crate::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
 use crate::infra::storage::postgres::{Company, PgStore};
@@ -24,6 +25,8 @@ pub(super) struct Roles {
     pub(super) events: Arc<dyn EventStore>,
     pub(super) data_keys: Arc<dyn DataKeyStore>,
     pub(super) health: Arc<dyn StoreHealth>,
+    pub(super) callers: Arc<dyn CallerStore>,
+    pub(super) tenants: Arc<dyn TenantStore>,
 }
 
 impl Database {
@@ -53,7 +56,16 @@ impl Database {
 
 fn roles<S>(store: &S) -> Roles
 where
-    S: CredentialStore + FlowStore + OutboxStore + EventStore + DataKeyStore + StoreHealth + Clone + 'static,
+    S: CredentialStore
+        + FlowStore
+        + OutboxStore
+        + EventStore
+        + DataKeyStore
+        + StoreHealth
+        + CallerStore
+        + TenantStore
+        + Clone
+        + 'static,
 {
     let shared = Arc::new(store.clone());
     Roles {
@@ -62,6 +74,8 @@ where
         outbox: shared.clone(),
         events: shared.clone(),
         data_keys: shared.clone(),
-        health: shared,
+        health: shared.clone(),
+        callers: shared.clone(),
+        tenants: shared,
     }
 }

@@ -18,16 +18,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
+use crate::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
 use crate::config::{self, Config};
 use crate::domain::access_policy::Identity;
+use crate::domain::caller_store::CallerStore;
 use crate::domain::coordination::PermitStore;
 use crate::domain::ports::{
-    Clock, CredentialStore, Entropy, OAuthClient, ProviderDirectory as _, StoreError,
+    CallerDirectory, Clock, CredentialStore, Entropy, OAuthClient, ProviderDirectory as _, StoreError,
 };
 use crate::domain::provider::{Provider, TimingLimits};
 use crate::domain::step::Steps;
-use crate::infra::callers::ConfiguredCallers;
+use crate::infra::callers::{ConfiguredCallers, Directory};
 use crate::infra::coordination::redis::RedisSetupError;
 use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, VaultError};
 use crate::infra::journal;
@@ -131,6 +132,14 @@ pub enum StartError {
     /// `public.base_url` is needed.
     #[error("public.base_url is required: it cannot be made of the listener's address")]
     NoBaseUrl,
+    /// A caller of the configuration that the database has, too.
+    #[error(
+        "callers.{id}: there is a caller of this id in the database (`token-broker callers delete {id}` ends that one)"
+    )]
+    CallerTwice {
+        /// Its id.
+        id: String,
+    },
     /// Metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -169,6 +178,8 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let permits = Arc::clone(&ports.permits);
     let clock = Arc::clone(&ports.clock);
     let tokens = identity::tokens(&config, http_settings(&config), &clock)?;
+    refuse_twice_named(&config, ports.callers.as_ref()).await?;
+    let callers = directory(&config, &ports);
     let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
 
     // Before anybody can ask for a token.
@@ -180,7 +191,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     readiness.set(false).await;
     let door = grpc::Door {
         broker: Arc::clone(&broker),
-        callers: Arc::new(callers(&config)),
+        callers,
         entropy,
         health,
         settings: config.grpc.clone(),
@@ -280,7 +291,9 @@ async fn count_under_way(State(tasks): State<TaskTracker>, request: Request, nex
 
 fn warn_of_risks(config: &Config) {
     if config.callers.is_empty() {
-        tracing::warn!("no callers are configured: nobody can call (`token-broker callers new`)");
+        tracing::warn!(
+            "no callers are configured: only those of the database can call (`token-broker callers new`)"
+        );
     }
     if config.providers.is_empty() {
         tracing::warn!("no providers are configured: there is nothing to connect to");
@@ -371,11 +384,29 @@ fn oauth_client(
     Ok(Arc::new(HttpOAuthClient::new(http_settings(config), clock, entropy)?))
 }
 
-fn callers(config: &Config) -> ConfiguredCallers {
-    ConfiguredCallers::new(config.callers.iter().map(|entry| {
+/// Who calls, from the configuration and from the database.
+fn directory(config: &Config, ports: &Ports) -> Arc<dyn CallerDirectory> {
+    let configured = config.callers.iter().map(|entry| {
         let keys = entry.key_hashes.iter().copied().map(Identity::ApiKey);
         (entry.caller.clone(), keys.chain(entry.identities.iter().cloned()).collect())
-    }))
+    });
+    Arc::new(Directory::new(
+        ConfiguredCallers::new(configured),
+        Arc::clone(&ports.callers),
+        Arc::clone(&ports.tenants),
+        Arc::clone(&ports.clock),
+        config.authentication.cache_ttl,
+    ))
+}
+
+/// An id is one caller's: of two, an operator would change one and the other would come in.
+async fn refuse_twice_named(config: &Config, callers: &dyn CallerStore) -> Result<(), StartError> {
+    for entry in &config.callers {
+        if callers.load_caller(&entry.caller.tenant, &entry.caller.id).await?.is_some() {
+            return Err(StartError::CallerTwice { id: entry.caller.id.to_string() });
+        }
+    }
+    Ok(())
 }
 
 fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartError> {
@@ -394,6 +425,7 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         timings: timing_limits(config),
         leases: LeaseSettings { default_ttl: config.leases.default_ttl, max_ttl: config.leases.max_ttl },
         watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
+        configured_callers: config.callers.iter().map(|entry| Arc::new(entry.caller.clone())).collect(),
     })
 }
 

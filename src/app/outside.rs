@@ -62,6 +62,8 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
         flows: roles.flows,
         outbox: roles.outbox,
         events: roles.events,
+        callers: roles.callers,
+        tenants: roles.tenants,
         cipher: Arc::new(vault),
         oauth,
         providers: Arc::new(providers),

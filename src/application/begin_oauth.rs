@@ -13,7 +13,7 @@ use super::error::{BrokerError, Limit, Unavailable, Violation};
 use super::target::{permit, service};
 use super::types::{BeginInput, ConsentInput, StartedFlow};
 use super::{Broker, return_url};
-use crate::domain::access_policy::{Action, Principal};
+use crate::domain::access_policy::{Action, Principal, Question};
 use crate::domain::flow::{ConsentOptions, Flow, FlowSecrets, FlowStatus, MAX_PENDING_FLOWS, StateHash};
 use crate::domain::key::{CredentialKey, FlowId, GrantId, ServiceId};
 use crate::domain::ports::{AuthorizationRequest, ProviderFailure};
@@ -43,7 +43,8 @@ impl Broker {
         principal: &Principal,
         input: BeginInput,
     ) -> Result<StartedFlow, BrokerError> {
-        permit(principal, Action::BeginOauth, &input.provider, &input.user)?;
+        let question = Question::about(Action::BeginOauth, &input.provider, &input.services, &input.user);
+        permit(principal, &question.asking(&input.scopes))?;
         let provider = self.provider(principal, &input.provider)?;
         let mut scopes = input.scopes;
         let mut grants = BTreeSet::new();

@@ -15,6 +15,8 @@ use super::refresh_ahead::Ahead;
 use super::single_flight::Flights;
 use super::sweep::Housekeeping;
 use super::watch::{WatchSettings, Watchers};
+use crate::domain::access_policy::Caller;
+use crate::domain::caller_store::{CallerStore, TenantStore};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
 use crate::domain::event::EventStore;
 use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId, ProviderId};
@@ -54,6 +56,10 @@ pub struct Ports {
     pub leases: Arc<dyn LeaseStore>,
     /// What has changed for users.
     pub events: Arc<dyn EventStore>,
+    /// The callers of the database.
+    pub callers: Arc<dyn CallerStore>,
+    /// What is known of tenants.
+    pub tenants: Arc<dyn TenantStore>,
     /// Hears of the protocol's steps.
     pub steps: Arc<dyn Steps>,
 }
@@ -81,6 +87,8 @@ pub struct Settings {
     pub leases: LeaseSettings,
     /// How watches run.
     pub watches: WatchSettings,
+    /// The callers of the configuration, for operators to see.
+    pub configured_callers: Vec<Arc<Caller>>,
 }
 
 /// The use cases.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::access_policy::Suspension;
 use crate::domain::credential::RefreshFailure;
 use crate::domain::ports::{CipherError, StoreError};
 
@@ -28,6 +29,9 @@ pub enum BrokerError {
     /// All that is wrong with the arguments.
     #[error("the arguments are not valid")]
     InvalidArgument(Vec<Violation>),
+    /// The caller is known, and it or its tenant is disabled.
+    #[error("the caller is disabled")]
+    Suspended(Suspension),
     /// Policy says no, whether or not the thing exists.
     #[error("the caller may not do this")]
     PermissionDenied,
@@ -70,6 +74,12 @@ pub enum NotFound {
     Service,
     /// No flow of this id in the tenant.
     Flow,
+    /// No caller of this id in the tenant.
+    Caller,
+    /// No API key of this id of the caller, or none that is good.
+    ApiKey,
+    /// No tenant of this id, or it is deleted.
+    Tenant,
 }
 
 /// What forbids it.
@@ -88,6 +98,18 @@ pub enum Precondition {
     },
     /// The cursor is older than the events that are kept, or of another database.
     CursorExpired,
+    /// There is a caller of this id already, in the configuration or in the database.
+    CallerExists,
+    /// The caller is in the configuration, and can only be changed there.
+    CallerConfigured,
+    /// The caller has been changed since it was read.
+    CallerChanged,
+    /// The identity is another caller's.
+    IdentityTaken,
+    /// The caller has as many good API keys as it may have.
+    TooManyApiKeys,
+    /// There is a tenant of this id, or was one.
+    TenantExists,
 }
 
 /// What became of a lease.

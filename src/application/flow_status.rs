@@ -2,8 +2,9 @@
 
 use super::Broker;
 use super::error::{BrokerError, NotFound, Precondition};
+use super::target::permit;
 use super::types::FlowView;
-use crate::domain::access_policy::{Action, Principal};
+use crate::domain::access_policy::{Action, Principal, Question};
 use crate::domain::flow::{Flow, FlowStatus};
 use crate::domain::key::FlowId;
 
@@ -35,14 +36,15 @@ impl Broker {
         action: Action,
         id: FlowId,
     ) -> Result<Flow, BrokerError> {
-        if !principal.may(action) {
-            return Err(BrokerError::PermissionDenied);
-        }
+        permit(principal, &Question::of(action))?;
         self.ports
             .flows
             .load_flow(principal.tenant(), id)
             .await?
-            .filter(|flow| principal.may_use(&flow.key.provider) && principal.may_act_for(&flow.key.user))
+            .filter(|flow| {
+                let question = Question::about(action, &flow.key.provider, &flow.services, &flow.key.user);
+                principal.decide(&question).is_allowed()
+            })
             .ok_or(BrokerError::NotFound(NotFound::Flow))
     }
 

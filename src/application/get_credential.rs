@@ -24,9 +24,9 @@ impl Broker {
     ) -> Result<TokenAnswer, BrokerError> {
         if input.begin_if_missing.is_some() {
             // Whether or not there is a token: what a caller may not do it may not ask for.
-            permit(principal, Action::BeginOauth, &input.key.provider, &input.key.user)?;
+            permit(principal, &input.key.question(Action::BeginOauth).asking(&input.scopes))?;
         }
-        let target = self.target(principal, Action::GetCredential, input.key)?;
+        let target = self.target(principal, Action::GetCredential, input.key, &input.scopes)?;
         let options = input.begin_if_missing.map(|options| self.check_options(options)).transpose().map_err(
             |mut bad| {
                 for violation in &mut bad {

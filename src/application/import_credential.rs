@@ -19,7 +19,7 @@ impl Broker {
         principal: &Principal,
         input: ImportInput,
     ) -> Result<CredentialView, BrokerError> {
-        let target = self.target(principal, Action::ImportCredential, input.key)?;
+        let target = self.target(principal, Action::ImportCredential, input.key, &input.scopes)?;
         let now = self.ports.clock.now();
         if input.refresh_token.is_none() && input.expires_at.is_some_and(|end| end <= now) {
             return Err(BrokerError::InvalidArgument(vec![Violation::new(

@@ -10,8 +10,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::Broker;
 use super::error::{BrokerError, Violation};
+use super::target::permit;
 use super::types::{CredentialView, ListAnswer, ListInput, ViewStatus};
-use crate::domain::access_policy::{Action, Principal, ProviderRule};
+use crate::domain::access_policy::{Action, Principal, Question};
 use crate::domain::credential::{Credential, CredentialState, ReauthReason};
 use crate::domain::key::{
     Account, CredentialKey, GrantName, ProviderId, TenantId, UserId, append_length_prefixed,
@@ -20,6 +21,9 @@ use crate::domain::ports::ListQuery;
 use crate::domain::provider::Provider;
 use crate::domain::token_set::{EXPIRY_MARGIN, ProviderAccount};
 
+/// How many rows are read at least if a page had rows that the caller may not see.
+const NEXT_BATCH: u32 = 64;
+
 impl Broker {
     /// A page of credentials without tokens.
     pub async fn list_credentials(
@@ -27,18 +31,10 @@ impl Broker {
         principal: &Principal,
         input: ListInput,
     ) -> Result<ListAnswer, BrokerError> {
-        let permitted = principal.may(Action::ListCredentials)
-            && input.provider.as_ref().is_none_or(|provider| principal.may_use(provider))
-            && input.user.as_ref().is_none_or(|user| principal.may_act_for(user));
-        if !permitted {
-            return Err(BrokerError::PermissionDenied);
-        }
-        if input.user.is_none() && !principal.may_act_for_all() {
-            return Err(BrokerError::InvalidArgument(vec![Violation::new(
-                "user_id",
-                "This caller may not act for every user: name the user.",
-            )]));
-        }
+        let action = Action::ListCredentials;
+        let question =
+            Question { provider: input.provider.as_ref(), user: input.user.as_ref(), ..Question::of(action) };
+        permit(principal, &question)?;
         if let Some(provider) = &input.provider {
             self.provider(principal, provider)?;
         }
@@ -52,23 +48,27 @@ impl Broker {
                 )])
             })?),
         };
-        let providers = match (&input.provider, &principal.caller.providers) {
-            (Some(provider), _) => Some([provider.clone()].into()),
-            (None, ProviderRule::Any) => None,
-            (None, ProviderRule::Only(providers)) => Some(providers.clone()),
+        let reach = principal.reach(action);
+        let providers = input.provider.map(|provider| [provider].into()).or(reach.providers);
+        let (user, among) = match (input.user, reach.users) {
+            (Some(user), _) => (Some(user), None),
+            (None, Some(users)) => users.narrowed(),
+            (None, None) => (None, None),
         };
         let query = ListQuery {
             tenant: principal.tenant().clone(),
-            user: input.user,
+            user,
+            among,
             providers,
             covering: input.covering_scopes,
             after,
             // One more tells whether there is a next page.
             limit: input.page_size.saturating_add(1),
         };
-        let mut rows = self.ports.credentials.list(query).await?;
+        let mut rows = self.visible_rows(principal, query).await?;
         let full = rows.len() > input.page_size as usize;
         rows.truncate(input.page_size as usize);
+        // Of a row that the caller may see, so that the token tells of no other.
         let next_page_token =
             rows.last().filter(|_| full).map(|last| PageToken::new(&last.key, filter).encode());
         let mut credentials = Vec::with_capacity(rows.len());
@@ -76,6 +76,30 @@ impl Broker {
             credentials.push(self.view_opened(row).await?);
         }
         Ok(ListAnswer { credentials, next_page_token })
+    }
+
+    /// So many rows as the query asks for, of those that the caller may see: the database knows the bounds of its rules, and
+    /// each row is looked at.
+    async fn visible_rows(
+        &self,
+        principal: &Principal,
+        mut query: ListQuery,
+    ) -> Result<Vec<Credential>, BrokerError> {
+        let wanted = query.limit as usize;
+        let mut visible = Vec::new();
+        loop {
+            let rows = self.ports.credentials.list(query.clone()).await?;
+            let at_end = rows.len() < query.limit as usize;
+            query.after = rows.last().map(|row| row.key.clone());
+            visible.extend(rows.into_iter().filter(|row| {
+                let key = &row.key;
+                principal.sees(Action::ListCredentials, &key.provider, &self.services_of(key), &key.user)
+            }));
+            if at_end || visible.len() >= wanted {
+                return Ok(visible);
+            }
+            query.limit = query.limit.max(NEXT_BATCH);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ use crate::domain::key::CredentialId;
 use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
 use crate::domain::refresh_policy::{Decision, Demand, decide};
+use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
 use crate::domain::step::Step;
 use crate::domain::token_set::TokenResponse;
@@ -132,7 +133,7 @@ impl Broker {
         principal: &Principal,
         input: RefreshInput,
     ) -> Result<TokenAnswer, BrokerError> {
-        let target = self.target(principal, Action::Refresh, input.key)?;
+        let target = self.target(principal, Action::Refresh, input.key, &ScopeSet::default())?;
         let demand = Demand::NewerThan(input.expected_generation);
         let required = target.service_scopes.clone();
         match self.read_token(&target, demand, &required, input.time_left).await? {

@@ -15,9 +15,11 @@ use crate::domain::access_policy::{Action, Principal};
 use crate::domain::credential::{Credential, CredentialState};
 use crate::domain::key::{CredentialKey, OutboxId};
 use crate::domain::ports::{
-    CipherError, Field, PendingRevocation, ProviderFailure, RevocationOutcome, RevokeWrite,
+    CipherError, Field, OutboxPair, PendingRevocation, ProviderFailure, RevocationOutcome, RevokeWrite,
+    RevokedRow,
 };
 use crate::domain::refresh_policy::back_off_delay;
+use crate::domain::scope::ScopeSet;
 use crate::domain::step::Step;
 
 /// How long the caller waits for the provider's word.
@@ -42,30 +44,15 @@ impl Broker {
         key: ServiceKey,
         force: bool,
     ) -> Result<RevokeAnswer, BrokerError> {
-        let target = self.target(principal, Action::Revoke, key)?;
-        let outbox = target.provider.supports_revocation().then(|| self.new_outbox_pair());
+        let target = self.target(principal, Action::Revoke, key, &ScopeSet::default())?;
         let held = self.ports.credentials.load(&target.key).await?;
-        if let Some(row) = &held {
-            if !force {
-                self.refuse_if_leased(row).await?;
-            }
-            self.bury(row).await;
+        if let Some(row) = &held
+            && !force
+        {
+            self.refuse_if_leased(row).await?;
         }
-        let revoke =
-            RevokeWrite { key: target.key.clone(), grant: None, outbox, now: self.ports.clock.now() };
-        let row = self.ports.credentials.revoke_with_outbox(revoke).await?;
-        // From here on it is gone, whatever becomes of this call.
-        if row.deleted {
-            self.bury_what_came_between(&target.key, held.as_ref()).await;
-        }
-        if let Some(held) = &held {
-            self.ports.steps.reached(Step::Revoked, held.id);
-            self.tell_waiters(&target.key.tenant, held.id).await;
-            self.end_leases(held.id).await;
-        } else {
-            // Consents may have been cancelled.
-            self.tell_watches(&target.key.tenant);
-        }
+        let told = target.provider.supports_revocation();
+        let (row, outbox) = self.end_credential(&target.key, held.as_ref(), told).await?;
         let provider = match outbox {
             _ if !row.deleted => None,
             None => Some(ProviderRevocation::NotSupported),
@@ -76,6 +63,35 @@ impl Broker {
             target.provider.covered_services(&target.key.grant, scopes).cloned().collect()
         });
         Ok(RevokeAnswer { deleted: row.deleted, provider, services, cancelled_flows: row.cancelled_flows })
+    }
+
+    /// Ends the tokens of a key, of which `held` was just read. Answers what was ended, and the outbox rows if the provider
+    /// is to be told.
+    pub(super) async fn end_credential(
+        self: &Arc<Self>,
+        key: &CredentialKey,
+        held: Option<&Credential>,
+        told: bool,
+    ) -> Result<(RevokedRow, Option<OutboxPair>), BrokerError> {
+        let outbox = told.then(|| self.new_outbox_pair());
+        if let Some(row) = held {
+            self.bury(row).await;
+        }
+        let revoke = RevokeWrite { key: key.clone(), grant: None, outbox, now: self.ports.clock.now() };
+        let row = self.ports.credentials.revoke_with_outbox(revoke).await?;
+        // From here on it is gone, whatever becomes of this call.
+        if row.deleted {
+            self.bury_what_came_between(key, held).await;
+        }
+        if let Some(held) = held {
+            self.ports.steps.reached(Step::Revoked, held.id);
+            self.tell_waiters(&key.tenant, held.id).await;
+            self.end_leases(held.id).await;
+        } else {
+            // Consents may have been cancelled.
+            self.tell_watches(&key.tenant);
+        }
+        Ok((row, outbox))
     }
 
     /// A consent may have come between the tombstone and the commit: then its grant is the one that was revoked.

@@ -1,14 +1,15 @@
 //! Permission first, existence second: what a caller's key names, if the caller may know.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Broker;
 use super::error::{BrokerError, NotFound};
 use super::types::ServiceKey;
-use std::time::Duration;
 
-use crate::domain::access_policy::{Action, Principal};
-use crate::domain::key::{CredentialKey, ProviderId, ServiceId, UserId};
+use crate::domain::access_policy::{Action, Decision, Principal, Question};
+use crate::domain::key::{CredentialKey, ProviderId, ServiceId};
 use crate::domain::provider::{Provider, Service};
 use crate::domain::refresh_policy::RefreshPolicy;
 use crate::domain::scope::ScopeSet;
@@ -23,29 +24,33 @@ pub(super) struct Target {
     pub(super) service_scopes: ScopeSet,
 }
 
-/// Whether the caller may do this at the provider for the user. The answer does not depend on what exists.
-pub(super) fn permit(
-    principal: &Principal,
-    action: Action,
-    provider: &ProviderId,
-    user: &UserId,
-) -> Result<(), BrokerError> {
-    if principal.may(action) && principal.may_use(provider) && principal.may_act_for(user) {
-        Ok(())
-    } else {
-        Err(BrokerError::PermissionDenied)
+/// Refuses what no rule allows. The answer does not depend on what exists.
+pub(super) fn permit(principal: &Principal, question: &Question<'_>) -> Result<(), BrokerError> {
+    let decision = principal.decide(question);
+    tracing::debug!(action = question.action.name(), %decision, "policy");
+    match decision {
+        Decision::Allowed { .. } => Ok(()),
+        Decision::Denied => Err(BrokerError::PermissionDenied),
+    }
+}
+
+impl ServiceKey {
+    /// Whether this may be done with it.
+    pub(super) fn question(&self, action: Action) -> Question<'_> {
+        Question::about(action, &self.provider, [&self.service], &self.user)
     }
 }
 
 impl Broker {
-    /// The target of a call that names a service.
+    /// The target of a call that names a service, and these scopes beside it.
     pub(super) fn target(
         &self,
         principal: &Principal,
         action: Action,
         asked: ServiceKey,
+        scopes: &ScopeSet,
     ) -> Result<Target, BrokerError> {
-        permit(principal, action, &asked.provider, &asked.user)?;
+        permit(principal, &asked.question(action).asking(scopes))?;
         let provider = self.provider(principal, &asked.provider)?;
         let service = service(&provider, &asked.service)?;
         let service_scopes = service.scopes.clone();
@@ -57,6 +62,13 @@ impl Broker {
             account: asked.account.clone(),
         };
         Ok(Target { provider, key, asked, service_scopes })
+    }
+
+    /// The services that a stored token is for, whatever its scopes. Without a provider definition they are unknown.
+    pub(super) fn services_of(&self, key: &CredentialKey) -> BTreeSet<ServiceId> {
+        let provider = self.ports.providers.provider(&key.tenant, &key.provider);
+        let services = provider.iter().flat_map(|provider| &provider.services);
+        services.filter(|(_, service)| service.grant == key.grant).map(|(id, _)| id.clone()).collect()
     }
 
     /// A provider of the caller's tenant.

@@ -4,7 +4,7 @@
 //! there are new ones, and looks every few seconds without one. It reads only when it is asked for the next message, so a
 //! reader that is slow costs one page of memory, and nothing is queued for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use super::Broker;
 use super::error::{BrokerError, Limit, Precondition, Violation};
+use super::target::permit;
 use super::types::{EventView, WatchInput, WatchMessage};
-use crate::domain::access_policy::{Action, Principal, UserRule};
+use crate::domain::access_policy::{Action, Principal, Question};
 use crate::domain::coordination::Wake;
 use crate::domain::event::{CURSOR_LIFETIME, Event, EventPosition, EventQuery};
-use crate::domain::key::{CallerId, TenantId, UserId};
+use crate::domain::key::{CallerId, ServiceId, TenantId, UserId};
 
 /// How watches run.
 #[derive(Debug, Clone, Copy)]
@@ -108,11 +109,8 @@ impl Broker {
         principal: &Arc<Principal>,
         input: WatchInput,
     ) -> Result<Watch, BrokerError> {
-        let permitted = principal.may(Action::WatchCredentials)
-            && input.user.as_ref().is_none_or(|user| principal.may_act_for(user));
-        if !permitted {
-            return Err(BrokerError::PermissionDenied);
-        }
+        let question = Question { user: input.user.as_ref(), ..Question::of(Action::WatchCredentials) };
+        permit(principal, &question)?;
         let cursor = match &input.cursor {
             None => None,
             Some(text) => Some(Cursor::parse(text).ok_or_else(|| {
@@ -138,11 +136,8 @@ impl Broker {
             }
         };
         // A caller with one user alone need not read past the others' events.
-        let user =
-            input.user.or_else(|| principal.user.clone()).or_else(|| match &principal.caller.users[..] {
-                [UserRule::Exact(user)] => Some(user.clone()),
-                _ => None,
-            });
+        let only = || principal.reach(Action::WatchCredentials).users.and_then(|users| users.narrowed().0);
+        let user = input.user.or_else(only);
         Ok(Watch {
             broker: Arc::clone(self),
             principal: Arc::clone(principal),
@@ -210,8 +205,9 @@ impl Watch {
         self.as_of = last.map_or(read_at, |at| at.min(read_at)).max(self.as_of);
         for event in page.events {
             // The one place that decides what a caller sees.
-            if self.may_see(&event) {
-                self.ready.push_back(self.message(event, read_at));
+            let services = self.broker.services_of(&event.told.key);
+            if self.may_see(&event, &services) {
+                self.ready.push_back(message(event, services, read_at));
             }
         }
         if !self.ready.is_empty() {
@@ -220,23 +216,11 @@ impl Watch {
         Ok(found)
     }
 
-    fn may_see(&self, event: &Event) -> bool {
+    fn may_see(&self, event: &Event, services: &BTreeSet<ServiceId>) -> bool {
         let key = &event.told.key;
         key.tenant == *self.principal.tenant()
-            && self.principal.may_use(&key.provider)
-            && self.principal.may_act_for(&key.user)
+            && self.principal.sees(Action::WatchCredentials, &key.provider, services, &key.user)
             && self.user.as_ref().is_none_or(|user| *user == key.user)
-    }
-
-    fn message(&self, event: Event, read_at: Timestamp) -> WatchMessage {
-        let key = &event.told.key;
-        let provider = self.broker.ports.providers.provider(&key.tenant, &key.provider);
-        let services = provider.iter().flat_map(|provider| &provider.services);
-        let services =
-            services.filter(|(_, service)| service.grant == key.grant).map(|(id, _)| id.clone()).collect();
-        metrics::counter!("token_broker_watch_events_total").increment(1);
-        let cursor = Cursor { position: event.position, as_of: event.told.at.min(read_at) };
-        WatchMessage { cursor: cursor.encode(), event: Some(EventView { event, services }) }
     }
 
     fn progress(&mut self) -> WatchMessage {
@@ -249,6 +233,12 @@ impl Watch {
         let [random] = self.broker.random::<1>();
         pause * 3 / 4 + pause * u32::from(random) / 510
     }
+}
+
+fn message(event: Event, services: BTreeSet<ServiceId>, read_at: Timestamp) -> WatchMessage {
+    metrics::counter!("token_broker_watch_events_total").increment(1);
+    let cursor = Cursor { position: event.position, as_of: event.told.at.min(read_at) };
+    WatchMessage { cursor: cursor.encode(), event: Some(EventView { event, services }) }
 }
 
 /// Where a reader is. Not a secret and no authority: what it is shown depends on its rights alone.

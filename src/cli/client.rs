@@ -15,10 +15,14 @@ use super::exit::Exit;
 use crate::config::{Environment, parse_duration};
 use crate::domain::loopback::is_loopback;
 use crate::domain::secret::SecretString;
+use crate::r#gen::v1::admin_service_client::AdminServiceClient;
 use crate::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
 
 /// A client that says with every call who calls.
 pub(super) type Client = TokenBrokerServiceClient<InterceptedService<Channel, Credentials>>;
+
+/// The same, of the service for operators.
+pub(super) type AdminClient = AdminServiceClient<InterceptedService<Channel, Credentials>>;
 
 /// The variable with the API key. A command line can be read by every user of the machine, so there is no argument.
 const API_KEY_VARIABLE: &str = "TOKEN_BROKER_API_KEY";
@@ -128,6 +132,12 @@ impl ClientArgs {
     pub(super) async fn connect(&self) -> Result<Client, CliError> {
         let credentials = self.credentials()?;
         Ok(TokenBrokerServiceClient::with_interceptor(self.endpoint.connect().await?, credentials))
+    }
+
+    /// Connects to the service for operators.
+    pub(super) async fn connect_admin(&self) -> Result<AdminClient, CliError> {
+        let credentials = self.credentials()?;
+        Ok(AdminServiceClient::with_interceptor(self.endpoint.connect().await?, credentials))
     }
 
     fn credentials(&self) -> Result<Credentials, CliError> {

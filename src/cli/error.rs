@@ -151,6 +151,7 @@ impl From<StartError> for CliError {
             | StartError::Keys { .. }
             | StartError::Tls(_)
             | StartError::NoBaseUrl
+            | StartError::CallerTwice { .. }
             | StartError::Redis(_) => Exit::Config,
             StartError::Http(_) | StartError::Metrics(_) => Exit::Failed,
         };

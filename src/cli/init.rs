@@ -9,8 +9,7 @@ use super::output::Output;
 use super::settings::DEFAULT_PATH;
 use super::write;
 use crate::config::DEFAULT_FILE;
-use crate::domain::access_policy::{Action, Caller, ProviderRule, UserRule};
-use crate::domain::admin_policy::AdminRights;
+use crate::domain::access_policy::{Caller, Rule};
 use crate::domain::key::{CallerId, TenantId};
 use crate::infra::callers::hash_api_key;
 
@@ -56,14 +55,7 @@ pub(super) fn run(args: &Args, output: Output) -> Result<Exit, CliError> {
     })?;
 
     let tenant = TenantId::new("default").map_err(|e| CliError::new(Exit::Failed, e.to_string()))?;
-    let caller = Caller {
-        id: args.caller.clone(),
-        tenant,
-        actions: Action::ALL.into_iter().collect(),
-        providers: ProviderRule::Any,
-        users: vec![UserRule::Any],
-        admin: AdminRights::default(),
-    };
+    let caller = Caller::new(args.caller.clone(), tenant, vec![Rule::everything()]);
     let key = write::new_api_key();
     let config = configuration(&table_of(&caller, &hash_api_key(&key)))?;
     write::private_file(&vault_path, write::new_vault_key().expose_secret())?;

@@ -19,6 +19,7 @@ mod refresh;
 mod revoke;
 mod serve;
 mod settings;
+mod tenants;
 mod watch;
 mod write;
 
@@ -82,8 +83,10 @@ enum Command {
     Revoke(revoke::Args),
     /// Follow what changes for users: consents, credentials that break or are revoked
     Watch(watch::Args),
-    /// Make API keys for callers, and list callers
+    /// Callers, their rules and API keys: make, change, explain
     Callers(callers::Args),
+    /// Tenants: make, disable, delete; revoke all of a user's or a tenant's credentials
+    Tenants(tenants::Args),
     /// Look at the provider catalogue and the configured providers
     Providers(providers::Args),
 }
@@ -123,7 +126,8 @@ async fn run(command: Command, output: Output) -> Result<Exit, CliError> {
         Command::Refresh(args) => refresh::run(args, output).await,
         Command::Revoke(args) => revoke::run(args, output).await,
         Command::Watch(args) => watch::run(args, output).await,
-        Command::Callers(args) => callers::run(&args, output),
+        Command::Callers(args) => callers::run(args, output).await,
+        Command::Tenants(args) => tenants::run(args, output).await,
         Command::Providers(args) => providers::run(&args, output),
     }
 }

@@ -1,16 +1,14 @@
 //! `[callers.<id>]`: who may call, and what they may do.
 
-use std::collections::{BTreeSet, HashMap};
-
-use serde::Serialize;
-use serde::de::value::{Error as ValueError, StrDeserializer};
-use serde::de::{DeserializeOwned, IntoDeserializer as _};
+use std::collections::HashMap;
 
 use super::reader::{AnyOr, Key, Section};
+use super::rules;
 use super::values::sha256_hex;
-use crate::domain::access_policy::{Action, Caller, Identity, ProviderRule, UserRule};
-use crate::domain::admin_policy::{AdminAction, AdminRights};
-use crate::domain::key::{CallerId, ProviderId, TenantId, UserId};
+use crate::domain::access_policy::{Caller, Identity};
+use crate::domain::admin_policy::AdminRights;
+use crate::domain::caller_store::MAX_RULES;
+use crate::domain::key::{CallerId, TenantId};
 use crate::domain::spiffe::SpiffeId;
 
 /// A caller and what it authenticates with.
@@ -87,10 +85,11 @@ fn read_entry(
         }
     }
     // What is not written is not allowed.
-    let actions = rights(&section.optional("actions"), |key| key.parsed(action));
-    let providers = rights(&section.optional("providers"), |key| key.parsed(|text| ProviderId::new(text)));
-    let users = rights(&section.optional("users"), user_rule);
-    let admin = rights(&section.optional("admin"), |key| key.parsed(admin_action));
+    let rules: Vec<_> = section.sections("allow").iter().map(rules::read).collect();
+    if rules.len() > MAX_RULES {
+        section.problem(format!("must have at most {MAX_RULES} rules"));
+    }
+    let admin = rules::read_admin(&section.optional("admin"));
     let all_tenants = section.optional("all_tenants");
     let all_tenants = if all_tenants.is_set() { all_tenants.boolean() } else { Some(false) };
     section.finish();
@@ -98,25 +97,9 @@ fn read_entry(
         caller: Caller {
             id: id?,
             tenant: tenant?,
-            actions: match actions? {
-                AnyOr::Any => Action::ALL.into_iter().collect(),
-                AnyOr::These(actions) => actions.into_iter().collect(),
-            },
-            providers: match providers? {
-                AnyOr::Any => ProviderRule::Any,
-                AnyOr::These(ids) => ProviderRule::Only(ids.into_iter().collect::<BTreeSet<_>>()),
-            },
-            users: match users? {
-                AnyOr::Any => vec![UserRule::Any],
-                AnyOr::These(rules) => rules,
-            },
-            admin: AdminRights {
-                actions: match admin? {
-                    AnyOr::Any => AdminAction::ALL.into(),
-                    AnyOr::These(actions) => actions.into_iter().collect(),
-                },
-                all_tenants: all_tenants?,
-            },
+            rules: rules.into_iter().collect::<Option<_>>()?,
+            admin: AdminRights { actions: admin?, all_tenants: all_tenants? },
+            suspension: None,
         },
         key_hashes: key_hashes?,
         identities,
@@ -125,30 +108,4 @@ fn read_entry(
 
 fn rights<T>(key: &Key<'_>, item: impl Fn(&Key<'_>) -> Option<T>) -> Option<AnyOr<Vec<T>>> {
     if key.is_set() { key.any_or(item) } else { Some(AnyOr::These(Vec::new())) }
-}
-
-/// The names are those that `Action` serializes to.
-fn action(text: &str) -> Result<Action, String> {
-    one_of(text, &Action::ALL)
-}
-
-fn admin_action(text: &str) -> Result<AdminAction, String> {
-    one_of(text, &AdminAction::ALL)
-}
-
-fn one_of<T: DeserializeOwned + Serialize>(text: &str, all: &[T]) -> Result<T, String> {
-    let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    T::deserialize(deserializer).map_err(|_| {
-        let names = all.iter().filter_map(|a| serde_json::to_string(a).ok()).collect::<Vec<_>>();
-        format!("must be one of {}", names.join(", "))
-    })
-}
-
-fn user_rule(key: &Key<'_>) -> Option<UserRule> {
-    let (kind, value) = key.one_of(&["exact", "prefix"])?;
-    if kind == "exact" {
-        value.parsed(|text| UserId::new(text)).map(UserRule::Exact)
-    } else {
-        value.text().map(UserRule::Prefix)
-    }
 }

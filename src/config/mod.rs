@@ -4,6 +4,7 @@
 //! both places; a test compares them.
 
 mod admin;
+mod authentication;
 mod callers;
 mod environment;
 mod grpc;
@@ -21,6 +22,7 @@ mod public;
 mod reader;
 mod redis;
 mod replicas;
+mod rules;
 mod secret;
 mod show;
 mod shutdown;
@@ -37,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::redis::{Redis, RedisLogin};
 pub use admin::Admin;
+pub use authentication::Authentication;
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
@@ -106,6 +109,8 @@ pub struct Config {
     pub jwt: Jwt,
     /// Whose workloads are, sorted by trust domain.
     pub trust_domains: Vec<TrustDomainEntry>,
+    /// How callers are authenticated.
+    pub authentication: Authentication,
     /// Logs.
     pub log: Log,
     /// The end.
@@ -176,6 +181,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let issuers = issuers::read(&root.section("issuers"));
     let jwt = issuers::read_jwt(&root.section("jwt"));
     let trust_domains = spiffe::read(&root.section("spiffe"), grpc.as_ref());
+    let authentication = authentication::read(&root.section("authentication"));
     let log = log::read(&root.section("log"));
     let shutdown = shutdown::read(&root.section("shutdown"), oauth.as_ref());
     if let Some(grpc) = &grpc
@@ -211,6 +217,7 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         issuers: issuers?,
         jwt: jwt?,
         trust_domains: trust_domains?,
+        authentication: authentication?,
         log: log?,
         shutdown: shutdown?,
         settings: Vec::new(),

@@ -101,9 +101,30 @@ impl<'a> Section<'a> {
         table.keys().map(|key| (key.clone(), self.child(key, &join(&self.schema, "*")))).collect()
     }
 
+    /// The tables of a list: each `[[section.key]]` of the file.
+    pub(super) fn sections(&self, key: &str) -> Vec<Section<'a>> {
+        self.known.borrow_mut().push(key.to_owned());
+        let (name, schema) = (join(&self.name, key), join(&self.schema, key));
+        match self.table.and_then(|table| table.get(key)) {
+            None => Vec::new(),
+            Some(Node { value: Value::List(nodes), .. }) => {
+                let tables = nodes.iter().enumerate();
+                tables.map(|(n, node)| self.of(Some(node), format!("{name}[{n}]"), &schema)).collect()
+            }
+            Some(node) => {
+                let message = format!("must be a list of tables: [[{name}]]");
+                self.context.problems.add(&name, Some(&node.origin), message);
+                Vec::new()
+            }
+        }
+    }
+
     fn child(&self, key: &str, schema: &str) -> Section<'a> {
-        let name = join(&self.name, key);
         let node = self.table.and_then(|table| table.get(key));
+        self.of(node, join(&self.name, key), schema)
+    }
+
+    fn of(&self, node: Option<&'a Node>, name: String, schema: &str) -> Section<'a> {
         let (table, malformed) = match node.map(|node| &node.value) {
             Some(Value::Table(table)) => (Some(table), false),
             Some(_) => {
@@ -275,9 +296,7 @@ impl Key<'_> {
 
     /// `"any"` or a list whose items `item` reads.
     pub(super) fn any_or<T>(&self, item: impl Fn(&Key<'_>) -> Option<T>) -> Option<AnyOr<Vec<T>>> {
-        if let Some(Node { value: Value::Text(text) | Value::Untyped(text), .. }) = self.node
-            && text == "any"
-        {
+        if self.is_text("any") {
             return Some(AnyOr::Any);
         }
         self.items("\"any\" or a list", item).map(AnyOr::These)
@@ -320,6 +339,11 @@ impl Key<'_> {
             self.problem(format!("must be a table with the keys {}", names.join(" and ")));
         }
         Some(all?.map(|(name, node)| Key { context: self.context, name: join(&self.name, name), node }))
+    }
+
+    /// Whether it is this text.
+    pub(super) fn is_text(&self, expected: &str) -> bool {
+        matches!(self.node, Some(Node { value: Value::Text(text) | Value::Untyped(text), .. }) if text == expected)
     }
 
     /// A table with exactly one of these keys, and that key's text: `{ exact = "alice" }`. A value from the environment

@@ -16,6 +16,11 @@ fn with_examples() -> String {
     DEFAULT_FILE.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// A list whose items may be tables, and are one value each: `{ exact = "alice" }`.
+fn is_leaf(name: &str) -> bool {
+    matches!(name.rsplit('.').next(), Some("users" | "scopes"))
+}
+
 fn leaves(prefix: &str, table: &Table, out: &mut BTreeSet<String>) {
     for (key, Node { value, .. }) in table {
         let own = matches!(
@@ -31,6 +36,15 @@ fn leaves(prefix: &str, table: &Table, out: &mut BTreeSet<String>) {
         let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
         match value {
             Value::Table(below) => leaves(&name, below, out),
+            Value::List(items)
+                if items.iter().any(|item| matches!(item.value, Value::Table(_))) && !is_leaf(&name) =>
+            {
+                for item in items {
+                    if let Value::Table(below) = &item.value {
+                        leaves(&name, below, out);
+                    }
+                }
+            }
             _ => {
                 out.insert(name);
             }

@@ -137,8 +137,8 @@ fn configuration(server: &DemoServer, agent: &SecretString, stranger: &SecretStr
     for (caller, tenant, key) in [("agents", "acme", agent), ("stranger", "globex", stranger)] {
         let _ = write!(
             text,
-            "\n[callers.{caller}]\ntenant = \"{tenant}\"\nkey_sha256 = [\"{}\"]\nactions = \"any\"\nproviders = \"any\"\n\
-             users = \"any\"\n",
+            "\n[callers.{caller}]\ntenant = \"{tenant}\"\nkey_sha256 = [\"{}\"]\n[[callers.{caller}.allow]]\nactions = \"any\"\n\
+             providers = \"any\"\nusers = \"any\"\nassert_user_id = true\n",
             hex::encode(hash_api_key(key))
         );
     }

@@ -1,12 +1,25 @@
-//! May this caller do this? Deny by default.
+//! May this caller do this? Deny by default: what no rule allows is refused.
+//!
+//! | file | says |
+//! |---|---|
+//! | `access_policy.rs` | who calls, and what can be done at all |
+//! | `access_policy/rule.rs` | what a rule says |
+//! | `access_policy/decision.rs` | which rule decides |
 
-use std::collections::BTreeSet;
+mod decision;
+mod rule;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+
+pub use decision::{Decision, Mismatch, Question, Reach, UserReach};
+pub use rule::{Allowed, Prefix, Rule, RuleMistake, ScopeRule, UserRule};
 
 use sha2::{Digest as _, Sha256};
 
 use super::admin_policy::AdminRights;
-use super::key::{CallerId, ProviderId, TenantId, UserId};
+use super::key::{CallerId, TenantId, UserId};
 use super::secret::SecretString;
 
 /// What a caller may be allowed to do, one per RPC.
@@ -60,28 +73,50 @@ impl Action {
     ];
 }
 
-/// Which providers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProviderRule {
-    /// Every one.
-    Any,
-    /// These.
-    Only(BTreeSet<ProviderId>),
+impl Action {
+    /// As the configuration writes it, such as `get_credential`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GetCredential => "get_credential",
+            Self::Refresh => "refresh",
+            Self::Revoke => "revoke",
+            Self::BeginOauth => "begin_oauth",
+            Self::GetFlow => "get_flow",
+            Self::CancelFlow => "cancel_flow",
+            Self::ListCredentials => "list_credentials",
+            Self::ImportCredential => "import_credential",
+            Self::ListProviders => "list_providers",
+            Self::AcquireLease => "acquire_lease",
+            Self::RenewLease => "renew_lease",
+            Self::ReleaseLease => "release_lease",
+            Self::WatchCredentials => "watch_credentials",
+        }
+    }
+
+    /// Whether it is done for users, so that a rule's users count.
+    #[must_use]
+    pub fn is_about_users(self) -> bool {
+        self != Self::ListProviders
+    }
 }
 
-/// Which users.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UserRule {
-    /// Every one.
-    Any,
-    /// This one.
-    Exact(UserId),
-    /// Those whose id begins so; never empty.
-    Prefix(String),
+/// A text that names nothing that can be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be one of {0}")]
+pub struct UnknownAction(pub(super) String);
+
+impl std::str::FromStr for Action {
+    type Err = UnknownAction;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAction> {
+        let found = Self::ALL.into_iter().find(|action| action.name() == text);
+        found.ok_or_else(|| UnknownAction(Self::ALL.map(Self::name).join(", ")))
+    }
 }
 
 /// What a caller has proved to be, before anybody knows which caller that is.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Identity {
     /// SHA-256 of an API key. Not shown: with it, and without the key, somebody could look for the key's owner.
     ApiKey([u8; 32]),
@@ -151,6 +186,14 @@ impl From<Caller> for Principal {
     }
 }
 
+impl Caller {
+    /// One that may do this, and administer nothing.
+    #[must_use]
+    pub fn new(id: CallerId, tenant: TenantId, rules: Vec<Rule>) -> Self {
+        Self { id, tenant, rules, admin: AdminRights::default(), suspension: None }
+    }
+}
+
 impl Principal {
     /// What it belongs to.
     #[must_use]
@@ -163,30 +206,15 @@ impl Principal {
     pub fn id(&self) -> &CallerId {
         &self.caller.id
     }
+}
 
-    /// Whether it may do this at all.
-    #[must_use]
-    pub fn may(&self, action: Action) -> bool {
-        self.caller.may(action)
-    }
-
-    /// Whether it may use this provider.
-    #[must_use]
-    pub fn may_use(&self, provider: &ProviderId) -> bool {
-        self.caller.may_use(provider)
-    }
-
-    /// Whether it may act for this user.
-    #[must_use]
-    pub fn may_act_for(&self, user: &UserId) -> bool {
-        self.user.as_ref().is_none_or(|own| own == user) && self.caller.may_act_for(user)
-    }
-
-    /// Whether it may act for every user.
-    #[must_use]
-    pub fn may_act_for_all(&self) -> bool {
-        self.user.is_none() && self.caller.may_act_for_all()
-    }
+/// Why a caller that is known may do nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspension {
+    /// It is disabled itself.
+    Caller,
+    /// Its tenant is disabled, or deleted.
+    Tenant,
 }
 
 /// An authenticated program and its rights.
@@ -196,85 +224,10 @@ pub struct Caller {
     pub id: CallerId,
     /// What it belongs to: nothing of another tenant exists for it.
     pub tenant: TenantId,
-    /// What it may do.
-    pub actions: BTreeSet<Action>,
-    /// At which providers.
-    pub providers: ProviderRule,
-    /// For which users: any of these rules.
-    pub users: Vec<UserRule>,
+    /// What it may do. The first that allows a call decides.
+    pub rules: Vec<Rule>,
     /// What it may administer.
     pub admin: AdminRights,
-}
-
-impl Caller {
-    /// Whether it may do this at all.
-    #[must_use]
-    pub fn may(&self, action: Action) -> bool {
-        self.actions.contains(&action)
-    }
-
-    /// Whether it may use this provider.
-    #[must_use]
-    pub fn may_use(&self, provider: &ProviderId) -> bool {
-        match &self.providers {
-            ProviderRule::Any => true,
-            ProviderRule::Only(set) => set.contains(provider),
-        }
-    }
-
-    /// Whether it may act for this user.
-    #[must_use]
-    pub fn may_act_for(&self, user: &UserId) -> bool {
-        self.users.iter().any(|rule| match rule {
-            UserRule::Any => true,
-            UserRule::Exact(id) => id == user,
-            UserRule::Prefix(prefix) => !prefix.is_empty() && user.as_str().starts_with(prefix.as_str()),
-        })
-    }
-
-    /// Whether it may act for every user.
-    #[must_use]
-    pub fn may_act_for_all(&self) -> bool {
-        self.users.contains(&UserRule::Any)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_caller_without_rules_may_nothing() {
-        let caller = Caller {
-            id: CallerId::new("c").unwrap(),
-            tenant: TenantId::new("t").unwrap(),
-            actions: BTreeSet::new(),
-            providers: ProviderRule::Only(BTreeSet::new()),
-            users: vec![],
-            admin: AdminRights::default(),
-        };
-        assert!(Action::ALL.iter().all(|a| !caller.may(*a)));
-        assert!(!caller.may_use(&ProviderId::new("google").unwrap()));
-        assert!(!caller.may_act_for(&UserId::new("alice").unwrap()) && !caller.may_act_for_all());
-    }
-
-    #[test]
-    fn user_rules_match_exactly_or_by_prefix() {
-        let mut caller = Caller {
-            id: CallerId::new("c").unwrap(),
-            tenant: TenantId::new("t").unwrap(),
-            actions: BTreeSet::new(),
-            providers: ProviderRule::Any,
-            users: vec![
-                UserRule::Exact(UserId::new("alice").unwrap()),
-                UserRule::Prefix("team-a/".to_owned()),
-            ],
-            admin: AdminRights::default(),
-        };
-        let user = |s: &str| UserId::new(s).unwrap();
-        assert!(caller.may_act_for(&user("alice")) && caller.may_act_for(&user("team-a/bob")));
-        assert!(!caller.may_act_for(&user("alice2")) && !caller.may_act_for(&user("team-b/bob")));
-        caller.users = vec![UserRule::Prefix(String::new())];
-        assert!(!caller.may_act_for(&user("alice")));
-    }
+    /// Why it may do nothing of all that for now.
+    pub suspension: Option<Suspension>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::access_policy::UnknownAction;
 use super::key::TenantId;
 
 /// What an operator's caller may be allowed to do.
@@ -32,10 +33,33 @@ impl AdminAction {
         Self::ReadAudit,
         Self::BreakGlass,
     ];
+
+    /// As the configuration writes it, such as `manage_callers`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ManageCallers => "manage_callers",
+            Self::ManageTenants => "manage_tenants",
+            Self::ManageProviders => "manage_providers",
+            Self::ManageKeys => "manage_keys",
+            Self::ReadAudit => "read_audit",
+            Self::BreakGlass => "break_glass",
+        }
+    }
+}
+
+impl std::str::FromStr for AdminAction {
+    type Err = UnknownAction;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAction> {
+        let found = Self::ALL.into_iter().find(|action| action.name() == text);
+        found.ok_or_else(|| UnknownAction(Self::ALL.map(Self::name).join(", ")))
+    }
 }
 
 /// What a caller may administer, and where.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct AdminRights {
     /// Nothing, for most callers.
     pub actions: BTreeSet<AdminAction>,
@@ -54,6 +78,12 @@ impl AdminRights {
     #[must_use]
     pub fn may(&self, action: AdminAction, own: &TenantId, other: &TenantId) -> bool {
         self.actions.contains(&action) && (self.all_tenants || own == other)
+    }
+
+    /// Whether these are among `other`'s: nobody gives away a right that it does not have.
+    #[must_use]
+    pub fn are_within(&self, other: &Self) -> bool {
+        self.actions.is_subset(&other.actions) && (!self.all_tenants || other.all_tenants)
     }
 }
 
@@ -74,5 +104,10 @@ mod tests {
         rights.all_tenants = true;
         assert!(rights.may(AdminAction::ReadAudit, &own, &other));
         assert!(!rights.may(AdminAction::BreakGlass, &own, &other));
+        let fewer = AdminRights { all_tenants: false, ..rights.clone() };
+        assert!(fewer.are_within(&rights) && !rights.are_within(&fewer));
+        assert!(!rights.are_within(&AdminRights { all_tenants: true, ..AdminRights::default() }));
+        assert!(AdminAction::ALL.iter().all(|action| action.name().parse() == Ok(*action)));
+        assert!(AdminAction::ALL.iter().all(|a| serde_json::to_value(a).unwrap() == a.name()));
     }
 }

@@ -64,8 +64,23 @@ fn validate_text(value: &str) -> Result<(), KeyError> {
 macro_rules! key_part {
     ($(#[$doc:meta])* $name:ident, $validate:ident) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
+
+        impl TryFrom<String> for $name {
+            type Error = KeyError;
+
+            fn try_from(text: String) -> Result<Self, KeyError> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(part: $name) -> Self {
+                part.0
+            }
+        }
 
         impl $name {
             /// Validates a text.
@@ -243,6 +258,10 @@ random_id! {
 random_id! {
     /// A use of a token by a caller, for a time.
     LeaseId
+}
+random_id! {
+    /// An API key of a caller. Not the key, and no secret.
+    ApiKeyId
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod access_policy;
 pub mod admin_policy;
 pub mod breaker;
+pub mod caller_store;
 pub mod client;
 pub mod coordination;
 pub mod credential;

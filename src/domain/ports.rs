@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::access_policy::{Caller, Identity};
+use super::access_policy::{Caller, Identity, UserReach};
 use super::credential::{
     BackOff, Claim, Credential, Epoch, Fingerprint, Generation, ReauthReason, Sealed, StoredTokens,
 };
@@ -405,6 +405,8 @@ pub struct ListQuery {
     pub tenant: TenantId,
     /// Only this user's.
     pub user: Option<UserId>,
+    /// Only these users'; `None`: all. For a query without a `user`.
+    pub among: Option<UserReach>,
     /// Only these providers'; `None`: all.
     pub providers: Option<BTreeSet<ProviderId>>,
     /// Only those with all of these scopes.

@@ -1,4 +1,15 @@
-//! The configured callers: who presents this API key?
+//! Who calls, by what has been proved.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `callers.rs` | the callers of the configuration |
+//! | `callers/directory.rs` | all of them, with those of the database |
+//! | `callers/cache.rs` | what the database said lately |
+
+mod cache;
+mod directory;
+
+pub use directory::Directory;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,22 +77,11 @@ impl CallerDirectory for ConfiguredCallers {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::domain::access_policy::ProviderRule;
-    use crate::domain::admin_policy::AdminRights;
     use crate::domain::key::{CallerId, TenantId};
 
     fn caller(id: &str) -> Caller {
-        Caller {
-            id: CallerId::new(id).unwrap(),
-            tenant: TenantId::new("t").unwrap(),
-            actions: BTreeSet::new(),
-            providers: ProviderRule::Any,
-            users: vec![],
-            admin: AdminRights::default(),
-        }
+        Caller::new(CallerId::new(id).unwrap(), TenantId::new("t").unwrap(), vec![])
     }
 
     fn key(fill: char) -> SecretString {

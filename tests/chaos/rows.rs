@@ -25,6 +25,7 @@ pub(crate) async fn read<S: CredentialStore + DataKeyStore + 'static>(
     let mut query = ListQuery {
         tenant: TenantId::new(TENANT).unwrap(),
         user: None,
+        among: None,
         providers: None,
         covering: ScopeSet::default(),
         after: None,

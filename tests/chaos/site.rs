@@ -91,9 +91,11 @@ files = [{files}]
 [callers.chaos]
 tenant = "{TENANT}"
 key_sha256 = ["{key_hash}"]
+[[callers.chaos.allow]]
 actions = "any"
 providers = "any"
 users = "any"
+assert_user_id = true
 [log]
 level = "info"
 [shutdown]

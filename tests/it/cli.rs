@@ -69,6 +69,7 @@ async fn help_has_examples_and_exit_codes_and_a_wrong_command_line_is_2() {
         "revoke",
         "watch",
         "callers",
+        "tenants",
         "providers",
     ] {
         assert!(help.contains(&format!("  {command} ")), "{command} is in {help}");
@@ -176,6 +177,7 @@ async fn callers_new_makes_a_key_whose_hash_lets_it_in() {
         "alice",
         "--user-prefix",
         "team-a/",
+        "--assert-user-id",
         "--output",
         "json",
     ];
@@ -192,8 +194,23 @@ async fn callers_new_makes_a_key_whose_hash_lets_it_in() {
     assert_eq!(code, 0, "{err}");
     let listed = json(&out);
     let caller = listed.as_array().unwrap().iter().find(|c| c["id"] == "team.a").unwrap();
-    assert_eq!(caller["actions"], serde_json::json!(["list_credentials"]));
-    assert_eq!(caller["users"], serde_json::json!([{ "exact": "alice" }, { "prefix": "team-a/" }]));
+    let allow = serde_json::json!([{
+        "actions": ["list_credentials"],
+        "providers": "any",
+        "services": "any",
+        "scopes": "any",
+        "users": [{ "exact": "alice" }, { "prefix": "team-a/" }],
+        "assert_user_id": true,
+    }]);
+    assert_eq!(caller["allow"], allow);
+    for (user, code, says) in [("alice", 0, "allow[0]"), ("bob", 8, "no rule")] {
+        let can = ["callers", "can", "team.a", "list_credentials", "--user", user, "--output", "json"];
+        let (exit, out, err) = parts(&site.run(&can).await);
+        assert_eq!((exit, json(&out)["decided_by"].as_str()), (code, Some(says)), "{out}{err}");
+    }
+    let (code, out, _) = parts(&site.run(&["callers", "can", "team.a", "revoke", "--user", "alice"]).await);
+    assert!(code == 8 && out.contains("allow[0] does not name the action"), "{out}");
+    assert_eq!(parts(&site.run(&["callers", "can", "nobody", "revoke"]).await).0, 9);
 
     let (code, _, err) = parts(&site.run(&["callers", "new", "A B"]).await);
     assert_eq!(code, 2, "{err}");
@@ -201,7 +218,9 @@ async fn callers_new_makes_a_key_whose_hash_lets_it_in() {
     assert!(code == 2 && err.contains("get_credential"), "{err}");
     // Nothing named is nothing allowed.
     let (_, out, _) = parts(&site.run(&["callers", "new", "a"]).await);
-    assert!(out.contains("actions = []") && out.contains("users = []"), "{out}");
+    assert!(out.contains("[callers.a]") && !out.contains("allow"), "{out}");
+    let (code, _, err) = parts(&site.run(&["callers", "new", "a", "--any-action", "--own"]).await);
+    assert!(code == 2 && err.contains("providers: names nothing"), "{err}");
 }
 
 #[tokio::test]

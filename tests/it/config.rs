@@ -215,25 +215,43 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "callers.b.key_sha256",
         "also a key of callers.a",
     ),
-    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nactions = [\"get\"]", "callers.a.actions[0]", "get_credential"),
-    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nactions = \"all\"", "callers.a.actions", "\"any\" or a list"),
-    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nproviders = [\"A\"]", "callers.a.providers[0]", "must begin"),
-    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nusers = [\"alice\"]", "callers.a.users[0]", "exact, prefix"),
+    ("RULE\nactions = [\"get\"]\nP\nU", "callers.a.allow[0].actions[0]", "get_credential"),
+    ("RULE\nactions = \"all\"\nP\nU", "callers.a.allow[0].actions", "\"any\" or a list"),
+    ("RULE\nactions = []\nP\nU", "callers.a.allow[0].actions", "names nothing"),
+    ("RULE\nP\nU", "callers.a.allow[0].actions", "is required"),
+    ("RULE\nA\nproviders = [\"A\"]\nU", "callers.a.allow[0].providers[0]", "must begin"),
+    ("RULE\nA\nP\nservices = [\"A\"]\nU", "callers.a.allow[0].services[0]", "must begin"),
+    ("RULE\nA\nP\nscopes = [\"mail\"]\nU", "callers.a.allow[0].scopes[0]", "exact, prefix"),
+    ("RULE\nA\nP\nscopes = [{ exact = \"a b\" }]\nU", "callers.a.allow[0].scopes[0].exact", "RFC 6749"),
+    ("RULE\nA\nP\nusers = [\"alice\"]", "callers.a.allow[0].users[0]", "exact, prefix"),
+    ("RULE\nA\nP\nusers = [{ like = \"x\" }]", "callers.a.allow[0].users[0]", "exact, prefix"),
+    ("RULE\nA\nP\nusers = [{ prefix = \"\" }]", "callers.a.allow[0].users[0].prefix", "empty"),
+    ("RULE\nA\nP\nU\nassert_user_id = 1", "callers.a.allow[0].assert_user_id", "true or false"),
     (
-        "[callers.a]\nkey_sha256 = [\"HASH\"]\nusers = [{ like = \"x\" }]",
-        "callers.a.users[0]",
-        "exact, prefix",
+        "RULE\nA\nP\nusers = [\"own\"]\nassert_user_id = true",
+        "callers.a.allow[0].assert_user_id",
+        "no effect",
     ),
+    ("RULE\nA\nP\nU\nuser = \"any\"", "callers.a.allow[0].user", "is unknown"),
+    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nallow = \"any\"", "callers.a.allow", "[[callers.a.allow]]"),
+    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nallow = [\"any\"]", "callers.a.allow[0]", "must be a table"),
+    ("[callers.a]\nkey_sha256 = [\"HASH\"]\nactions = \"any\"", "callers.a.actions", "is unknown"),
     (
-        "[callers.a]\nkey_sha256 = [\"HASH\"]\nusers = [{ prefix = \"\" }]",
-        "callers.a.users[0].prefix",
-        "empty",
+        "[callers.a]\nkey_sha256 = [\"HASH\"]\nadmin = [\"all\"]",
+        "callers.a.admin[0]",
+        "manage_callers, manage_tenants",
     ),
+    ("[authentication]\ncache_ttl = \"6s\"", "authentication.cache_ttl", "from 0s to 5s"),
     ("[callers.a]\nkey_sha256 = [\"HASH\"]\ntenant = \"A B\"", "callers.a.tenant", "must begin"),
 ];
 
 fn with_hash(text: &str) -> String {
-    text.replace("HASH", &"0a".repeat(32))
+    let text = text
+        .replace("RULE", "[callers.a]\nkey_sha256 = [\"HASH\"]\n[[callers.a.allow]]")
+        .replace("\nA\n", "\nactions = \"any\"\n")
+        .replace("\nP\n", "\nproviders = \"any\"\n");
+    let text = if text.ends_with("\nU") { text + "\n" } else { text };
+    text.replace("\nU\n", "\nusers = \"any\"\n").replace("HASH", &"0a".repeat(32))
 }
 
 #[test]

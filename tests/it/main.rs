@@ -8,8 +8,10 @@
 )]
 
 mod admin;
+mod admin_callers;
 mod application;
 mod architecture;
+mod caller_directory;
 mod callers;
 mod chaos_history;
 mod cli;
@@ -30,6 +32,7 @@ mod grpc_surface;
 mod http_callback;
 mod http_pages;
 mod identity;
+mod isolation_matrix;
 mod journal;
 mod lifecycle;
 mod main_job;

@@ -50,6 +50,7 @@ async fn a_damaged_credential_is_said_to_be_damaged() {
         let query = ListQuery {
             tenant: tenant("acme"),
             user: None,
+            among: None,
             providers: None,
             covering: scopes(&[]),
             after: None,
@@ -71,6 +72,7 @@ async fn a_list_that_is_no_json_is_damage_to_the_filter_too() {
     let query = ListQuery {
         tenant: tenant("acme"),
         user: None,
+        among: None,
         providers: None,
         covering: scopes(&["mail.read"]),
         after: None,

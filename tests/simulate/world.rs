@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use token_broker::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
-use token_broker::domain::access_policy::{Action, Caller, Principal, ProviderRule, UserRule};
-use token_broker::domain::admin_policy::AdminRights;
+use token_broker::domain::access_policy::{Caller, Principal, Rule};
 use token_broker::domain::coordination::FormerRun;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId};
 use token_broker::domain::ports::ProviderDirectory;
@@ -103,15 +102,8 @@ fn provider() -> Provider {
 }
 
 pub(crate) fn caller() -> Principal {
-    Caller {
-        id: CallerId::new("agents").unwrap(),
-        tenant: TenantId::new("tenant").unwrap(),
-        actions: Action::ALL.into_iter().collect(),
-        providers: ProviderRule::Any,
-        users: vec![UserRule::Any],
-        admin: AdminRights::default(),
-    }
-    .into()
+    let (id, tenant) = (CallerId::new("agents").unwrap(), TenantId::new("tenant").unwrap());
+    Caller::new(id, tenant, vec![Rule::everything()]).into()
 }
 
 fn settings() -> Settings {
@@ -126,6 +118,7 @@ fn settings() -> Settings {
         max_wait: Duration::from_millis(800),
         leases: LeaseSettings::default(),
         watches: WatchSettings::default(),
+        configured_callers: Vec::new(),
     }
 }
 
@@ -182,6 +175,8 @@ impl World {
             outbox: store,
             // Nobody watches.
             events: Arc::new(MemoryStore::default()),
+            callers: Arc::new(MemoryStore::default()),
+            tenants: Arc::new(MemoryStore::default()),
             cipher: Arc::new(PlainCipher),
             oauth: Arc::new(OAuthPort(Arc::clone(&link))),
             providers: Arc::new(Providers(Arc::new(provider()))),

@@ -1,5 +1,10 @@
 //! The use cases of operators, one file each. Each begins with [`Broker::administer`].
 
+mod api_keys;
+mod break_glass;
+mod callers;
+mod explain;
+mod tenants;
 mod who_am_i;
 
 use super::Broker;
@@ -8,12 +13,16 @@ use crate::domain::access_policy::Principal;
 use crate::domain::admin_policy::AdminAction;
 use crate::domain::key::TenantId;
 
+pub use api_keys::{ApiKeyInput, CallerName};
+pub use break_glass::{BREAK_GLASS_BATCH, BrokenGlass};
+pub use callers::{CallerSettings, CallerView, StoredView};
+pub use explain::{ExplainInput, Explanation};
+pub use tenants::TenantChange;
 pub use who_am_i::WhoAmI;
 
 impl Broker {
     /// The tenant that a call is about, the principal's own if it names none, if the principal may do this to it. The answer
     /// does not depend on what exists.
-    #[expect(dead_code, reason = "the use cases that are about a tenant are added one by one")]
     pub(super) fn administer(
         principal: &Principal,
         action: AdminAction,

@@ -1,5 +1,7 @@
 //! Storage. `SQLite` is the embedded default.
 
+mod caller_row;
+mod caller_sql;
 mod codec;
 mod credential_row;
 mod data_key_row;

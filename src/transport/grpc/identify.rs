@@ -35,6 +35,9 @@ impl Identifier {
     pub(super) async fn identify(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Known, Status> {
         let now = Instant::now();
         let (caller, caller_until) = self.caller(headers, peer, now).await?;
+        if let Some(suspension) = caller.suspension {
+            return Err(BrokerError::Suspended(suspension).into());
+        }
         // Only whoever is known may try users' tokens.
         let user = self.user(headers).await?;
         let user_until = user.as_ref().and_then(|user| now.checked_add(user.valid_for));

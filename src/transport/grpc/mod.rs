@@ -44,6 +44,7 @@ use crate::r#gen::FILE_DESCRIPTOR_SET;
 use crate::r#gen::v1::admin_service_server::AdminServiceServer;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
 use admin::Admin;
+pub(crate) use convert::rules::{read_rule, rule_message};
 use guard::Guard;
 use identify::Identifier;
 pub use incoming::{Connection, ConnectionInfo, IncomingLimits, IncomingTls, Peer, ReadPeer, incoming};

@@ -34,7 +34,7 @@ const CODES: usize = 17;
 pub(super) struct Method(usize);
 
 /// The methods, the broker's own by their names in the proto, which no two of its services share.
-const METHODS: [&str; 17] = [
+const METHODS: [&str; 34] = [
     "GetCredential",
     "Refresh",
     "Revoke",
@@ -49,6 +49,23 @@ const METHODS: [&str; 17] = [
     "ReleaseLease",
     "WatchCredentials",
     "WhoAmI",
+    "CreateCaller",
+    "GetCaller",
+    "ListCallers",
+    "UpdateCaller",
+    "DeleteCaller",
+    "CreateApiKey",
+    "ListApiKeys",
+    "RotateApiKey",
+    "RevokeApiKey",
+    "ExplainAccess",
+    "CreateTenant",
+    "GetTenant",
+    "ListTenants",
+    "UpdateTenant",
+    "DeleteTenant",
+    "RevokeUserCredentials",
+    "RevokeTenantCredentials",
     "Health",
     "Reflection",
     "unknown",

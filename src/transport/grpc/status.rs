@@ -11,6 +11,7 @@ use super::convert::consent_reason_name;
 use crate::application::error::{
     BrokerError, Limit, LostLease, NotFound, Precondition, Unavailable, Violation,
 };
+use crate::domain::access_policy::Suspension;
 
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "tokenbroker";
@@ -30,6 +31,7 @@ impl From<BrokerError> for Status {
                 "the caller may not do this: its rights are in the broker's configuration",
                 None,
             ),
+            BrokerError::Suspended(suspension) => suspended(suspension),
             BrokerError::NotFound(what) => not_found(what),
             BrokerError::FailedPrecondition(what) => failed_precondition(what),
             BrokerError::ResourceExhausted { limit, retry_after } => limit_reached(limit, retry_after),
@@ -45,6 +47,16 @@ impl From<BrokerError> for Status {
     }
 }
 
+fn suspended(suspension: Suspension) -> Status {
+    let (reason, text) = match suspension {
+        Suspension::Caller => ("CALLER_DISABLED", "this caller is disabled: the operator has to enable it"),
+        Suspension::Tenant => {
+            ("TENANT_DISABLED", "the caller's tenant is disabled: the operator has to enable it")
+        }
+    };
+    status(Code::PermissionDenied, reason, text, None)
+}
+
 fn not_found(what: NotFound) -> Status {
     let (reason, text) = match what {
         NotFound::Provider => ("PROVIDER_NOT_FOUND", "no such provider: ListProviders names those there are"),
@@ -52,6 +64,9 @@ fn not_found(what: NotFound) -> Status {
             ("SERVICE_NOT_FOUND", "no such service at this provider: ListProviders names those there are")
         }
         NotFound::Flow => ("FLOW_NOT_FOUND", "no such flow: it never was, or ended long ago"),
+        NotFound::Caller => ("CALLER_NOT_FOUND", "no such caller: ListCallers names those there are"),
+        NotFound::ApiKey => ("API_KEY_NOT_FOUND", "this caller has no such API key, or it is good no more"),
+        NotFound::Tenant => ("TENANT_NOT_FOUND", "no such tenant: ListTenants names those there are"),
     };
     status(Code::NotFound, reason, text, None)
 }
@@ -91,6 +106,19 @@ fn failed_precondition(what: Precondition) -> Status {
         Precondition::CursorExpired => {
             ("CURSOR_EXPIRED", "the cursor is too old, or of another database: watch without one, then list")
         }
+        Precondition::CallerExists => ("CALLER_EXISTS", "there is a caller of this id already"),
+        Precondition::CallerConfigured => (
+            "CALLER_CONFIGURED",
+            "this caller is in the broker's configuration, and can only be changed there",
+        ),
+        Precondition::CallerChanged => {
+            ("CALLER_CHANGED", "the caller has been changed meanwhile: read it again, and change that")
+        }
+        Precondition::IdentityTaken => ("IDENTITY_TAKEN", "one of the identities is another caller's"),
+        Precondition::TooManyApiKeys => {
+            ("TOO_MANY_API_KEYS", "the caller has as many good API keys as it may have: revoke one first")
+        }
+        Precondition::TenantExists => ("TENANT_EXISTS", "there is a tenant of this id, or was one"),
     };
     let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
     Status::with_error_details(Code::FailedPrecondition, text, details)

@@ -12,8 +12,11 @@ use token_broker::domain::ports::ProviderFailure;
 use token_broker::domain::scope::ScopeSet;
 use tokio::sync::watch;
 
-use crate::support::rig::{Rig, callback, caller, get_input, required, rights, service, state_of, token};
+use crate::support::rig::{
+    Rig, callback, caller, get_input, required, rights, rule, service, state_of, token,
+};
 use crate::support::strict_provider::{Script, scope_set};
+use token_broker::domain::access_policy::{Allowed, UserRule};
 
 async fn status(rig: &Rig, id: FlowId) -> FlowStatus {
     rig.broker.get_flow(&rig.caller, id).await.unwrap().status
@@ -414,7 +417,7 @@ async fn a_flow_of_somebody_elses_is_as_unknown_as_none() {
     let mut stranger = caller("stranger");
     rights(&mut stranger).tenant = token_broker::domain::key::TenantId::new("tenant-b").unwrap();
     let mut colleague = caller("colleague");
-    rights(&mut colleague).users.clear();
+    rule(&mut colleague).users = Allowed::Only([UserRule::Exact(UserId::new("bob").unwrap())].into());
     for other in [&stranger, &colleague] {
         for id in [flow.id, FlowId::from_random([9; 16])] {
             let got = rig.broker.get_flow(other, id).await;

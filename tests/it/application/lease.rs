@@ -17,7 +17,7 @@ use token_broker::domain::provider::Provider;
 use token_broker::domain::refresh_policy::Demand;
 use token_broker::domain::scope::ScopeSet;
 
-use crate::support::rig::{Rig, RigOptions, caller, rights, row_key, service, user_service};
+use crate::support::rig::{Rig, RigOptions, all_but, caller, rights, row_key, rule, service, user_service};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -313,7 +313,7 @@ async fn each_call_needs_its_own_permission() {
     let (_, lease) = rig.acquire(MINUTE).await;
     let without = |action: Action| {
         let mut caller = caller("limited");
-        rights(&mut caller).actions.remove(&action);
+        rule(&mut caller).actions = all_but(action);
         caller
     };
     let acquire =

@@ -9,6 +9,7 @@ mod gates;
 mod journal_faults;
 mod lease;
 mod list_import;
+mod list_rules;
 mod refresh;
 mod refresh_faults;
 mod replicas;

@@ -6,15 +6,21 @@ use std::time::Duration;
 use token_broker::application::error::{BrokerError, Limit, Precondition};
 use token_broker::application::types::{CallbackInput, ConsentInput, EventView, WatchInput};
 use token_broker::application::{Watch, WatchSettings};
-use token_broker::domain::access_policy::{Action, Principal, ProviderRule, UserRule};
+use token_broker::domain::access_policy::{Action, Allowed, Prefix, Principal, UserRule};
 use token_broker::domain::event::{Change, EventStore as _, Standing};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::key::{ProviderId, TenantId, UserId};
 
-use crate::support::rig::{Rig, RigOptions, callback, caller, ids, rights, service, user_service};
+use crate::support::rig::{
+    Rig, RigOptions, all_but, callback, caller, ids, rights, rule, service, user_service,
+};
 
 fn from(cursor: Option<&str>) -> WatchInput {
     WatchInput { user: None, cursor: cursor.map(str::to_owned) }
+}
+
+fn prefix(text: &str) -> UserRule {
+    UserRule::Prefix(Prefix::new(text).unwrap())
 }
 
 fn user(id: &str) -> UserId {
@@ -168,19 +174,16 @@ async fn nobody_sees_what_its_rights_do_not_cover() {
     for name in ["alice", "bob", "team-a/carol", "alice", "bob"] {
         rig.import(name).await;
     }
-    let limited = |users: Vec<UserRule>| {
+    let limited = |users: &[UserRule]| {
         let mut limited = caller("limited");
-        rights(&mut limited).users = users;
+        rule(&mut limited).users = Allowed::Only(users.iter().cloned().collect());
         limited
     };
     let exact = |name: &str| UserRule::Exact(user(name));
     for (caller, expected) in [
-        (limited(vec![exact("bob")]), vec!["bob", "bob"]),
-        (
-            limited(vec![exact("bob"), UserRule::Prefix("team-a/".to_owned())]),
-            vec!["bob", "team-a/carol", "bob"],
-        ),
-        (limited(vec![UserRule::Any]), vec!["alice", "bob", "team-a/carol", "alice", "bob"]),
+        (limited(&[exact("bob")]), vec!["bob", "bob"]),
+        (limited(&[exact("bob"), prefix("team-a/")]), vec!["bob", "team-a/carol", "bob"]),
+        (caller("unlimited"), vec!["alice", "bob", "team-a/carol", "alice", "bob"]),
     ] {
         let mut watch = rig.watch_as(caller, from(Some(&start))).await.unwrap();
         watch.next().await.unwrap();
@@ -196,10 +199,10 @@ async fn nobody_sees_what_its_rights_do_not_cover() {
     drop(watch);
 
     let mut elsewhere = caller("elsewhere");
-    rights(&mut elsewhere).providers = ProviderRule::Only([ProviderId::new("other").unwrap()].into());
+    rule(&mut elsewhere).providers = Allowed::Only([ProviderId::new("other").unwrap()].into());
     let mut rival = caller("rival");
     rights(&mut rival).tenant = TenantId::new("tenant-b").unwrap();
-    for stranger in [elsewhere, rival, limited(vec![])] {
+    for stranger in [elsewhere, rival] {
         let mut watch = rig.watch_as(stranger, from(Some(&start))).await.unwrap();
         watch.next().await.unwrap();
         // It reads past everything; nothing is left to be found.
@@ -207,9 +210,11 @@ async fn nobody_sees_what_its_rights_do_not_cover() {
         assert!(silence.is_err(), "{silence:?}");
     }
     let mut powerless = caller("powerless");
-    rights(&mut powerless).actions.remove(&Action::WatchCredentials);
+    rule(&mut powerless).actions = all_but(Action::WatchCredentials);
     of_alice.cursor = None;
-    for (caller, input) in [(powerless, from(None)), (limited(vec![exact("bob")]), of_alice)] {
+    for (caller, input) in
+        [(powerless, from(None)), (limited(&[]), from(None)), (limited(&[exact("bob")]), of_alice)]
+    {
         let refused = rig.watch_as(caller, input).await.err();
         assert!(matches!(refused, Some(BrokerError::PermissionDenied)), "{refused:?}");
     }
@@ -220,7 +225,7 @@ async fn progress_moves_the_cursor_past_what_others_see() {
     let watches = WatchSettings { progress: Duration::from_millis(1), ..WatchSettings::default() };
     let rig = Rig::with(RigOptions { watches, ..RigOptions::default() }).await;
     let mut limited = caller("limited");
-    rights(&mut limited).users = vec![UserRule::Prefix("bob".to_owned())];
+    rule(&mut limited).users = Allowed::Only([prefix("bob")].into());
     let mut watch = rig.watch_as(limited.clone(), from(None)).await.unwrap();
     let first = watch.next().await.unwrap().cursor;
     rig.import("alice").await;

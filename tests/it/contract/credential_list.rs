@@ -1,5 +1,6 @@
 //! The contract of `CredentialStore::list`.
 
+use token_broker::domain::access_policy::{Prefix, UserReach};
 use token_broker::domain::credential::{Credential, StoredTokens};
 use token_broker::domain::key::{CredentialKey, UserId};
 use token_broker::domain::ports::{ListQuery, NewGrant};
@@ -10,6 +11,7 @@ use super::{Stores, contract};
 contract!(
     pages_follow_the_order_of_keys,
     filters_are_applied_before_paging,
+    users_are_among_those_named_or_begin_so,
     revoked_rows_and_other_tenants_are_left_out,
 );
 
@@ -17,6 +19,7 @@ fn all(limit: u32) -> ListQuery {
     ListQuery {
         tenant: tenant("acme"),
         user: None,
+        among: None,
         providers: None,
         covering: scopes(&[]),
         after: None,
@@ -148,4 +151,27 @@ async fn revoked_rows_and_other_tenants_are_left_out(stores: Stores) {
     assert_eq!(listed, [rows[0].clone(), rows[2].clone()]);
     let nobody = ListQuery { tenant: tenant("nobody"), ..all(9) };
     assert_eq!(stores.credentials.list(nobody).await.unwrap(), []);
+}
+
+async fn users_are_among_those_named_or_begin_so(stores: Stores) {
+    for (n, user) in (1..).zip(USERS) {
+        stores.credentials.store_grant(new_grant(key(user), n)).await.unwrap();
+    }
+    let among = async |exact: &[&str], prefixes: &[&str]| {
+        let among = UserReach {
+            exact: exact.iter().map(|id| UserId::new(*id).unwrap()).collect(),
+            prefixes: prefixes.iter().map(|text| Prefix::new(*text).unwrap()).collect(),
+        };
+        let keys = walk(&stores, ListQuery { among: Some(among), ..all(2) }).await;
+        set(keys.into_iter().map(|key| key.user.to_string()).collect::<Vec<_>>())
+    };
+    let users = |users: &[&str]| set(users.iter().map(|user| (*user).to_owned()).collect::<Vec<_>>());
+    assert_eq!(among(&[], &[]).await, users(&[]));
+    assert_eq!(among(&["a", "A", "nobody"], &[]).await, users(&["a", "A"]));
+    // As they are written: no pattern, no case, no collation.
+    assert_eq!(among(&[], &["a%"]).await, users(&["a%"]));
+    assert_eq!(among(&[], &["a_"]).await, users(&["a_"]));
+    assert_eq!(among(&[], &["a'"]).await, users(&["a'b"]));
+    assert_eq!(among(&["A"], &["a\u{1F511}", "aa"]).await, users(&["A", "a\u{1F511}", "aa"]));
+    assert_eq!(among(&[], &["e"]).await, users(&["e\u{301}"]));
 }

@@ -4,6 +4,7 @@
 pub(crate) mod coordination;
 pub(crate) mod samples;
 
+mod caller_store;
 mod credential_list;
 mod credential_model;
 mod credential_store;
@@ -16,11 +17,13 @@ mod lineage;
 mod outbox_store;
 mod permit_store;
 mod revocation;
+mod tenant_store;
 mod wakeups;
 
 use std::any::Any;
 use std::sync::Arc;
 
+use token_broker::domain::caller_store::{CallerStore, TenantStore};
 use token_broker::domain::event::EventStore;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
 use token_broker::infra::storage::postgres::RowClock;
@@ -38,6 +41,8 @@ pub(crate) struct Stores {
     pub(crate) data_keys: Arc<dyn DataKeyStore>,
     pub(crate) events: Arc<dyn EventStore>,
     pub(crate) health: Arc<dyn StoreHealth>,
+    pub(crate) callers: Arc<dyn CallerStore>,
+    pub(crate) tenants: Arc<dyn TenantStore>,
     /// Deletes the database when dropped.
     _home: Arc<dyn Any + Send + Sync>,
 }
@@ -52,7 +57,9 @@ pub(crate) async fn sqlite() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
-        health: store,
+        health: store.clone(),
+        callers: store.clone(),
+        tenants: store,
         _home: Arc::new(home),
     }
 }
@@ -66,7 +73,9 @@ pub(crate) async fn memory() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
-        health: store,
+        health: store.clone(),
+        callers: store.clone(),
+        tenants: store,
         _home: Arc::new(()),
     }
 }
@@ -82,7 +91,9 @@ pub(crate) async fn postgres() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
-        health: store,
+        health: store.clone(),
+        callers: store.clone(),
+        tenants: store,
         _home: Arc::new(()),
     }
 }

@@ -38,6 +38,7 @@ async fn everything(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str,
     let list = ListQuery {
         tenant: acme.clone(),
         user: None,
+        among: None,
         providers: None,
         covering: scopes(&[]),
         after: None,

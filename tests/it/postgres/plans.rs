@@ -119,6 +119,7 @@ fn list(user: Option<&str>) -> ListQuery {
     ListQuery {
         tenant: tenant("acme"),
         user: user.map(|user| UserId::new(user).unwrap()),
+        among: None,
         providers: None,
         covering: scopes(&["mail"]),
         after: Some(key_of("acme", "github", "user 2000", "mail", "default")),

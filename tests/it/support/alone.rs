@@ -23,6 +23,7 @@ pub(crate) fn settings(public_base_url: &str) -> Settings {
         max_wait: Duration::from_secs(5),
         leases: LeaseSettings::default(),
         watches: WatchSettings::default(),
+        configured_callers: Vec::new(),
     }
 }
 

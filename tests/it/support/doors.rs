@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use token_broker::application::{Broker, Ports, Settings};
-use token_broker::domain::access_policy::{Action, Caller, Identity, ProviderRule, UserRule};
-use token_broker::domain::admin_policy::AdminRights;
+use token_broker::domain::access_policy::{Allowed, Caller, Identity, Rule, UserRule};
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory, StoreError};
 use token_broker::domain::provider::{EndpointSource, Provider};
@@ -320,6 +319,8 @@ fn ports(
         leases: alone::leases(Arc::clone(&clock)),
         steps: Arc::new(NoSteps),
         events: Arc::new(store.clone()),
+        callers: Arc::new(store.clone()),
+        tenants: Arc::new(store.clone()),
         clock,
     }
 }
@@ -348,24 +349,19 @@ fn identity_of(key: &str) -> Identity {
 }
 
 fn callers() -> Callers {
-    let one = |padded: &str, id: &str, tenant: &str| {
-        let caller = Caller {
-            id: CallerId::new(id).unwrap(),
-            tenant: TenantId::new(tenant).unwrap(),
-            actions: Action::ALL.into_iter().collect(),
-            providers: ProviderRule::Any,
-            users: vec![UserRule::Any],
-            admin: AdminRights::default(),
-        };
-        (key(padded), caller)
+    let one = |padded: &str, id: &str, tenant: &str, rules: Vec<Rule>| {
+        let caller = Caller::new(CallerId::new(id).unwrap(), TenantId::new(tenant).unwrap(), rules);
+        (identity_of(&key(padded)), Arc::new(caller))
     };
-    let mut all = vec![one(AGENT, "agent", "tenant-a"), one(RIVAL, "rival", "tenant-b")];
-    let (bobs_key, mut bobs) = one(BOBS, "bobs", "tenant-a");
-    bobs.users = vec![UserRule::Exact(UserId::new("bob").unwrap())];
-    bobs.providers = ProviderRule::Only([ProviderId::new("hostile").unwrap()].into());
-    all.push((bobs_key, bobs));
-    let (powerless_key, mut powerless) = one(POWERLESS, "powerless", "tenant-a");
-    powerless.actions.clear();
-    all.push((powerless_key, powerless));
-    Callers(all.into_iter().map(|(key, caller)| (identity_of(&key), Arc::new(caller))).collect())
+    let bobs = Rule {
+        providers: Allowed::Only([ProviderId::new("hostile").unwrap()].into()),
+        users: Allowed::Only([UserRule::Exact(UserId::new("bob").unwrap())].into()),
+        ..Rule::everything()
+    };
+    Callers(HashMap::from([
+        one(AGENT, "agent", "tenant-a", vec![Rule::everything()]),
+        one(RIVAL, "rival", "tenant-b", vec![Rule::everything()]),
+        one(BOBS, "bobs", "tenant-a", vec![bobs]),
+        one(POWERLESS, "powerless", "tenant-a", vec![]),
+    ]))
 }

@@ -21,6 +21,7 @@ pub(crate) mod oidc;
 pub(crate) mod pki;
 pub(crate) mod provider;
 pub(crate) mod provider_player;
+pub(crate) mod raw_grpc;
 pub(crate) mod replica;
 pub(crate) mod rig;
 pub(crate) mod strict_provider;

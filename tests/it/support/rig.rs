@@ -12,8 +12,7 @@ use token_broker::application::types::{
     GetCredentialInput, ImportInput, ServiceKey, StartedFlow, TokenAnswer,
 };
 use token_broker::application::{Broker, Ports, Settings, WatchSettings};
-use token_broker::domain::access_policy::{Action, Caller, Principal, ProviderRule, UserRule};
-use token_broker::domain::admin_policy::AdminRights;
+use token_broker::domain::access_policy::{Action, Allowed, Caller, Principal, Rule};
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
@@ -100,6 +99,8 @@ impl World {
             wakeups: Arc::new(Words { shared: self.words.clone(), life: life.clone() }),
             leases: self.leases.clone(),
             events: Arc::new(self.store.clone()),
+            callers: Arc::new(self.store.clone()),
+            tenants: Arc::new(self.store.clone()),
             steps: life.clone(),
         };
         let broker = Broker::new(ports, self.settings.clone(), owner, tasks.clone());
@@ -408,15 +409,18 @@ pub(crate) fn row_key(service_id: &str) -> CredentialKey {
 }
 
 pub(crate) fn caller(id: &str) -> Principal {
-    Caller {
-        id: CallerId::new(id).unwrap(),
-        tenant: TenantId::new("tenant-a").unwrap(),
-        actions: Action::ALL.into_iter().collect(),
-        providers: ProviderRule::Any,
-        users: vec![UserRule::Any],
-        admin: AdminRights::default(),
-    }
-    .into()
+    let (id, tenant) = (CallerId::new(id).unwrap(), TenantId::new("tenant-a").unwrap());
+    Caller::new(id, tenant, vec![Rule::everything()]).into()
+}
+
+/// The one rule of [`caller`], to be changed.
+pub(crate) fn rule(principal: &mut Principal) -> &mut Rule {
+    &mut rights(principal).rules[0]
+}
+
+/// Every action but this one.
+pub(crate) fn all_but(action: Action) -> Allowed<Action> {
+    Allowed::Only(Action::ALL.into_iter().filter(|other| *other != action).collect())
 }
 
 /// What a principal's caller is and may do, to be changed.

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use token_broker::domain::caller_store::{NewApiKey, StoredCaller, Tenant};
 use token_broker::domain::credential::{
     Credential, CredentialState, Epoch, Fingerprint, ReauthReason, StoredTokens,
 };
@@ -39,13 +40,16 @@ pub(super) struct RevocationRow {
 }
 
 /// What a commit makes durable.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(super) struct Tables {
     rows: BTreeMap<CredentialId, Row>,
     pub(super) flows: Vec<FlowRow>,
     pub(super) revocations: Vec<RevocationRow>,
     pub(super) data_keys: Vec<WrappedDataKey>,
     pub(super) events: Vec<Event>,
+    pub(super) callers: Vec<StoredCaller>,
+    pub(super) api_keys: Vec<NewApiKey>,
+    pub(super) tenants: Vec<Tenant>,
     /// The last number that was given to an event.
     pub(super) last_event: i64,
     /// The row that got a new grant in this transaction.
@@ -464,6 +468,11 @@ impl CredentialStore for MemoryStore {
             row.tokens().is_some_and(|tokens| query.covering.minus(&tokens.scopes).is_empty())
                 && key.tenant == query.tenant
                 && query.user.as_ref().is_none_or(|user| key.user == *user)
+                && query.among.as_ref().is_none_or(|users| {
+                    let text = key.user.as_str();
+                    users.exact.contains(&key.user)
+                        || users.prefixes.iter().any(|p| text.starts_with(p.as_str()))
+                })
                 && query.providers.as_ref().is_none_or(|ids| ids.contains(&key.provider))
                 && query.after.as_ref().is_none_or(|after| order(key) > order(after))
         });

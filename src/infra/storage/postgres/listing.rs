@@ -1,9 +1,12 @@
 //! Pages of a tenant's credentials.
 
+use std::collections::BTreeSet;
+
 use super::PgStore;
 use super::session::Again;
+use crate::domain::access_policy::Prefix;
 use crate::domain::credential::Credential;
-use crate::domain::key::{CredentialKey, ProviderId};
+use crate::domain::key::{CredentialKey, ProviderId, UserId};
 use crate::domain::ports::{ListQuery, StoreError};
 use crate::infra::storage::codec::json_scopes;
 use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
@@ -15,6 +18,8 @@ const OF_ALL: &str = concat!(
     " FROM credentials
     WHERE tenant = $1 AND (provider, user_id, grant_name, account) > ($2, $3, $4, $5) AND status <> 'revoked'
         AND ($6::text[] IS NULL OR provider = ANY($6)) AND scopes::jsonb @> $7::jsonb
+        AND ($9::text[] IS NULL OR user_id = ANY($9)
+            OR EXISTS (SELECT 1 FROM unnest($10::text[]) AS prefix WHERE starts_with(user_id, prefix)))
     ORDER BY provider, user_id, grant_name, account
     LIMIT $8"
 );
@@ -31,6 +36,10 @@ const OF_USER: &str = concat!(
     ORDER BY provider, user_id, grant_name, account
     LIMIT $8"
 );
+
+fn texts<T>(set: &BTreeSet<T>, text: fn(&T) -> &str) -> Vec<String> {
+    set.iter().map(|item| text(item).to_owned()).collect()
+}
 
 impl PgStore {
     pub(super) async fn page(&self, query: ListQuery) -> Result<Vec<Credential>, StoreError> {
@@ -50,7 +59,9 @@ impl PgStore {
                 .bind(i64::from(query.limit));
             match &query.user {
                 Some(user) => statement.bind(user.as_str()),
-                None => statement,
+                None => statement
+                    .bind(query.among.as_ref().map(|users| texts(&users.exact, UserId::as_str)))
+                    .bind(query.among.as_ref().map(|users| texts(&users.prefixes, Prefix::as_str))),
             }
         };
         let rows: Vec<CredentialRow> = self.all(Again::Once, statement).await?;

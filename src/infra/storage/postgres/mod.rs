@@ -9,6 +9,7 @@
 //!
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
+mod callers;
 mod clock;
 mod company;
 mod credentials;
@@ -23,6 +24,7 @@ mod open;
 mod outbox;
 mod schema;
 mod session;
+mod tenants;
 
 use std::sync::Arc;
 use std::time::Duration;

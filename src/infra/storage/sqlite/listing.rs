@@ -1,8 +1,9 @@
 //! Pages of a tenant's credentials.
 
 use super::SqliteStore;
+use crate::domain::access_policy::Prefix;
 use crate::domain::credential::Credential;
-use crate::domain::key::{CredentialKey, ProviderId};
+use crate::domain::key::{CredentialKey, ProviderId, UserId};
 use crate::domain::ports::{ListQuery, StoreError};
 use crate::infra::storage::codec::{json_list, json_scopes};
 use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
@@ -18,6 +19,9 @@ const OF_ALL: &str = concat!(
             SELECT 1 FROM json_each(?7) AS wanted
             WHERE wanted.value NOT IN (SELECT value FROM json_each(credentials.scopes))
         )
+        AND (?9 IS NULL OR user_id IN (SELECT value FROM json_each(?9)) OR EXISTS (
+            SELECT 1 FROM json_each(?10) AS prefix WHERE substr(user_id, 1, length(prefix.value)) = prefix.value
+        ))
     ORDER BY provider, user_id, grant_name, account
     LIMIT ?8"
 );
@@ -54,6 +58,11 @@ impl SqliteStore {
             .bind(query.limit);
         if let Some(user) = &query.user {
             statement = statement.bind(user.as_str());
+        } else {
+            let among = query.among.as_ref();
+            statement = statement
+                .bind(among.map(|users| json_list(users.exact.iter().map(UserId::as_str))))
+                .bind(among.map(|users| json_list(users.prefixes.iter().map(Prefix::as_str))));
         }
         self.read_all::<CredentialRow>(statement).await?.into_iter().map(TryInto::try_into).collect()
     }

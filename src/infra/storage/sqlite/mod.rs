@@ -8,6 +8,7 @@
 //!
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
+mod callers;
 mod credentials;
 mod data_keys;
 mod error;
@@ -19,6 +20,7 @@ mod listing;
 mod open;
 mod outbox;
 mod schema;
+mod tenants;
 #[cfg(test)]
 mod tests;
 
@@ -138,7 +140,13 @@ impl StoreHealth for SqliteStore {
 fn frequent_statements() -> Vec<&'static str> {
     [credentials::STATEMENTS, lineage::STATEMENTS, grants::STATEMENTS, listing::STATEMENTS]
         .into_iter()
-        .chain([flows::STATEMENTS, outbox::STATEMENTS, data_keys::STATEMENTS, events::STATEMENTS])
+        .chain([
+            flows::STATEMENTS,
+            outbox::STATEMENTS,
+            data_keys::STATEMENTS,
+            events::STATEMENTS,
+            callers::STATEMENTS,
+        ])
         .flatten()
         .copied()
         .collect()

@@ -6,8 +6,7 @@ use http::{HeaderMap, Response};
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::domain::access_policy::{Caller, Identity, ProviderRule};
-use crate::domain::admin_policy::AdminRights;
+use crate::domain::access_policy::{Caller, Identity};
 use crate::domain::key::{CallerId, TenantId};
 use crate::domain::ports::{CallerDirectory, StoreError};
 use crate::domain::secret::SecretString;
@@ -25,14 +24,7 @@ impl CallerDirectory for OneCaller {
     async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
         let known = Identity::of_api_key(&SecretString::from(KEY)).as_ref() == Some(identity);
         Ok(known.then(|| {
-            Arc::new(Caller {
-                id: CallerId::new("agent").unwrap(),
-                tenant: TenantId::new("acme").unwrap(),
-                actions: std::collections::BTreeSet::new(),
-                providers: ProviderRule::Any,
-                users: vec![],
-                admin: AdminRights::default(),
-            })
+            Arc::new(Caller::new(CallerId::new("agent").unwrap(), TenantId::new("acme").unwrap(), vec![]))
         }))
     }
 }

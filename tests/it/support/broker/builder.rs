@@ -82,23 +82,41 @@ scopes = ["read", "write"]
 /// What a caller may do, each as the configuration writes it.
 #[derive(Clone)]
 pub(crate) struct CallerRights {
-    tenant: String,
-    actions: Value,
-    providers: Value,
-    users: Value,
+    pub(super) tenant: String,
+    pub(super) actions: Value,
+    pub(super) providers: Value,
+    pub(super) services: Value,
+    pub(super) users: Value,
+    pub(super) admin: Value,
+    pub(super) all_tenants: bool,
 }
 
 impl CallerRights {
     /// Everything, in a tenant.
     pub(crate) fn all(tenant: &str) -> Self {
         let any = || Value::from("any");
-        Self { tenant: tenant.to_owned(), actions: any(), providers: any(), users: any() }
+        Self { actions: any(), providers: any(), services: any(), users: any(), ..Self::none(tenant) }
     }
 
     /// Nothing, in a tenant.
     pub(crate) fn none(tenant: &str) -> Self {
         let none = || Value::Array(Vec::new());
-        Self { tenant: tenant.to_owned(), actions: none(), providers: none(), users: none() }
+        Self {
+            tenant: tenant.to_owned(),
+            actions: none(),
+            providers: none(),
+            services: none(),
+            users: none(),
+            admin: none(),
+            all_tenants: false,
+        }
+    }
+
+    /// May administer everything as well: in its own tenant, or in all.
+    pub(crate) fn admin(mut self, all_tenants: bool) -> Self {
+        self.admin = "any".into();
+        self.all_tenants = all_tenants;
+        self
     }
 
     /// Only these actions, as `get_credential`.
@@ -141,9 +159,8 @@ impl BrokerBuilder {
 
     /// A further caller, or other rights for `agent`. Its API key is random.
     pub(crate) fn caller(mut self, id: &str, rights: CallerRights) -> Self {
-        let CallerRights { tenant, actions, providers, users } = rights;
         self.spec.callers.retain(|caller| caller.id != id);
-        self.spec.callers.push(SpecCaller { id: id.to_owned(), tenant, actions, providers, users });
+        self.spec.callers.push(SpecCaller { id: id.to_owned(), rights });
         self
     }
 

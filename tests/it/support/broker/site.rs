@@ -12,6 +12,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use toml::{Table, Value};
 
+use super::builder::CallerRights;
 use super::process::{Logs, PATIENCE};
 use crate::support::keep::{self, KeptFolder};
 use token_broker::domain::ports::Entropy as _;
@@ -32,10 +33,7 @@ pub(super) struct Spec {
 #[derive(Clone)]
 pub(super) struct SpecCaller {
     pub(super) id: String,
-    pub(super) tenant: String,
-    pub(super) actions: Value,
-    pub(super) providers: Value,
-    pub(super) users: Value,
+    pub(super) rights: CallerRights,
 }
 
 /// Fixed for the life of a broker, so that a restarted one has the same redirect URIs.
@@ -73,12 +71,23 @@ impl Site {
         for caller in spec.callers {
             let key = format!("tb_{}", BASE64_URL_SAFE_NO_PAD.encode(random()));
             let hash = hex::encode(Sha256::digest(key.as_bytes()));
+            let rights = caller.rights;
+            let rule = Table::from_iter([
+                ("actions".to_owned(), rights.actions.clone()),
+                ("providers".to_owned(), rights.providers),
+                ("services".to_owned(), rights.services),
+                ("users".to_owned(), rights.users),
+                ("assert_user_id".to_owned(), true.into()),
+            ]);
+            // A rule for no action is a mistake, and no rule the same.
+            let nothing = rights.actions == Value::Array(Vec::new());
+            let allow = if nothing { Vec::new() } else { vec![Value::Table(rule)] };
             let fields = [
-                ("tenant", caller.tenant.into()),
+                ("tenant", rights.tenant.into()),
                 ("key_sha256", Value::Array(vec![hash.into()])),
-                ("actions", caller.actions),
-                ("providers", caller.providers),
-                ("users", caller.users),
+                ("admin", rights.admin),
+                ("all_tenants", rights.all_tenants.into()),
+                ("allow", Value::Array(allow)),
             ];
             for (field, value) in fields {
                 set(&mut config, &format!("callers.{}.{field}", caller.id), value);

@@ -1,0 +1,60 @@
+//! Break glass: all credentials of a user, or of a tenant, are revoked, whoever uses them.
+
+use std::sync::Arc;
+
+use super::super::Broker;
+use super::super::error::BrokerError;
+use crate::domain::access_policy::Principal;
+use crate::domain::admin_policy::AdminAction;
+use crate::domain::key::{TenantId, UserId};
+use crate::domain::ports::ListQuery;
+use crate::domain::scope::ScopeSet;
+
+/// How many credentials one call revokes at most, so that it ends within its deadline.
+pub const BREAK_GLASS_BATCH: u32 = 200;
+
+/// What one call has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BrokenGlass {
+    /// Credentials that are gone.
+    pub revoked: u32,
+    /// Pending consents to the same services that were cancelled.
+    pub cancelled_flows: u32,
+    /// Whether there may be more: ask again.
+    pub more: bool,
+}
+
+impl Broker {
+    /// Revokes a batch. Each is gone here at once, leases or not; the providers are told in the background, and again until
+    /// they answer.
+    pub async fn break_glass(
+        self: &Arc<Self>,
+        principal: &Principal,
+        tenant: Option<TenantId>,
+        user: Option<UserId>,
+    ) -> Result<BrokenGlass, BrokerError> {
+        let tenant = Self::administer(principal, AdminAction::BreakGlass, tenant)?;
+        let query = ListQuery {
+            tenant,
+            user,
+            among: None,
+            providers: None,
+            covering: ScopeSet::default(),
+            // What is revoked is on no page any more.
+            after: None,
+            limit: BREAK_GLASS_BATCH,
+        };
+        let rows = self.ports.credentials.list(query).await?;
+        let mut done =
+            BrokenGlass { more: rows.len() >= BREAK_GLASS_BATCH as usize, ..BrokenGlass::default() };
+        for row in rows {
+            let provider = self.ports.providers.provider(&row.key.tenant, &row.key.provider);
+            // Of a provider that is not configured any more nobody knows how to tell it.
+            let told = provider.is_some_and(|provider| provider.supports_revocation());
+            let (ended, _) = self.end_credential(&row.key, Some(&row), told).await?;
+            done.revoked += u32::from(ended.deleted);
+            done.cancelled_flows += ended.cancelled_flows;
+        }
+        Ok(done)
+    }
+}
