@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::audit::AuditStore;
 use crate::domain::event::EventStore;
 use crate::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
 use crate::infra::storage::postgres::{Company, PgStore};
@@ -23,6 +24,7 @@ pub(super) struct Roles {
     pub(super) outbox: Arc<dyn OutboxStore>,
     pub(super) events: Arc<dyn EventStore>,
     pub(super) data_keys: Arc<dyn DataKeyStore>,
+    pub(super) audit: Arc<dyn AuditStore>,
     pub(super) health: Arc<dyn StoreHealth>,
 }
 
@@ -53,7 +55,15 @@ impl Database {
 
 fn roles<S>(store: &S) -> Roles
 where
-    S: CredentialStore + FlowStore + OutboxStore + EventStore + DataKeyStore + StoreHealth + Clone + 'static,
+    S: CredentialStore
+        + FlowStore
+        + OutboxStore
+        + EventStore
+        + DataKeyStore
+        + AuditStore
+        + StoreHealth
+        + Clone
+        + 'static,
 {
     let shared = Arc::new(store.clone());
     Roles {
@@ -62,6 +72,7 @@ where
         outbox: shared.clone(),
         events: shared.clone(),
         data_keys: shared.clone(),
+        audit: shared.clone(),
         health: shared,
     }
 }

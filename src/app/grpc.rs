@@ -12,6 +12,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use super::StartError;
 use crate::application::Broker;
+use crate::application::limits::Limits;
 use crate::config;
 use crate::domain::ports::{CallerDirectory, Entropy};
 use crate::transport::grpc::{self, GrpcOptions, IncomingLimits, Services};
@@ -28,6 +29,7 @@ pub(super) struct Door<H: Health> {
     pub(super) settings: config::Grpc,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl<H: Health> Door<H> {
@@ -76,6 +78,7 @@ impl<H: Health> Door<H> {
             tls: tls(grpc)?,
             calls: self.tasks.clone(),
             stop: self.stop.clone(),
+            limits: Arc::clone(&self.limits),
             ..GrpcOptions::default()
         })
     }

@@ -15,10 +15,14 @@ use super::exit::Exit;
 use crate::config::{Environment, parse_duration};
 use crate::domain::loopback::is_loopback;
 use crate::domain::secret::SecretString;
+use crate::r#gen::v1::admin_service_client::AdminServiceClient;
 use crate::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
 
 /// A client that sends the API key with every call.
 pub(super) type Client = TokenBrokerServiceClient<InterceptedService<Channel, ApiKey>>;
+
+/// The same for operators.
+pub(super) type AdminClient = AdminServiceClient<InterceptedService<Channel, ApiKey>>;
 
 /// The variable with the API key. A command line can be read by every user of the machine, so there is no argument.
 const API_KEY_VARIABLE: &str = "TOKEN_BROKER_API_KEY";
@@ -107,6 +111,12 @@ impl ClientArgs {
     pub(super) async fn connect(&self) -> Result<Client, CliError> {
         let key = ApiKey::new(&self.api_key()?)?;
         Ok(TokenBrokerServiceClient::with_interceptor(self.endpoint.connect().await?, key))
+    }
+
+    /// The same, for operators.
+    pub(super) async fn connect_admin(&self) -> Result<AdminClient, CliError> {
+        let key = ApiKey::new(&self.api_key()?)?;
+        Ok(AdminServiceClient::with_interceptor(self.endpoint.connect().await?, key))
     }
 
     fn api_key(&self) -> Result<SecretString, CliError> {

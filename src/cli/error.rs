@@ -151,8 +151,9 @@ impl From<StartError> for CliError {
             | StartError::TlsFile { .. }
             | StartError::Tls(_)
             | StartError::NoBaseUrl
+            | StartError::AuditFile(_)
             | StartError::Redis(_) => Exit::Config,
-            StartError::Http(_) | StartError::Metrics(_) => Exit::Failed,
+            StartError::Http(_) | StartError::Metrics(_) | StartError::AuditStdout(_) => Exit::Failed,
         };
         Self::new(exit, error.to_string())
     }

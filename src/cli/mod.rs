@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod audit;
 mod callers;
 mod client;
 mod config;
@@ -82,6 +83,8 @@ enum Command {
     Revoke(revoke::Args),
     /// Follow what changes for users: consents, credentials that break or are revoked
     Watch(watch::Args),
+    /// Ask, verify and copy the audit log
+    Audit(audit::Args),
     /// Make API keys for callers, and list callers
     Callers(callers::Args),
     /// Look at the provider catalogue and the configured providers
@@ -123,6 +126,7 @@ async fn run(command: Command, output: Output) -> Result<Exit, CliError> {
         Command::Refresh(args) => refresh::run(args, output).await,
         Command::Revoke(args) => revoke::run(args, output).await,
         Command::Watch(args) => watch::run(args, output).await,
+        Command::Audit(args) => audit::run(args, output).await,
         Command::Callers(args) => callers::run(&args, output),
         Command::Providers(args) => providers::run(&args, output),
     }

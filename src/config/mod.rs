@@ -4,11 +4,13 @@
 //! both places; a test compares them.
 
 mod admin;
+mod audit;
 mod callers;
 mod environment;
 mod grpc;
 mod journal;
 mod leases;
+mod limits;
 mod log;
 mod oauth;
 mod operations;
@@ -35,11 +37,13 @@ use std::path::{Path, PathBuf};
 
 pub use self::redis::{Redis, RedisLogin};
 pub use admin::Admin;
+pub use audit::{Audit, AuditFile};
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
 pub use journal::Journal;
 pub use leases::Leases;
+pub use limits::Limits;
 pub use log::{Log, LogFormat};
 pub use oauth::OAuth;
 pub use operations::Operations;
@@ -94,6 +98,10 @@ pub struct Config {
     pub providers: Vec<ProviderEntry>,
     /// Who may call, sorted by id.
     pub callers: Vec<CallerEntry>,
+    /// Who may ask how often.
+    pub limits: Limits,
+    /// The log of decisions.
+    pub audit: Audit,
     /// Logs.
     pub log: Log,
     /// The end.
@@ -161,6 +169,8 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
     let callers = callers::read(&root.section("callers"));
+    let limits = limits::read(&root.section("limits"));
+    let audit = audit::read(&root.section("audit"));
     let log = log::read(&root.section("log"));
     let shutdown = shutdown::read(&root.section("shutdown"), oauth.as_ref());
     root.finish();
@@ -180,6 +190,8 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         provider_definitions: definitions?,
         providers: providers?,
         callers: callers?,
+        limits: limits?,
+        audit: audit?,
         log: log?,
         shutdown: shutdown?,
         settings: Vec::new(),

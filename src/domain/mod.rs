@@ -2,6 +2,7 @@
 
 pub mod access_policy;
 pub mod admin_policy;
+pub mod audit;
 pub mod breaker;
 pub mod client;
 pub mod coordination;
@@ -12,6 +13,7 @@ pub mod key;
 pub mod loopback;
 pub mod ports;
 pub mod provider;
+pub mod rate_limit;
 pub mod refresh_policy;
 pub mod scope;
 pub mod secret;

@@ -10,6 +10,7 @@
 mod admin;
 mod application;
 mod architecture;
+mod audit;
 mod callers;
 mod chaos_history;
 mod cli;
@@ -31,6 +32,7 @@ mod http_callback;
 mod http_pages;
 mod journal;
 mod lifecycle;
+mod limits;
 mod main_job;
 mod oauth_client;
 mod oidc_provider;

@@ -1,5 +1,6 @@
 //! The use cases of operators, one file each. Each begins with [`Broker::administer`].
 
+mod audit;
 mod who_am_i;
 
 use super::Broker;
@@ -8,12 +9,12 @@ use crate::domain::access_policy::Principal;
 use crate::domain::admin_policy::AdminAction;
 use crate::domain::key::TenantId;
 
+pub use audit::AuditExport;
 pub use who_am_i::WhoAmI;
 
 impl Broker {
     /// The tenant that a call is about, the principal's own if it names none, if the principal may do this to it. The answer
     /// does not depend on what exists.
-    #[expect(dead_code, reason = "the use cases that are about a tenant are added one by one")]
     pub(super) fn administer(
         principal: &Principal,
         action: AdminAction,

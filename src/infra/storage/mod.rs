@@ -1,5 +1,6 @@
 //! Storage. `SQLite` is the embedded default.
 
+mod audit_row;
 mod codec;
 mod credential_row;
 mod data_key_row;

@@ -2,13 +2,15 @@
 //!
 //! 1. its request id is taken or made, and echoed;
 //! 2. the caller is authenticated, unless it asks for health;
-//! 3. the deadline is read and capped;
+//! 3. the deadline is read and capped, and the caller's rate limits are asked;
 //! 4. the method runs; a panic in it is this call's failure only, and at the deadline it is given up;
 //! 5. errors that the framework made get the broker's own reasons;
-//! 6. the call is logged and counted, also if the caller has hung up.
+//! 6. the decision is recorded (`audit.rs`): an answer that can't be, where the operator demands it, is withheld;
+//! 7. the call is logged and counted, also if the caller has hung up.
 //!
 //! All of it is about the head of the answer. The messages of a stream come behind it: see `watch.rs`.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,13 +31,18 @@ use super::deadline::Deadline;
 use super::incoming::ConnectionInfo;
 use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
 use super::status::code_name;
-use super::{auth, status};
+use super::{audit, auth, status};
+use crate::application::audit::{Auditor, Decision, Notes};
 use crate::application::error::BrokerError;
+use crate::application::limits::{Admission as Admitted, Limits};
 use crate::domain::access_policy::Principal;
+use crate::domain::key::UserId;
 use crate::domain::ports::{CallerDirectory, Entropy};
 
 /// What the guard needs to know.
 pub(super) struct Guard {
+    auditor: Auditor,
+    limits: Arc<Limits>,
     callers: Arc<dyn CallerDirectory>,
     request_ids: RequestIds,
     max_deadline: Duration,
@@ -52,6 +59,20 @@ pub(super) struct Call {
     pub(super) deadline: Deadline,
     /// When its connection was accepted; when it came, if that is not known.
     pub(super) connected_at: Instant,
+    /// For its row in the audit log.
+    pub(super) notes: Notes,
+    /// The rate limits, to be asked when it is known whom the call is for.
+    admission: Option<Admitted>,
+}
+
+impl Call {
+    /// Asks all rate limits, before any work is done.
+    pub(super) async fn limited(&self, user: Option<&UserId>) -> Result<(), BrokerError> {
+        match &self.admission {
+            Some(admission) => admission.ask(user).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the guard found out, and the message. Without a caller nothing is done, even if somebody takes the guard away.
@@ -64,12 +85,16 @@ pub(super) fn open<T>(request: tonic::Request<T>) -> Result<(Call, T), Status> {
 impl Guard {
     /// Looks keys up in `callers`; no call takes longer than `max_deadline`; `calls` counts those under way.
     pub(super) fn new(
+        auditor: Auditor,
+        limits: Arc<Limits>,
         callers: Arc<dyn CallerDirectory>,
         entropy: &dyn Entropy,
         max_deadline: Duration,
         calls: TaskTracker,
     ) -> Self {
         Self {
+            auditor,
+            limits,
             callers,
             request_ids: RequestIds::new(entropy),
             max_deadline,
@@ -79,30 +104,56 @@ impl Guard {
     }
 
     /// Steps 2 and 3.
-    async fn admit(&self, headers: &HeaderMap, method: Method, now: Instant) -> Admission {
+    async fn admit(
+        &self,
+        headers: &HeaderMap,
+        method: Method,
+        now: Instant,
+        peer: Option<IpAddr>,
+    ) -> Admission {
         let principal = self.principal(headers).await;
         let deadline = Deadline::from_headers(headers, now, self.max_deadline);
-        let (principal, unknown) = match principal {
-            Ok(Some(principal)) => (Some(principal), None),
-            Ok(None) => (None, Some(status::unauthenticated())),
+        let (known, unknown) = match principal {
+            Ok(Some(known)) => (Some(known), None),
+            // Guessing is bounded; whoever is known is never held up by strangers at the same address.
+            Ok(None) if method.is_open() => (None, None),
+            Ok(None) => {
+                let refusal = self.limits.stranger(peer).err().map(Status::from);
+                (None, Some(refusal.unwrap_or_else(status::unauthenticated)))
+            }
             // That callers can't be looked up is an outage, never "you are nobody".
             Err(error) => (None, Some(error.into())),
         };
+        let (principal, identified_by) = known.unzip();
         let malformed = deadline.is_err().then(status::malformed_timeout);
-        let refusal = unknown.filter(|_| !method.is_open()).or(malformed);
-        Admission { principal, deadline: deadline.ok(), refusal }
+        let (admitted, limited) = match &principal {
+            Some(principal) if !method.is_open() => {
+                match self.limits.at_the_door(principal, method.class()) {
+                    Ok(admitted) => (Some(admitted), None),
+                    Err(error) => (None, Some(error.into())),
+                }
+            }
+            _ => (None, None),
+        };
+        let refusal = unknown.filter(|_| !method.is_open()).or(limited).or(malformed);
+        Admission { principal, identified_by, admitted, deadline: deadline.ok(), refusal }
     }
 
-    /// Who calls. `None`: nobody who is known.
-    async fn principal(&self, headers: &HeaderMap) -> Result<Option<Arc<Principal>>, BrokerError> {
+    /// Who calls, and how that is known. `None`: nobody who is known.
+    async fn principal(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<(Arc<Principal>, &'static str)>, BrokerError> {
         let Some(identity) = auth::identity(headers) else { return Ok(None) };
         let caller = self.callers.caller(&identity).await?;
-        Ok(caller.map(|caller| Arc::new(Principal { caller, user: None })))
+        Ok(caller.map(|caller| (Arc::new(Principal { caller, user: None }), identity.kind())))
     }
 }
 
 struct Admission {
     principal: Option<Arc<Principal>>,
+    identified_by: Option<&'static str>,
+    admitted: Option<Admitted>,
     deadline: Option<Deadline>,
     refusal: Option<Status>,
 }
@@ -113,7 +164,9 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     let started = Instant::now();
     let method = Method::of(request.uri().path());
     let request_id = guard.request_ids.of(request.headers());
-    let Admission { principal, deadline, refusal } = guard.admit(request.headers(), method, started).await;
+    let peer = connection(&request).and_then(|info| info.peer);
+    let Admission { principal, identified_by, admitted, deadline, refusal } =
+        guard.admit(request.headers(), method, started, peer).await;
     let span = tracing::info_span!(
         "call",
         method = method.name(),
@@ -121,9 +174,18 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
         caller = principal.as_ref().map_or("-", |principal| principal.id().as_str()),
     );
     let record = Record { guard: &guard, method, started, span: span.clone(), ended: false };
+    let (decision, unrecorded) = match (&principal, identified_by) {
+        (Some(principal), Some(by)) => {
+            audit::begin(&guard.auditor, method, (principal, by), &request_id, request.headers())
+        }
+        _ => (None, None),
+    };
+    let refusal = refusal.or(unrecorded);
     if let (Some(principal), Some(deadline)) = (principal, deadline) {
-        let connected_at = connected_at(&request).unwrap_or(started);
-        request.extensions_mut().insert(Call { principal, deadline, connected_at });
+        let connected_at = connection(&request).map_or(started, |info| info.opened_at);
+        let notes = decision.as_ref().map(Decision::notes).unwrap_or_default();
+        let admission = admitted.clone();
+        request.extensions_mut().insert(Call { principal, deadline, connected_at, notes, admission });
     }
     let mut response = match (refusal, deadline) {
         (Some(refusal), _) => refusal.into_http(),
@@ -133,16 +195,24 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     if method.is_own() {
         response = with_own_reason(response);
     }
+    if let Some(admitted) = admitted {
+        admitted.end().await;
+    }
+    if let Some(decision) = decision
+        && audit::end(decision, status_of(&response).as_ref()).await.is_err()
+    {
+        response = status::audit_unavailable().into_http();
+    }
     record.end(status_of(&response).as_ref());
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
 }
 
 /// Known of the broker's own listener.
-fn connected_at(request: &Request) -> Option<Instant> {
+fn connection(request: &Request) -> Option<ConnectionInfo> {
     let extensions = request.extensions();
-    let over_tls = extensions.get::<TlsConnectInfo<ConnectionInfo>>().map(|tls| tls.get_ref().opened_at);
-    over_tls.or_else(|| extensions.get::<ConnectionInfo>().map(|plain| plain.opened_at))
+    let over_tls = extensions.get::<TlsConnectInfo<ConnectionInfo>>().map(|tls| *tls.get_ref());
+    over_tls.or_else(|| extensions.get::<ConnectionInfo>().copied())
 }
 
 /// Step 4.
@@ -198,7 +268,7 @@ fn status_of(response: &Response) -> Option<Status> {
     kept.or_else(|| Status::from_header_map(response.headers())).filter(|status| status.code() != Code::Ok)
 }
 
-/// Step 6.
+/// Step 7.
 struct Record<'a> {
     guard: &'a Guard,
     method: Method,

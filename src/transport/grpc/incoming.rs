@@ -1,6 +1,7 @@
 //! Connections of callers: bounded in number, in the time until they begin to speak, and in age.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub fn incoming(listener: TcpListener, limits: IncomingLimits) -> impl Stream<It
 pub struct ConnectionInfo {
     /// When it was accepted.
     pub opened_at: Instant,
+    /// The other end.
+    pub peer: Option<IpAddr>,
 }
 
 /// A connection that ends by itself.
@@ -61,7 +64,10 @@ impl Connection {
         let ends_at = now + limits.age;
         let timer = Box::pin(tokio::time::sleep_until(ends_at.min(now + limits.first_bytes)));
         Self {
-            info: ConnectionInfo { opened_at: now },
+            info: ConnectionInfo {
+                opened_at: now,
+                peer: stream.peer_addr().ok().map(|address| address.ip()),
+            },
             stream,
             _slot: slot,
             silent: PREFACE_BYTES,

@@ -5,6 +5,7 @@
 //! | `guard.rs` | what happens to every call, in order: request id, caller, deadline, panic, log, metrics |
 //! | `incoming.rs` | connections, and their limits |
 //! | `auth.rs` | who calls |
+//! | `audit.rs` | the row that each call has in the audit log |
 //! | `deadline.rs` | how long the caller waits |
 //! | `service.rs` | the RPCs: parse, one use case, convert |
 //! | `admin/` | those of operators |
@@ -14,6 +15,7 @@
 //! | `observe.rs` | methods, metrics, request ids |
 
 mod admin;
+mod audit;
 mod auth;
 mod convert;
 mod deadline;
@@ -37,6 +39,7 @@ use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::application::Broker;
+use crate::application::limits::Limits;
 use crate::domain::ports::{CallerDirectory, Entropy};
 use crate::r#gen::FILE_DESCRIPTOR_SET;
 use crate::r#gen::v1::admin_service_server::AdminServiceServer;
@@ -83,6 +86,8 @@ pub struct GrpcOptions {
     pub calls: TaskTracker,
     /// Ends the watches.
     pub stop: CancellationToken,
+    /// Who may ask how often.
+    pub limits: Arc<Limits>,
 }
 
 impl Default for GrpcOptions {
@@ -100,6 +105,7 @@ impl Default for GrpcOptions {
             tls: None,
             calls: TaskTracker::new(),
             stop: CancellationToken::new(),
+            limits: Arc::new(Limits::none()),
         }
     }
 }
@@ -123,6 +129,7 @@ pub fn router<H: Health>(
     health: HealthServer<H>,
     options: GrpcOptions,
 ) -> Result<Router, tonic::transport::Error> {
+    let auditor = broker.auditor();
     let mut routes = Routes::new(health.max_decoding_message_size(MAX_NAME_BYTES));
     if options.services != Services::Broker {
         let service = AdminServiceServer::new(Admin::new(Arc::clone(&broker)))
@@ -146,7 +153,8 @@ pub fn router<H: Health>(
     if options.reflection {
         routes = add_reflection(routes);
     }
-    let guard = Arc::new(Guard::new(callers, entropy, options.max_deadline, options.calls));
+    let guard =
+        Arc::new(Guard::new(auditor, options.limits, callers, entropy, options.max_deadline, options.calls));
     // Outside all services, unknown ones included: no RPC can forget it.
     let guarded =
         routes.prepare().into_axum_router().layer(middleware::from_fn_with_state(guard, guard::run));

@@ -4,6 +4,8 @@
 pub(crate) mod coordination;
 pub(crate) mod samples;
 
+mod audit_store;
+pub(crate) use audit_store::rows as audit_rows;
 mod credential_list;
 mod credential_model;
 mod credential_store;
@@ -21,6 +23,7 @@ mod wakeups;
 use std::any::Any;
 use std::sync::Arc;
 
+use token_broker::domain::audit::AuditStore;
 use token_broker::domain::event::EventStore;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
 use token_broker::infra::storage::postgres::RowClock;
@@ -37,6 +40,7 @@ pub(crate) struct Stores {
     pub(crate) outbox: Arc<dyn OutboxStore>,
     pub(crate) data_keys: Arc<dyn DataKeyStore>,
     pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) audit: Arc<dyn AuditStore>,
     pub(crate) health: Arc<dyn StoreHealth>,
     /// Deletes the database when dropped.
     _home: Arc<dyn Any + Send + Sync>,
@@ -52,6 +56,7 @@ pub(crate) async fn sqlite() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
+        audit: store.clone(),
         health: store,
         _home: Arc::new(home),
     }
@@ -66,6 +71,7 @@ pub(crate) async fn memory() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
+        audit: store.clone(),
         health: store,
         _home: Arc::new(()),
     }
@@ -82,6 +88,7 @@ pub(crate) async fn postgres() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
+        audit: store.clone(),
         health: store,
         _home: Arc::new(()),
     }

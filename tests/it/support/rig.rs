@@ -14,6 +14,7 @@ use token_broker::application::types::{
 use token_broker::application::{Broker, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Caller, Principal, ProviderRule, UserRule};
 use token_broker::domain::admin_policy::AdminRights;
+use token_broker::domain::audit::NoAudit;
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
@@ -81,6 +82,8 @@ impl World {
         let tasks = TaskTracker::new();
         let owner = ClaimOwner::from_random([number; 16]);
         let ports = Ports {
+            audit: Arc::new(NoAudit),
+            audit_archive: None,
             clock: self.clock.clone(),
             entropy: Arc::new(SystemEntropy),
             credentials: Arc::new(FaultyStore {

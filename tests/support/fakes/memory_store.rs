@@ -6,17 +6,25 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use token_broker::domain::audit::{Head, Row as AuditRow};
 use token_broker::domain::credential::{
     Credential, CredentialState, Epoch, Fingerprint, ReauthReason, StoredTokens,
 };
 use token_broker::domain::event::{Change, Event, EventPosition, FlowCause, NewEvent, Standing};
 use token_broker::domain::flow::{Flow, FlowStatus};
-use token_broker::domain::key::{CredentialId, CredentialKey};
+use token_broker::domain::key::{CredentialId, CredentialKey, TenantId};
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, GrantCondition, LineageWrite,
     ListQuery, NewGrant, PendingRevocation, Persisted, Release, RevocationOutcome, RevokeWrite, RevokedRow,
     StoreError, StoreHealth, StoredGrant, WrappedDataKey,
 };
+
+/// A tenant's audit log.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Chain {
+    pub(super) head: Head,
+    pub(super) rows: Vec<AuditRow>,
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
@@ -46,6 +54,7 @@ pub(super) struct Tables {
     pub(super) revocations: Vec<RevocationRow>,
     pub(super) data_keys: Vec<WrappedDataKey>,
     pub(super) events: Vec<Event>,
+    pub(super) audit: BTreeMap<TenantId, Chain>,
     /// The last number that was given to an event.
     pub(super) last_event: i64,
     /// The row that got a new grant in this transaction.

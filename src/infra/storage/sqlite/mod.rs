@@ -8,6 +8,7 @@
 //!
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
+mod audit;
 mod credentials;
 mod data_keys;
 mod error;
@@ -139,6 +140,7 @@ fn frequent_statements() -> Vec<&'static str> {
     [credentials::STATEMENTS, lineage::STATEMENTS, grants::STATEMENTS, listing::STATEMENTS]
         .into_iter()
         .chain([flows::STATEMENTS, outbox::STATEMENTS, data_keys::STATEMENTS, events::STATEMENTS])
+        .chain([audit::STATEMENTS])
         .flatten()
         .copied()
         .collect()

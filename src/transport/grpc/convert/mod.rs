@@ -2,6 +2,7 @@
 //! (`answers.rs`, `enums.rs`).
 
 pub(super) mod answers;
+pub(super) mod audit;
 mod check;
 mod enums;
 pub(super) mod requests;

@@ -8,6 +8,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::domain::access_policy::{Caller, Identity, ProviderRule};
 use crate::domain::admin_policy::AdminRights;
+use crate::domain::audit::NoAudit;
 use crate::domain::key::{CallerId, TenantId};
 use crate::domain::ports::StoreError;
 use crate::domain::secret::SecretString;
@@ -45,12 +46,31 @@ impl Entropy for Zeros {
     }
 }
 
+struct Stopped;
+
+impl crate::domain::ports::Clock for Stopped {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::UNIX_EPOCH
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 async fn ask(path: &str, headers: &[(&str, &str)]) -> Response<Body> {
     ask_within(MAX, path, headers).await
 }
 
 async fn ask_within(max: Duration, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
-    let guard = Arc::new(Guard::new(Arc::new(OneCaller), &Zeros, max, TaskTracker::new()));
+    let guard = Arc::new(Guard::new(
+        Auditor::new(Arc::new(NoAudit), Arc::new(Stopped)),
+        Arc::new(Limits::none()),
+        Arc::new(OneCaller),
+        &Zeros,
+        max,
+        TaskTracker::new(),
+    ));
     let method = |request: Request| async move {
         let wish = request.headers().get("wish").map(|w| w.to_str().unwrap().to_owned());
         match wish.as_deref() {
