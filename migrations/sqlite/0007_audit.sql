@@ -54,7 +54,8 @@ BEGIN
 END;
 CREATE TRIGGER audit_log_no_delete BEFORE DELETE ON audit_log
 WHEN NOT EXISTS (
-    SELECT 1 FROM audit_log AS said
+    -- Else each removed row would be looked for among all.
+    SELECT 1 FROM audit_log AS said INDEXED BY audit_prunes
     WHERE said.tenant = OLD.tenant AND said.action = 'AuditPrune' AND said.mark >= OLD.sequence
         AND said.sequence > said.mark
 )

@@ -61,7 +61,8 @@ const FIND_OF_USER: &str = find!("AND user_id = ?2");
 const LAST_PRUNE: &str = concat!(
     "SELECT ",
     audit_columns!(),
-    " FROM audit_log WHERE tenant = ?1 AND action = 'AuditPrune' ORDER BY sequence DESC LIMIT 1"
+    " FROM audit_log INDEXED BY audit_prunes WHERE tenant = ?1 AND action = 'AuditPrune'
+    ORDER BY sequence DESC LIMIT 1"
 );
 
 const LAST_BEFORE: &str = "
