@@ -15,6 +15,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::app::Database;
 use crate::application::Broker;
+use crate::application::audit::{AuditArchive, AuditLog};
 use crate::domain::coordination::PermitStore;
 use crate::domain::ports::{DeadOwners, StoreHealth};
 use crate::infra::journal::Former;
@@ -26,6 +27,8 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 const PING_LIMIT: Duration = Duration::from_secs(1);
 /// How often the background work runs.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often old audit rows are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How long connections may stay when no call is under way any more.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long the last write to the database file may take.
@@ -134,6 +137,17 @@ pub(crate) async fn refresh_ahead(broker: Arc<Broker>, stop: CancellationToken) 
     }
 }
 
+/// Removes audit rows that need not be kept any longer, until it is cancelled.
+pub(crate) async fn prune_audit(archive: Arc<AuditArchive>, stop: CancellationToken) {
+    let mut ticks = interval(PRUNE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Some(Err(error)) = stop.run_until_cancelled(archive.prune()).await {
+            tracing::error!(%error, "old audit rows could not be removed");
+        }
+    }
+}
+
 /// Replays what dead processes left in the journal; what is not replayed at the end is found again at the next start.
 /// `others`: whose claims may be settled early after that, beside those of the replayed runs.
 pub(crate) async fn replay(
@@ -183,6 +197,7 @@ pub(crate) struct Parts {
     pub(crate) servers: Vec<JoinHandle<()>>,
     pub(crate) operations: JoinHandle<()>,
     pub(crate) tasks: TaskTracker,
+    pub(crate) audit: Arc<AuditLog>,
     pub(crate) database: Database,
     pub(crate) announce: Duration,
     pub(crate) drain: Duration,
@@ -208,6 +223,7 @@ impl Running {
             servers,
             operations,
             tasks,
+            audit,
             database,
             announce,
             drain,
@@ -243,6 +259,11 @@ impl Running {
 
         stop_operations.cancel();
         operations.abort();
+        if timeout(CLOSE_LIMIT, audit.close()).await.is_err() {
+            tracing::error!(
+                "the audit log could not be written to its end: rows of answered calls may be missing"
+            );
+        }
         if timeout(CLOSE_LIMIT, database.close()).await.is_err() {
             tracing::warn!("the database did not close in time; it is checked when it is opened again");
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::audit::AuditStore;
 use crate::domain::caller_store::{CallerStore, TenantStore};
 use crate::domain::event::EventStore;
 use crate::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
@@ -24,6 +25,7 @@ pub(super) struct Roles {
     pub(super) outbox: Arc<dyn OutboxStore>,
     pub(super) events: Arc<dyn EventStore>,
     pub(super) data_keys: Arc<dyn DataKeyStore>,
+    pub(super) audit: Arc<dyn AuditStore>,
     pub(super) health: Arc<dyn StoreHealth>,
     pub(super) callers: Arc<dyn CallerStore>,
     pub(super) tenants: Arc<dyn TenantStore>,
@@ -61,6 +63,7 @@ where
         + OutboxStore
         + EventStore
         + DataKeyStore
+        + AuditStore
         + StoreHealth
         + CallerStore
         + TenantStore
@@ -74,6 +77,7 @@ where
         outbox: shared.clone(),
         events: shared.clone(),
         data_keys: shared.clone(),
+        audit: shared.clone(),
         health: shared.clone(),
         callers: shared.clone(),
         tenants: shared,

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::application::Broker;
+use crate::application::limits::Limits;
 use crate::config;
 use crate::domain::ports::{CallerDirectory, Entropy, TokenVerifier};
 use crate::transport::grpc::{self, GrpcOptions, IncomingLimits, IncomingTls, Services};
@@ -28,6 +29,7 @@ pub(super) struct Door<H: Health> {
     pub(super) tls: Option<IncomingTls>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl<H: Health> Door<H> {
@@ -69,6 +71,7 @@ impl<H: Health> Door<H> {
             tokens: self.tokens.clone(),
             calls: self.tasks.clone(),
             stop: self.stop.clone(),
+            limits: Arc::clone(&self.limits),
             ..GrpcOptions::default()
         }
     }

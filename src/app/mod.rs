@@ -1,5 +1,6 @@
 //! The composition root: binds the listeners and puts the broker together. `outside.rs` names the engines behind the ports.
 
+mod audit;
 mod database;
 mod grpc;
 mod identity;
@@ -28,6 +29,7 @@ use crate::domain::ports::{
 };
 use crate::domain::provider::{Provider, TimingLimits};
 use crate::domain::step::Steps;
+use crate::infra::audit::FileSinkError;
 use crate::infra::callers::{ConfiguredCallers, Directory};
 use crate::infra::coordination::redis::RedisSetupError;
 use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, VaultError};
@@ -47,7 +49,7 @@ pub(crate) use outside::postgres_settings;
 
 use crate::lifecycle::{self, Parts, Readiness, Running};
 use crate::telemetry::metrics::{self, MetricsError};
-use crate::transport::http::{self, Limits, OperationsState};
+use crate::transport::http::{self, ForwardedBy, Limits, OperationsState, Proxies};
 
 /// Puts a wrapper around the credential store.
 pub type WrapCredentials = Box<dyn FnOnce(Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> + Send>;
@@ -115,6 +117,12 @@ pub enum StartError {
     /// The journal can't be opened.
     #[error(transparent)]
     Journal(#[from] journal::OpenError),
+    /// The audit log's file can't be used.
+    #[error(transparent)]
+    AuditFile(#[from] FileSinkError),
+    /// The audit log's thread for standard output could not be started.
+    #[error("audit.stdout: {0}")]
+    AuditStdout(std::io::Error),
     /// The HTTP client.
     #[error(transparent)]
     Http(#[from] HttpSetupError),
@@ -171,7 +179,8 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
 
     identity::check_key_files(&config)?;
     let tls = identity::tls(&config)?;
-    let Outside { database, ports, owner, former, dead } = outside::open(&config, overrides).await?;
+    let Outside { database, ports, audit, limits, owner, former, dead } =
+        outside::open(&config, overrides).await?;
     let listeners = Listeners::bind(&config).await?;
     let tasks = TaskTracker::new();
     let entropy = Arc::clone(&ports.entropy);
@@ -199,6 +208,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         tls: tls.clone().map(|tls| identity::incoming_tls(tls, clock)),
         tasks: tasks.clone(),
         stop: stop.clone(),
+        limits: Arc::clone(&limits),
     };
     let health_of_store = database.health();
     let upkeep = metrics.clone();
@@ -211,7 +221,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
     let admin_addr = listeners.admin.as_ref().map(|(_, address)| *address);
     let mut servers = door.open(listeners.grpc.0, listeners.admin.map(|(listener, _)| listener));
-    let pages = http::public_router(Arc::clone(&broker))
+    let pages = http::limited_public_router(Arc::clone(&broker), limits, proxies(&config.public))
         .layer(middleware::from_fn_with_state(tasks.clone(), count_under_way));
     let limits = Limits { connections: config.public.max_connections, ..Limits::default() };
     let public = http::serve("public", listeners.public.0, pages, limits, stop.clone());
@@ -224,6 +234,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         tokio::spawn(lifecycle::refresh_ahead(Arc::clone(&broker), stop.clone())),
         tokio::spawn(lifecycle::replay(broker, former, dead, stop.clone())),
         tokio::spawn(lifecycle::watch_permits(permits, stop.clone())),
+        tokio::spawn(lifecycle::prune_audit(audit.archive, stop.clone())),
     ]);
     if let Some(tls) = tls {
         servers.push(tokio::spawn(identity::reload(tls, config.grpc.tls_reload, stop.clone())));
@@ -243,6 +254,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         servers,
         operations,
         tasks,
+        audit: audit.log,
         database,
         announce,
         drain,
@@ -427,6 +439,11 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
         configured_callers: config.callers.iter().map(|entry| Arc::new(entry.caller.clone())).collect(),
     })
+}
+
+fn proxies(public: &config::Public) -> Proxies {
+    let header = if public.forwarded { ForwardedBy::Forwarded } else { ForwardedBy::XForwardedFor };
+    Proxies { trusted: public.trusted_proxies.clone(), header }
 }
 
 fn timing_limits(config: &Config) -> TimingLimits {

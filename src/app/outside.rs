@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use super::audit::{self, Audit};
 use super::database::Database;
 use super::{Overrides, StartError, keyring, oauth_client, providers};
 use crate::application::Ports;
+use crate::application::limits::{LimitSettings, Limits};
 use crate::config::{self, Config};
 use crate::domain::coordination::{LeaseStore, PermitStore, Wakeups};
 use crate::domain::key::ClaimOwner;
 use crate::domain::ports::{Clock, DeadOwners};
+use crate::domain::rate_limit::SharedBuckets;
 use crate::domain::step::NoSteps;
 use crate::infra::coordination::local::{LocalLeases, LocalPermits, LocalWakeups};
 use crate::infra::coordination::redis::{
@@ -24,6 +27,8 @@ use crate::infra::system::{SystemClock, SystemEntropy};
 pub(super) struct Outside {
     pub(super) database: Database,
     pub(super) ports: Ports,
+    pub(super) audit: Audit,
+    pub(super) limits: Arc<Limits>,
     pub(super) owner: ClaimOwner,
     pub(super) former: Vec<Former>,
     /// Who else is provably dead.
@@ -46,13 +51,18 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
     let roles = database.roles();
     let vault = Vault::new(keyring, roles.data_keys, Arc::clone(&entropy), Arc::clone(&clock));
     vault.check().await?;
+    let vault = Arc::new(vault);
     let mut owner = [0; 16];
     entropy.fill(&mut owner);
     let owner = ClaimOwner::from_random(owner);
     let (journal, former) = FileJournal::open(&config.journal.directory, owner, Arc::clone(&clock))?;
     // The lock on an embedded database shows that every other owner is dead; of a server's, journals tell.
     let dead = matches!(database, Database::Sqlite(_)).then_some(DeadOwners::AllBut(owner));
+    let limits = Limits::new(limit_settings(&config.limits), Arc::clone(&clock), coordination.buckets);
+    let audit = audit::start(&config.audit, roles.audit, vault.clone(), Arc::clone(&clock))?;
     let ports = Ports {
+        audit: audit.log.clone(),
+        audit_archive: Some(Arc::clone(&audit.archive)),
         clock,
         entropy,
         credentials: match overrides.wrap_credentials {
@@ -64,7 +74,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
         events: roles.events,
         callers: roles.callers,
         tenants: roles.tenants,
-        cipher: Arc::new(vault),
+        cipher: vault,
         oauth,
         providers: Arc::new(providers),
         permits: match overrides.wrap_permits {
@@ -76,7 +86,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
         leases: coordination.leases,
         steps: overrides.steps.unwrap_or_else(|| Arc::new(NoSteps)),
     };
-    Ok(Outside { database, ports, owner, former, dead })
+    Ok(Outside { database, ports, audit, limits: Arc::new(limits), owner, former, dead })
 }
 
 /// Opens the configured database. The clock that comes with it is the one that rows go by.
@@ -113,6 +123,8 @@ struct Coordination {
     permits: Arc<dyn PermitStore>,
     wakeups: Arc<dyn Wakeups>,
     leases: Arc<dyn LeaseStore>,
+    /// `None`: there is nobody to share them with.
+    buckets: Option<Arc<dyn SharedBuckets>>,
 }
 
 async fn coordination(config: &Config, clock: &Arc<dyn Clock>) -> Result<Coordination, StartError> {
@@ -121,11 +133,17 @@ async fn coordination(config: &Config, clock: &Arc<dyn Clock>) -> Result<Coordin
             permits: Arc::new(LocalPermits::new(Arc::clone(clock))),
             wakeups: Arc::new(LocalWakeups::default()),
             leases: Arc::new(LocalLeases::new(Arc::clone(clock))),
+            buckets: None,
         });
     };
-    let RedisCoordination { permits, leases, wakeups } =
+    let RedisCoordination { permits, leases, wakeups, buckets } =
         RedisCoordination::connect(&redis_settings(redis)).await?;
-    Ok(Coordination { permits, wakeups, leases })
+    Ok(Coordination { permits, wakeups, leases, buckets: Some(buckets) })
+}
+
+fn limit_settings(limits: &config::Limits) -> LimitSettings {
+    let config::Limits { tenant, caller, user, consents, lists, changes, strangers, pages } = *limits;
+    LimitSettings { tenant, caller, user, consents, lists, changes, strangers, pages }
 }
 
 fn redis_settings(redis: &config::Redis) -> RedisSettings {

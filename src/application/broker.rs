@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::audit::AuditArchive;
 use super::gates::Gates;
 use super::keyed_lock::KeyedLock;
 use super::lease::LeaseSettings;
@@ -16,6 +17,7 @@ use super::single_flight::Flights;
 use super::sweep::Housekeeping;
 use super::watch::{WatchSettings, Watchers};
 use crate::domain::access_policy::Caller;
+use crate::domain::audit::Audit;
 use crate::domain::caller_store::{CallerStore, TenantStore};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
 use crate::domain::event::EventStore;
@@ -62,6 +64,10 @@ pub struct Ports {
     pub tenants: Arc<dyn TenantStore>,
     /// Hears of the protocol's steps.
     pub steps: Arc<dyn Steps>,
+    /// Where decisions are told.
+    pub audit: Arc<dyn Audit>,
+    /// What was told; `None`: it is not kept.
+    pub audit_archive: Option<Arc<AuditArchive>>,
 }
 
 /// What the operator decides.

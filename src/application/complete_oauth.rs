@@ -15,6 +15,7 @@ use super::begin_oauth::{hash_state, looks_like_state};
 use super::sealing::{PlainTokens, Profile};
 use super::types::{CallbackInput, CallbackOutcome};
 use super::{Broker, metrics};
+use crate::domain::audit::Outcome;
 use crate::domain::flow::{Flow, FlowFailure, FlowSecrets, FlowStatus};
 use crate::domain::key::{CredentialId, GrantId, ProviderId};
 use crate::domain::ports::{Consumed, GrantCondition, NewGrant, ProviderFailure, StoreError, StoredGrant};
@@ -175,6 +176,7 @@ impl Broker {
             Ok(Stored::Yes) => {
                 self.tell_watches(&flow.key.tenant);
                 metrics::consent(&provider.id, "completed");
+                self.audit_consent(flow, Outcome::Allowed, "completed");
                 tracing::info!(flow = %flow.id, provider = %provider.id, "consent completed");
                 CallbackOutcome::Connected {
                     provider_name: provider.display_name.clone(),
@@ -185,6 +187,7 @@ impl Broker {
             }
             Ok(Stored::FlowEnded) => {
                 metrics::consent(&provider.id, "cancelled_meanwhile");
+                self.audit_consent(flow, Outcome::Failed, "cancelled_meanwhile");
                 self.give_back(spent, &response).await;
                 CallbackOutcome::AlreadyUsed
             }
@@ -276,6 +279,8 @@ impl Broker {
 
     async fn end(&self, flow: &Flow, status: FlowStatus, outcome: &'static str) {
         metrics::consent(&flow.key.provider, outcome);
+        let decided = if status == FlowStatus::Denied { Outcome::Denied } else { Outcome::Failed };
+        self.audit_consent(flow, decided, outcome);
         tracing::info!(flow = %flow.id, provider = %flow.key.provider, outcome, "consent ended");
         if let Err(error) = self.ports.flows.end_flow(flow.id, status, self.ports.clock.now()).await {
             // The sweeper marks it as interrupted.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::access_policy::Suspension;
 use crate::domain::credential::RefreshFailure;
 use crate::domain::ports::{CipherError, StoreError};
+use crate::domain::rate_limit::RateLimit;
 
 /// A field that can't be accepted, and what to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +129,8 @@ pub enum Limit {
     PendingConsents,
     /// Streams of one caller at this replica.
     Watches,
+    /// Calls in a time.
+    Rate(RateLimit),
 }
 
 /// What is not available.
@@ -145,6 +148,8 @@ pub enum Unavailable {
     RefreshInProgress,
     /// A refresh's outcome is unknown, while no valid token is left.
     OutcomeUnknown,
+    /// The audit log, without which the answer may not be given.
+    Audit,
 }
 
 impl From<RefreshFailure> for Unavailable {

@@ -2,6 +2,7 @@
 //! a user's.
 
 use crate::domain::key::ProviderId;
+use crate::domain::rate_limit::RateLimit;
 
 /// How a presentation of a refresh token, or the write after it, ended.
 pub(super) fn refresh(provider: &ProviderId, outcome: &'static str) {
@@ -63,4 +64,35 @@ pub(super) fn refresh_duration(seconds: f64) {
 /// How long after its time the background began a refresh.
 pub(super) fn refresh_lag(seconds: f64) {
     metrics::histogram!("token_broker_refresh_lag_seconds").record(seconds);
+}
+
+/// A decision found no room in the audit queue.
+pub(super) fn audit_dropped() {
+    metrics::counter!("token_broker_audit_dropped_total").increment(1);
+}
+
+/// The database or a sink did not take a batch of audit rows.
+pub(super) fn audit_error(place: &'static str) {
+    metrics::counter!("token_broker_audit_errors_total", "place" => place).increment(1);
+}
+
+/// A sink has no room for audit rows.
+pub(super) fn audit_sink_dropped(sink: &'static str, rows: usize) {
+    let rows = u64::try_from(rows).unwrap_or(u64::MAX);
+    metrics::counter!("token_broker_audit_sink_dropped_total", "sink" => sink).increment(rows);
+}
+
+/// A chain's head is older than it was.
+pub(super) fn audit_set_back() {
+    metrics::counter!("token_broker_audit_set_back_total").increment(1);
+}
+
+/// A call or page was refused by a rate limit.
+pub(super) fn rate_limited(limit: RateLimit) {
+    metrics::counter!("token_broker_rate_limited_total", "limit" => limit.name()).increment(1);
+}
+
+/// A call was counted by this replica alone.
+pub(super) fn limits_alone() {
+    metrics::counter!("token_broker_rate_limits_alone_total").increment(1);
 }

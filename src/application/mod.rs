@@ -5,6 +5,7 @@ pub mod types;
 
 pub mod admin;
 mod adopt;
+pub mod audit;
 mod begin_oauth;
 mod broker;
 mod complete_oauth;
@@ -18,6 +19,7 @@ mod import_credential;
 mod keyed_lock;
 mod lease;
 mod lease_gate;
+pub mod limits;
 mod list_credentials;
 mod list_providers;
 mod metrics;

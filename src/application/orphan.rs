@@ -35,10 +35,9 @@ impl Broker {
             Err(error) => {
                 tracing::error!(%error, "a revocation could not be stored; telling the provider directly");
                 let result = self.ports.oauth.revoke(provider, access_token, refresh_token).await;
-                metrics::revocation(
-                    &provider.id,
-                    if result.is_ok() { "orphan_revoked" } else { "orphan_lost" },
-                );
+                let outcome = if result.is_ok() { "orphan_revoked" } else { "orphan_lost" };
+                metrics::revocation(&provider.id, outcome);
+                self.audit_revocation(key, result.is_ok(), outcome);
                 if let Err(failure) = result {
                     tracing::error!(provider = %provider.id, %failure, "a grant that nobody can use lives on");
                 }

@@ -432,6 +432,7 @@ impl Broker {
             Err(ProviderFailure::Ambiguous) => "ambiguous",
         };
         metrics::refresh(&ready.provider.id, outcome);
+        self.audit_presentation(&ready.row, answer.is_ok(), outcome);
         tracing::info!(
             credential = %ready.row.id, provider = %ready.provider.id, epoch = claimed.epoch,
             settles = ready.settles, outcome, "refresh token presented",

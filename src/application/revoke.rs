@@ -202,6 +202,11 @@ impl Broker {
             self.ports.steps.reached(Step::RevocationTold, id);
         }
         metrics::revocation(&provider.id, outcome);
+        self.audit_revocation(
+            &taken.key,
+            matches!(attempt, Attempt::Finished(RevocationOutcome::Revoked)),
+            outcome,
+        );
         tracing::info!(provider = %provider.id, attempt = taken.attempts, outcome, "revocation presented");
         attempt
     }

@@ -152,6 +152,7 @@ impl Broker {
         let access_token =
             self.open_text(&row.key, row.grant_id, Field::AccessToken, &tokens.access_sealed).await?;
         let (account, extra) = self.open_profile(row, tokens).await?.account();
+        let fingerprint = self.fingerprint(&row.key, &access_token).await?;
         self.used(row.id);
         Ok(Reading::Token(Box::new(AccessGrant {
             key: target.asked.clone(),
@@ -161,6 +162,7 @@ impl Broker {
             scopes: tokens.scopes.clone(),
             scopes_assumed: tokens.scopes_assumed,
             generation: row.generation,
+            fingerprint,
             account,
             extra,
             failure,

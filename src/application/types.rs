@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::credential::{Generation, ReauthReason, RefreshFailure};
+use crate::domain::credential::{Fingerprint, Generation, ReauthReason, RefreshFailure};
 use crate::domain::event::Event;
 use crate::domain::flow::{ConsentOptions, FlowStatus};
 use crate::domain::key::{Account, CredentialKey, FlowId, LeaseId, ProviderId, ServiceId, UserId};
@@ -89,6 +89,8 @@ pub struct AccessGrant {
     pub scopes_assumed: bool,
     /// Of this pair.
     pub generation: Generation,
+    /// The access token's, for the audit log.
+    pub fingerprint: Fingerprint,
     /// Who consented.
     pub account: ProviderAccount,
     /// The provider's further values.

@@ -152,8 +152,9 @@ impl From<StartError> for CliError {
             | StartError::Tls(_)
             | StartError::NoBaseUrl
             | StartError::CallerTwice { .. }
+            | StartError::AuditFile(_)
             | StartError::Redis(_) => Exit::Config,
-            StartError::Http(_) | StartError::Metrics(_) => Exit::Failed,
+            StartError::Http(_) | StartError::Metrics(_) | StartError::AuditStdout(_) => Exit::Failed,
         };
         Self::new(exit, error.to_string())
     }

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod audit;
 mod callers;
 mod client;
 mod config;
@@ -83,6 +84,8 @@ enum Command {
     Revoke(revoke::Args),
     /// Follow what changes for users: consents, credentials that break or are revoked
     Watch(watch::Args),
+    /// Ask, verify and copy the audit log
+    Audit(audit::Args),
     /// Callers, their rules and API keys: make, change, explain
     Callers(callers::Args),
     /// Tenants: make, disable, delete; revoke all of a user's or a tenant's credentials
@@ -126,6 +129,7 @@ async fn run(command: Command, output: Output) -> Result<Exit, CliError> {
         Command::Refresh(args) => refresh::run(args, output).await,
         Command::Revoke(args) => revoke::run(args, output).await,
         Command::Watch(args) => watch::run(args, output).await,
+        Command::Audit(args) => audit::run(args, output).await,
         Command::Callers(args) => callers::run(args, output).await,
         Command::Tenants(args) => tenants::run(args, output).await,
         Command::Providers(args) => providers::run(&args, output),

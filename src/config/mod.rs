@@ -4,6 +4,7 @@
 //! both places; a test compares them.
 
 mod admin;
+mod audit;
 mod authentication;
 mod callers;
 mod environment;
@@ -11,6 +12,7 @@ mod grpc;
 mod issuers;
 mod journal;
 mod leases;
+mod limits;
 mod log;
 mod oauth;
 mod operations;
@@ -39,6 +41,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::redis::{Redis, RedisLogin};
 pub use admin::Admin;
+pub use audit::{Audit, AuditFile};
 pub use authentication::Authentication;
 pub use callers::CallerEntry;
 pub use environment::{Environment, PREFIX};
@@ -46,6 +49,7 @@ pub use grpc::{Grpc, TlsFiles};
 pub use issuers::{IssuerEntry, Jwt, KeyPlace};
 pub use journal::Journal;
 pub use leases::Leases;
+pub use limits::Limits;
 pub use log::{Log, LogFormat};
 pub use oauth::OAuth;
 pub use operations::Operations;
@@ -111,6 +115,10 @@ pub struct Config {
     pub trust_domains: Vec<TrustDomainEntry>,
     /// How callers are authenticated.
     pub authentication: Authentication,
+    /// Who may ask how often.
+    pub limits: Limits,
+    /// The log of decisions.
+    pub audit: Audit,
     /// Logs.
     pub log: Log,
     /// The end.
@@ -182,6 +190,8 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let jwt = issuers::read_jwt(&root.section("jwt"));
     let trust_domains = spiffe::read(&root.section("spiffe"), grpc.as_ref());
     let authentication = authentication::read(&root.section("authentication"));
+    let limits = limits::read(&root.section("limits"));
+    let audit = audit::read(&root.section("audit"));
     let log = log::read(&root.section("log"));
     let shutdown = shutdown::read(&root.section("shutdown"), oauth.as_ref());
     if let Some(grpc) = &grpc
@@ -218,6 +228,8 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         jwt: jwt?,
         trust_domains: trust_domains?,
         authentication: authentication?,
+        limits: limits?,
+        audit: audit?,
         log: log?,
         shutdown: shutdown?,
         settings: Vec::new(),

@@ -2,6 +2,7 @@
 
 pub mod access_policy;
 pub mod admin_policy;
+pub mod audit;
 pub mod breaker;
 pub mod caller_store;
 pub mod client;
@@ -14,6 +15,7 @@ pub mod key;
 pub mod loopback;
 pub mod ports;
 pub mod provider;
+pub mod rate_limit;
 pub mod refresh_policy;
 pub mod scope;
 pub mod secret;

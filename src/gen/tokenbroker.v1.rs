@@ -2894,6 +2894,205 @@ pub struct WhoAmIResponse {
     #[prost(bool, tag = "4")]
     pub all_tenants: bool,
 }
+/// What is asked of the audit trail. What is empty is not asked about.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct QueryAuditRequest {
+    /// Whose trail; empty: the caller's tenant.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// About this user.
+    #[prost(string, tag = "2")]
+    pub user_id: ::prost::alloc::string::String,
+    /// About this provider.
+    #[prost(string, tag = "3")]
+    pub provider: ::prost::alloc::string::String,
+    /// About this service, alone or with others.
+    #[prost(string, tag = "4")]
+    pub service: ::prost::alloc::string::String,
+    /// By this caller.
+    #[prost(string, tag = "5")]
+    pub caller: ::prost::alloc::string::String,
+    /// The name of an RPC, or Consent, PresentRefreshToken, RevokeAtProvider, AuditGap, AuditPrune.
+    #[prost(string, tag = "6")]
+    pub action: ::prost::alloc::string::String,
+    /// With this outcome.
+    #[prost(enumeration = "AuditOutcome", tag = "7")]
+    pub outcome: i32,
+    /// Not before this time.
+    #[prost(message, optional, tag = "8")]
+    pub start_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Before this time.
+    #[prost(message, optional, tag = "9")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// 1 to 1,000; 0: 50.
+    #[prost(int32, tag = "10")]
+    pub page_size: i32,
+    /// `next_page_token` of the page before. All other fields must be the same.
+    #[prost(string, tag = "11")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of the audit trail, the newest rows first.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct QueryAuditResponse {
+    /// The rows.
+    #[prost(message, repeated, tag = "1")]
+    pub rows: ::prost::alloc::vec::Vec<AuditRow>,
+    /// Empty on the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// A decision. What is not known is empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct AuditRow {
+    /// The number in the tenant's trail, from 1, without gaps.
+    #[prost(int64, tag = "1")]
+    pub sequence: i64,
+    /// When.
+    #[prost(message, optional, tag = "2")]
+    pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The caller; empty: the broker itself.
+    #[prost(string, tag = "3")]
+    pub caller: ::prost::alloc::string::String,
+    /// How the caller was identified.
+    #[prost(string, tag = "4")]
+    pub identified_by: ::prost::alloc::string::String,
+    /// The RPC, or what happened without one.
+    #[prost(string, tag = "5")]
+    pub action: ::prost::alloc::string::String,
+    /// How it went.
+    #[prost(enumeration = "AuditOutcome", tag = "6")]
+    pub outcome: i32,
+    /// Why, as the caller was told.
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
+    /// Whose token.
+    #[prost(string, tag = "8")]
+    pub user_id: ::prost::alloc::string::String,
+    /// At which provider.
+    #[prost(string, tag = "9")]
+    pub provider: ::prost::alloc::string::String,
+    /// For which services.
+    #[prost(string, repeated, tag = "10")]
+    pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Of which account.
+    #[prost(string, tag = "11")]
+    pub account: ::prost::alloc::string::String,
+    /// The consent.
+    #[prost(string, tag = "12")]
+    pub flow_id: ::prost::alloc::string::String,
+    /// Of the token that was given away; 0: there was none.
+    #[prost(int64, tag = "13")]
+    pub generation: i64,
+    /// The keyed hash of the token that was given away, in hex: the same for the same token.
+    #[prost(string, tag = "14")]
+    pub token_fingerprint: ::prost::alloc::string::String,
+    /// What the caller said that it is for.
+    #[prost(string, tag = "15")]
+    pub purpose: ::prost::alloc::string::String,
+    /// The call.
+    #[prost(string, tag = "16")]
+    pub request_id: ::prost::alloc::string::String,
+    /// Of this row and all before it, SHA-256 in hex.
+    #[prost(string, tag = "17")]
+    pub hash: ::prost::alloc::string::String,
+}
+/// Which trail is to be verified.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct VerifyAuditRequest {
+    /// Whose trail; empty: the caller's tenant.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// A head that was written down elsewhere, which the trail must contain.
+    #[prost(message, optional, tag = "2")]
+    pub noted_head: ::core::option::Option<AuditHead>,
+}
+/// A place in a trail.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct AuditHead {
+    /// The number of the row.
+    #[prost(int64, tag = "1")]
+    pub sequence: i64,
+    /// Its hash in hex.
+    #[prost(string, tag = "2")]
+    pub hash: ::prost::alloc::string::String,
+}
+/// What a walk along the trail found.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct VerifyAuditResponse {
+    /// The last row that was removed because of its age; number 0: none was.
+    #[prost(message, optional, tag = "1")]
+    pub base: ::core::option::Option<AuditHead>,
+    /// How far the trail is in order. Write it down where the database's administrators can't reach it.
+    #[prost(message, optional, tag = "2")]
+    pub head: ::core::option::Option<AuditHead>,
+    /// The number of the first row that is not as it was written; 0: the trail is in order.
+    #[prost(int64, tag = "3")]
+    pub flawed_sequence: i64,
+    /// What is wrong with it.
+    #[prost(string, tag = "4")]
+    pub flaw: ::prost::alloc::string::String,
+}
+/// Which trail is to be exported.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ExportAuditRequest {
+    /// Whose trail; empty: the caller's tenant.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Only rows behind this number.
+    #[prost(int64, tag = "2")]
+    pub after_sequence: i64,
+}
+/// Some rows, in order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ExportAuditResponse {
+    /// One JSON object a line, as the file sink writes them; `token-broker audit verify --file` reads it.
+    #[prost(bytes = "vec", tag = "1")]
+    pub lines: ::prost::alloc::vec::Vec<u8>,
+}
+/// How a decision went.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AuditOutcome {
+    Unspecified = 0,
+    /// It was done, or the answer was given.
+    Allowed = 1,
+    /// The policy, or the user, said no.
+    Denied = 2,
+    /// It could not be done.
+    Failed = 3,
+}
+impl AuditOutcome {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "AUDIT_OUTCOME_UNSPECIFIED",
+            Self::Allowed => "AUDIT_OUTCOME_ALLOWED",
+            Self::Denied => "AUDIT_OUTCOME_DENIED",
+            Self::Failed => "AUDIT_OUTCOME_FAILED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "AUDIT_OUTCOME_UNSPECIFIED" => Some(Self::Unspecified),
+            "AUDIT_OUTCOME_ALLOWED" => Some(Self::Allowed),
+            "AUDIT_OUTCOME_DENIED" => Some(Self::Denied),
+            "AUDIT_OUTCOME_FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod admin_service_client {
     #![allow(
@@ -3007,6 +3206,81 @@ pub mod admin_service_client {
             req.extensions_mut()
                 .insert(GrpcMethod::new("tokenbroker.v1.AdminService", "WhoAmI"));
             self.inner.unary(req, path, codec).await
+        }
+        /// Asks the audit trail. Needs `read_audit`.
+        pub async fn query_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::QueryAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QueryAuditResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/QueryAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tokenbroker.v1.AdminService", "QueryAudit"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Walks along the whole trail and names the first row that is not as it was written. Needs `read_audit`.
+        pub async fn verify_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::VerifyAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::VerifyAuditResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/VerifyAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tokenbroker.v1.AdminService", "VerifyAudit"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Copies the trail. Needs `read_audit`.
+        pub async fn export_audit(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ExportAuditResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/ExportAudit",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tokenbroker.v1.AdminService", "ExportAudit"));
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Makes a caller, without a key.
         pub async fn create_caller(
@@ -3463,6 +3737,36 @@ pub mod admin_service_server {
             &self,
             request: tonic::Request<super::WhoAmIRequest>,
         ) -> std::result::Result<tonic::Response<super::WhoAmIResponse>, tonic::Status>;
+        /// Asks the audit trail. Needs `read_audit`.
+        async fn query_audit(
+            &self,
+            request: tonic::Request<super::QueryAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::QueryAuditResponse>,
+            tonic::Status,
+        >;
+        /// Walks along the whole trail and names the first row that is not as it was written. Needs `read_audit`.
+        async fn verify_audit(
+            &self,
+            request: tonic::Request<super::VerifyAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::VerifyAuditResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the ExportAudit method.
+        type ExportAuditStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ExportAuditResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Copies the trail. Needs `read_audit`.
+        async fn export_audit(
+            &self,
+            request: tonic::Request<super::ExportAuditRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::ExportAuditStream>,
+            tonic::Status,
+        >;
         /// Makes a caller, without a key.
         async fn create_caller(
             &self,
@@ -3718,6 +4022,142 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/QueryAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct QueryAuditSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::QueryAuditRequest>
+                    for QueryAuditSvc<T> {
+                        type Response = super::QueryAuditResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::QueryAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::query_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = QueryAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/VerifyAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct VerifyAuditSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::VerifyAuditRequest>
+                    for VerifyAuditSvc<T> {
+                        type Response = super::VerifyAuditResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::VerifyAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::verify_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = VerifyAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/ExportAudit" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportAuditSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::ExportAuditRequest>
+                    for ExportAuditSvc<T> {
+                        type Response = super::ExportAuditResponse;
+                        type ResponseStream = T::ExportAuditStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportAuditRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::export_audit(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportAuditSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -1,5 +1,6 @@
 //! Implementations of the ports; each file knows one library.
 
+pub mod audit;
 pub mod callers;
 pub mod coordination;
 pub mod crypto;

@@ -81,6 +81,21 @@ pub const METRICS: &[Metric] = &[
     counter("token_broker_leases_total", "Leases, by what became of them."),
     gauge("token_broker_watches", "Streams of WatchCredentials that are open."),
     counter("token_broker_watch_events_total", "Events told by WatchCredentials."),
+    counter(
+        "token_broker_audit_dropped_total",
+        "Decisions that were not recorded: the audit queue was full. A row of the log says how many.",
+    ),
+    counter(
+        "token_broker_audit_errors_total",
+        "Batches of audit rows that were not taken at once, by place.",
+    ),
+    counter("token_broker_audit_sink_dropped_total", "Audit rows that are missing in a sink, by sink."),
+    counter("token_broker_audit_set_back_total", "Audit chains whose head was found older than before."),
+    counter("token_broker_rate_limited_total", "Calls and pages that a rate limit refused, by limit."),
+    counter(
+        "token_broker_rate_limits_alone_total",
+        "Calls that this replica counted alone, since Redis did not answer.",
+    ),
     gauge(STORE_UP, "1 while the database answers."),
     gauge(PERMIT_STORE_UP, "1 while the permit store answers; without it refreshes go by claim alone."),
     gauge("token_broker_redis_up", "1 while Redis is connected; of a cluster, while all of it answers."),

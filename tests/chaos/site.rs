@@ -85,6 +85,15 @@ file = "vault.key"
 directory = "journal-{number}"
 [oauth]
 {times}
+# The load is to be borne, not refused.
+[limits]
+tenant = 0
+caller = 0
+user = 0
+consents = 0
+lists = 0
+changes = 0
+pages = 0
 [provider_definitions]
 files = [{files}]
 {registrations}

@@ -12,6 +12,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("domain", &["domain"]),
     ("application", &["application", "domain"]),
     ("infra", &["infra", "domain"]),
+    ("infra::audit", &["infra::audit", "infra::file_lock", "domain"]),
     ("infra::coordination", &["infra::coordination", "infra::record", "domain"]),
     ("infra::crypto", &["infra::crypto", "domain"]),
     ("infra::journal", &["infra::journal", "infra::record", "infra::file_lock", "domain"]),

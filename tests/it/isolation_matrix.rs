@@ -176,6 +176,18 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
     BTreeMap::from([
         ("AdminService/WhoAmI", alone(&pb::WhoAmIRequest {})),
         (
+            "AdminService/QueryAudit",
+            tenant(|t| pb::QueryAuditRequest { tenant: t.to_owned(), ..Default::default() }),
+        ),
+        (
+            "AdminService/VerifyAudit",
+            tenant(|t| pb::VerifyAuditRequest { tenant: t.to_owned(), ..Default::default() }),
+        ),
+        (
+            "AdminService/ExportAudit",
+            tenant(|t| pb::ExportAuditRequest { tenant: t.to_owned(), ..Default::default() }),
+        ),
+        (
             "AdminService/CreateCaller",
             tenant(|t| pb::CreateCallerRequest {
                 tenant: t.to_owned(),

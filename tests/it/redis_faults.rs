@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, Wake};
 use token_broker::domain::ports::LineageWrite;
+use token_broker::domain::rate_limit::{Bucket, Rate, RateLimit};
 use token_broker::domain::secret::SecretString;
 use token_broker::infra::coordination::redis::{
     RedisCoordination, RedisLogin, RedisSettings, RedisSetupError, RedisTls, RedisTlsClient,
@@ -53,7 +54,9 @@ fn successor(n: u32) -> LineageWrite {
 
 /// Every operation, on credential `n`.
 async fn work(redis: &RedisCoordination, n: u32) -> Result<(), CoordinationError> {
-    let RedisCoordination { permits, leases, wakeups } = redis;
+    let RedisCoordination { permits, leases, wakeups, buckets } = redis;
+    let bucket = Bucket::new(RateLimit::User, Rate::new(10, LONG).unwrap(), &[&n.to_be_bytes()]);
+    buckets.take(&tenant("acme"), &[bucket]).await?.expect("one call");
     let (id, token, ttl) = (credential_id(n), fingerprint(n), Duration::from_mins(1));
     permits.ping().await?;
     permits.drop_permit(id, token, owner(n)).await?;

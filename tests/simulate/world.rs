@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use token_broker::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Caller, Principal, Rule};
+use token_broker::domain::audit::NoAudit;
 use token_broker::domain::coordination::FormerRun;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId};
 use token_broker::domain::ports::ProviderDirectory;
@@ -167,6 +168,8 @@ impl World {
         let journal = JournalPort::new(Arc::clone(&link));
         let store = Arc::new(StorePort(Arc::clone(&link)));
         let ports = Ports {
+            audit: Arc::new(NoAudit),
+            audit_archive: None,
             clock: clock.clone(),
             entropy: Arc::new(SharedDice(Arc::clone(self))),
             credentials: store.clone(),

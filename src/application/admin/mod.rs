@@ -1,6 +1,7 @@
 //! The use cases of operators, one file each. Each begins with [`Broker::administer`].
 
 mod api_keys;
+mod audit;
 mod break_glass;
 mod callers;
 mod explain;
@@ -14,6 +15,7 @@ use crate::domain::admin_policy::AdminAction;
 use crate::domain::key::TenantId;
 
 pub use api_keys::{ApiKeyInput, CallerName};
+pub use audit::AuditExport;
 pub use break_glass::{BREAK_GLASS_BATCH, BrokenGlass};
 pub use callers::{CallerSettings, CallerView, StoredView};
 pub use explain::{ExplainInput, Explanation};

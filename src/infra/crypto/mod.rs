@@ -4,6 +4,7 @@
 //! which are made on first use, one per tenant and purpose, and stored wrapped. A record is encrypted with a key derived
 //! from the tenant's data key for that one record. `envelope.rs` has the formats byte by byte.
 
+mod audit_seal;
 pub(crate) mod envelope;
 mod keyring;
 mod vault;

@@ -151,6 +151,16 @@ impl Vault {
         Ok(key)
     }
 
+    /// A MAC under the tenant's key for a purpose.
+    pub(super) async fn keyed(
+        &self,
+        tenant: &TenantId,
+        purpose: DataKeyPurpose,
+    ) -> Result<Hmac<Sha256>, CipherError> {
+        let key = self.newest(tenant, purpose).await?;
+        Hmac::<Sha256>::new_from_slice(key.key.as_slice()).map_err(|_| CipherError::DoesNotOpen) // takes any length
+    }
+
     /// The key that a record was made with.
     async fn by_id(&self, id: [u8; 16]) -> Result<Arc<DataKey>, CipherError> {
         if let Some(key) = self.cache.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&id) {
@@ -213,9 +223,7 @@ impl Cipher for Vault {
     }
 
     async fn fingerprint(&self, tenant: &TenantId, token: &SecretString) -> Result<Fingerprint, CipherError> {
-        let key = self.newest(tenant, DataKeyPurpose::Fingerprint).await?;
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(key.key.as_slice()).map_err(|_| CipherError::DoesNotOpen)?; // takes any length
+        let mut mac = self.keyed(tenant, DataKeyPurpose::Fingerprint).await?;
         mac.update(token.expose_secret().as_bytes());
         Ok(Fingerprint(mac.finalize().into_bytes().into()))
     }

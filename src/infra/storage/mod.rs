@@ -1,5 +1,6 @@
 //! Storage. `SQLite` is the embedded default.
 
+mod audit_row;
 mod caller_row;
 mod caller_sql;
 mod codec;

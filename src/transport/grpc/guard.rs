@@ -2,10 +2,11 @@
 //!
 //! 1. its request id is taken or made, and echoed;
 //! 2. the deadline is read and capped;
-//! 3. the caller is authenticated, unless it asks for health;
+//! 3. the caller is authenticated, unless it asks for health, and its rate limits are asked;
 //! 4. the method runs; a panic in it is this call's failure only, and at the deadline it is given up;
 //! 5. errors that the framework made get the broker's own reasons;
-//! 6. the call is logged and counted, also if the caller has hung up.
+//! 6. the decision is recorded (`audit.rs`): an answer that can't be, where the operator demands it, is withheld;
+//! 7. the call is logged and counted, also if the caller has hung up.
 //!
 //! All of it is about the head of the answer. The messages of a stream come behind it: see `watch.rs`.
 
@@ -24,18 +25,25 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tracing::Instrument as _;
 
+use super::audit;
 use super::deadline::Deadline;
 use super::identify::{Identifier, Known};
-use super::incoming::{ConnectionInfo, Peer};
+use super::incoming::ConnectionInfo;
 use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
 use super::status;
 use super::status::code_name;
+use crate::application::audit::{Auditor, Decision, Notes};
+use crate::application::error::BrokerError;
+use crate::application::limits::{Admission as Admitted, Limits};
 use crate::domain::access_policy::Principal;
+use crate::domain::key::UserId;
 use crate::domain::ports::Entropy;
 
 /// What the guard needs to know.
 pub(super) struct Guard {
     identifier: Identifier,
+    auditor: Auditor,
+    limits: Arc<Limits>,
     request_ids: RequestIds,
     max_deadline: Duration,
     metrics: CallMetrics,
@@ -53,6 +61,20 @@ pub(super) struct Call {
     pub(super) deadline: Deadline,
     /// When its connection was accepted; when it came, if that is not known.
     pub(super) connected_at: Instant,
+    /// For its row in the audit log.
+    pub(super) notes: Notes,
+    /// The rate limits, to be asked when it is known whom the call is for.
+    admission: Option<Admitted>,
+}
+
+impl Call {
+    /// Asks all rate limits, before any work is done.
+    pub(super) async fn limited(&self, user: Option<&UserId>) -> Result<(), BrokerError> {
+        match &self.admission {
+            Some(admission) => admission.ask(user).await,
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the guard found out, and the message. Without a caller nothing is done, even if somebody takes the guard away.
@@ -66,12 +88,16 @@ impl Guard {
     /// `identifier` knows who calls; no call takes longer than `max_deadline`; `calls` counts those under way.
     pub(super) fn new(
         identifier: Identifier,
+        auditor: Auditor,
+        limits: Arc<Limits>,
         entropy: &dyn Entropy,
         max_deadline: Duration,
         calls: TaskTracker,
     ) -> Self {
         Self {
             identifier,
+            auditor,
+            limits,
             request_ids: RequestIds::new(entropy),
             max_deadline,
             metrics: CallMetrics::new(),
@@ -83,31 +109,46 @@ impl Guard {
     async fn admit(
         &self,
         headers: &HeaderMap,
-        peer: Option<&Peer>,
+        connection: Option<&ConnectionInfo>,
         method: Method,
         now: Instant,
     ) -> Admission {
         let deadline = Deadline::from_headers(headers, now, self.max_deadline);
         if method.is_open() {
             let refusal = deadline.is_err().then(status::malformed_timeout);
-            return Admission { known: None, deadline: deadline.ok(), refusal };
+            return Admission { known: None, admitted: None, deadline: deadline.ok(), refusal };
         }
         let cut_off_at = deadline.map_or(now + self.max_deadline, Deadline::cut_off_at);
-        let identified = self.identifier.identify(headers, peer);
+        let identified = self.identifier.identify(headers, connection.and_then(|info| info.peer.as_ref()));
         let known = match tokio::time::timeout_at(cut_off_at, identified).await {
             Ok(known) => known,
             Err(_elapsed) => Err(status::deadline_exceeded()),
         };
-        let (known, refusal) = match known {
-            Ok(known) => (Some(known), deadline.is_err().then(status::malformed_timeout)),
-            Err(refusal) => (None, Some(refusal)),
+        let (known, admitted, refusal) = match known {
+            Ok(known) => match self.limits.at_the_door(&known.principal, method.class()) {
+                Ok(admitted) => {
+                    (Some(known), Some(admitted), deadline.is_err().then(status::malformed_timeout))
+                }
+                Err(error) => (Some(known), None, Some(error.into())),
+            },
+            Err(refusal) => (None, None, Some(self.to_stranger(refusal, connection))),
         };
-        Admission { known, deadline: deadline.ok(), refusal }
+        Admission { known, admitted, deadline: deadline.ok(), refusal }
+    }
+
+    /// Guessing is bounded; whoever is known is never held up by strangers at the same address.
+    fn to_stranger(&self, refusal: Status, connection: Option<&ConnectionInfo>) -> Status {
+        if refusal.code() != Code::Unauthenticated {
+            return refusal;
+        }
+        let address = connection.and_then(|info| info.address);
+        self.limits.stranger(address).err().map_or(refusal, Status::from)
     }
 }
 
 struct Admission {
     known: Option<Known>,
+    admitted: Option<Admitted>,
     deadline: Option<Deadline>,
     refusal: Option<Status>,
 }
@@ -126,13 +167,28 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     );
     let record = Record { guard: &guard, method, started, span: span.clone(), ended: false };
     let connection = request.extensions().get::<ConnectionInfo>().cloned();
-    let peer = connection.as_ref().and_then(|info| info.peer.as_ref());
-    let admitted = guard.admit(request.headers(), peer, method, started).instrument(span.clone());
-    let Admission { known, deadline, refusal } = admitted.await;
+    let admission = guard.admit(request.headers(), connection.as_ref(), method, started);
+    let Admission { known, admitted, deadline, refusal } = admission.instrument(span.clone()).await;
     span.record("caller", known.as_ref().map_or("-", |known| known.principal.id().as_str()));
-    if let (Some(Known { principal, until: identity_until }), Some(deadline)) = (known, deadline) {
+    let (decision, unrecorded) = match &known {
+        Some(Known { principal, identified_by, .. }) => {
+            audit::begin(&guard.auditor, method, (principal, *identified_by), &request_id, request.headers())
+        }
+        None => (None, None),
+    };
+    let refusal = refusal.or(unrecorded);
+    if let (Some(Known { principal, until: identity_until, .. }), Some(deadline)) = (known, deadline) {
         let connected_at = connection.map_or(started, |info| info.opened_at);
-        request.extensions_mut().insert(Call { principal, identity_until, deadline, connected_at });
+        let notes = decision.as_ref().map(Decision::notes).unwrap_or_default();
+        let admission = admitted.clone();
+        request.extensions_mut().insert(Call {
+            principal,
+            identity_until,
+            deadline,
+            connected_at,
+            notes,
+            admission,
+        });
     }
     let mut response = match (refusal, deadline) {
         (Some(refusal), _) => refusal.into_http(),
@@ -141,6 +197,14 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     };
     if method.is_own() {
         response = with_own_reason(response);
+    }
+    if let Some(admitted) = admitted {
+        admitted.end().await;
+    }
+    if let Some(decision) = decision
+        && audit::end(decision, status_of(&response).as_ref()).await.is_err()
+    {
+        response = status::audit_unavailable().into_http();
     }
     record.end(status_of(&response).as_ref());
     response.headers_mut().insert(REQUEST_ID, request_id);
@@ -200,7 +264,7 @@ fn status_of(response: &Response) -> Option<Status> {
     kept.or_else(|| Status::from_header_map(response.headers())).filter(|status| status.code() != Code::Ok)
 }
 
-/// Step 6.
+/// Step 7.
 struct Record<'a> {
     guard: &'a Guard,
     method: Method,

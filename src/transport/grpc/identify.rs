@@ -28,13 +28,15 @@ pub(super) struct Known {
     pub(super) principal: Arc<Principal>,
     /// Until when what was presented is good; `None`: for good.
     pub(super) until: Option<Instant>,
+    /// By what: the kind of the caller's identity, for the audit log.
+    pub(super) identified_by: &'static str,
 }
 
 impl Identifier {
     /// Who calls, or the answer to somebody who is not known. That caller can't be told is an outage, never "you are nobody".
     pub(super) async fn identify(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Known, Status> {
         let now = Instant::now();
-        let (caller, caller_until) = self.caller(headers, peer, now).await?;
+        let (caller, caller_until, identified_by) = self.caller(headers, peer, now).await?;
         if let Some(suspension) = caller.suspension {
             return Err(BrokerError::Suspended(suspension).into());
         }
@@ -44,6 +46,7 @@ impl Identifier {
         Ok(Known {
             principal: Arc::new(Principal { caller, user: user.map(|user| user.who) }),
             until: [caller_until, user_until].into_iter().flatten().min(),
+            identified_by,
         })
     }
 
@@ -52,7 +55,7 @@ impl Identifier {
         headers: &HeaderMap,
         peer: Option<&Peer>,
         now: Instant,
-    ) -> Result<(Arc<Caller>, Option<Instant>), Status> {
+    ) -> Result<(Arc<Caller>, Option<Instant>, &'static str), Status> {
         let presented = match auth::authorization(headers) {
             Authorization::Absent => None,
             Authorization::Key(identity) => Some((identity, None)),
@@ -65,7 +68,10 @@ impl Identifier {
         // A connection can outlive the certificate that it began with.
         let peer = peer.filter(|peer| peer.valid_until > now);
         let certified = match peer {
-            Some(peer) => self.find(&Identity::SpiffeId(peer.id.as_str().to_owned())).await?,
+            Some(peer) => {
+                let identity = Identity::SpiffeId(peer.id.as_str().to_owned());
+                self.find(&identity).await?.map(|caller| (caller, identity.kind()))
+            }
             None => None,
         };
         match (presented, certified) {
@@ -75,19 +81,19 @@ impl Identifier {
                 }
                 Err(status::unauthenticated())
             }
-            (None, Some(caller)) => Ok((caller, peer.map(|peer| peer.valid_until))),
+            (None, Some((caller, kind))) => Ok((caller, peer.map(|peer| peer.valid_until), kind)),
             (Some((identity, valid_for)), certified) => {
                 let Some(caller) = self.find(&identity).await? else {
                     tracing::info!(kind = identity.kind(), "an identity is no caller's");
                     return Err(status::unauthenticated());
                 };
                 let same = |other: &Arc<Caller>| other.id == caller.id && other.tenant == caller.tenant;
-                if certified.as_ref().is_some_and(|other| !same(other)) {
+                if certified.as_ref().is_some_and(|(other, _)| !same(other)) {
                     tracing::warn!(caller = %caller.id, "the certificate beside the authorization entry is another caller's");
                     return Err(status::unauthenticated());
                 }
                 let until = valid_for.and_then(|valid_for: Duration| now.checked_add(valid_for));
-                Ok((caller, until))
+                Ok((caller, until, identity.kind()))
             }
         }
     }

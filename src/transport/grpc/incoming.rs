@@ -1,6 +1,7 @@
 //! Connections of callers: bounded in number, in the time until they begin to speak, and in age; by TLS if there is any.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -85,19 +86,20 @@ impl Incoming {
                 },
             };
             let (limits, opened_at) = (self.limits, Instant::now());
+            let address = stream.peer_addr().ok().map(|address| address.ip());
             let Some(tls) = self.tls.clone() else {
                 return Connection::new(
                     Wire::Plain(stream),
                     slot,
                     limits,
-                    ConnectionInfo { opened_at, peer: None },
+                    ConnectionInfo { opened_at, address, peer: None },
                 );
             };
             self.handshakes.spawn(async move {
                 let handshake = TlsAcceptor::from((tls.config)()).accept(stream);
                 let stream = tokio::time::timeout(limits.first_bytes, handshake).await??;
                 let peer = peer(&stream, &tls);
-                let info = ConnectionInfo { opened_at, peer };
+                let info = ConnectionInfo { opened_at, address, peer };
                 Ok(Connection::new(Wire::Tls(Box::new(stream)), slot, limits, info))
             });
         }
@@ -115,6 +117,8 @@ fn peer(stream: &TlsStream<TcpStream>, tls: &IncomingTls) -> Option<Peer> {
 pub struct ConnectionInfo {
     /// When it was accepted.
     pub opened_at: Instant,
+    /// The address at its other end.
+    pub address: Option<IpAddr>,
     /// Who is at its other end, by a certificate that the handshake has verified.
     pub peer: Option<Peer>,
 }

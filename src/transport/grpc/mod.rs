@@ -6,6 +6,7 @@
 //! | `incoming.rs` | connections, and their limits |
 //! | `auth.rs` | what a call presents |
 //! | `identify.rs` | who calls, and for which user |
+//! | `audit.rs` | the row that each call has in the audit log |
 //! | `deadline.rs` | how long the caller waits |
 //! | `service.rs` | the RPCs: parse, one use case, convert |
 //! | `admin/` | those of operators |
@@ -15,6 +16,7 @@
 //! | `observe.rs` | methods, metrics, request ids |
 
 mod admin;
+mod audit;
 mod auth;
 mod convert;
 mod deadline;
@@ -39,6 +41,7 @@ use tonic::transport::server::Router;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::application::Broker;
+use crate::application::limits::Limits;
 use crate::domain::ports::{CallerDirectory, Entropy, TokenVerifier};
 use crate::r#gen::FILE_DESCRIPTOR_SET;
 use crate::r#gen::v1::admin_service_server::AdminServiceServer;
@@ -87,6 +90,8 @@ pub struct GrpcOptions {
     pub calls: TaskTracker,
     /// Ends the watches.
     pub stop: CancellationToken,
+    /// Who may ask how often.
+    pub limits: Arc<Limits>,
 }
 
 impl Default for GrpcOptions {
@@ -104,6 +109,7 @@ impl Default for GrpcOptions {
             tokens: None,
             calls: TaskTracker::new(),
             stop: CancellationToken::new(),
+            limits: Arc::new(Limits::none()),
         }
     }
 }
@@ -124,6 +130,7 @@ pub fn router<H: Health>(
     health: HealthServer<H>,
     options: GrpcOptions,
 ) -> Router {
+    let auditor = broker.auditor();
     let mut routes = Routes::new(health.max_decoding_message_size(MAX_NAME_BYTES));
     if options.services != Services::Broker {
         let service = AdminServiceServer::new(Admin::new(Arc::clone(&broker)))
@@ -148,7 +155,14 @@ pub fn router<H: Health>(
         routes = add_reflection(routes);
     }
     let identifier = Identifier { callers, tokens: options.tokens };
-    let guard = Arc::new(Guard::new(identifier, entropy, options.max_deadline, options.calls));
+    let guard = Arc::new(Guard::new(
+        identifier,
+        auditor,
+        options.limits,
+        entropy,
+        options.max_deadline,
+        options.calls,
+    ));
     // Outside all services, unknown ones included: no RPC can forget it.
     let guarded =
         routes.prepare().into_axum_router().layer(middleware::from_fn_with_state(guard, guard::run));

@@ -9,6 +9,7 @@ use metrics::{Counter, Histogram};
 use tonic::Code;
 
 use super::status::code_name;
+use crate::application::limits::CallClass;
 use crate::domain::ports::Entropy;
 
 /// Calls, by method and code.
@@ -34,7 +35,7 @@ const CODES: usize = 17;
 pub(super) struct Method(usize);
 
 /// The methods, the broker's own by their names in the proto, which no two of its services share.
-const METHODS: [&str; 34] = [
+const METHODS: [&str; 37] = [
     "GetCredential",
     "Refresh",
     "Revoke",
@@ -66,6 +67,9 @@ const METHODS: [&str; 34] = [
     "DeleteTenant",
     "RevokeUserCredentials",
     "RevokeTenantCredentials",
+    "QueryAudit",
+    "VerifyAudit",
+    "ExportAudit",
     "Health",
     "Reflection",
     "unknown",
@@ -101,6 +105,26 @@ impl Method {
     /// Whether it is health: the one thing that needs no key.
     pub(super) fn is_open(self) -> bool {
         self.0 == HEALTH
+    }
+
+    /// Whether it is one of the broker's own RPCs: each call has a row in the audit log.
+    pub(super) fn is_rpc(self) -> bool {
+        self.0 < HEALTH
+    }
+
+    /// What rate limits count it as.
+    pub(super) fn class(self) -> CallClass {
+        match self.name() {
+            "GetCredential" | "Refresh" | "AcquireLease" | "RenewLease" | "ReleaseLease" => CallClass::Tokens,
+            "BeginOAuth" | "CompleteOAuth" | "CancelFlow" => CallClass::Consents,
+            "Revoke" | "ImportCredential" => CallClass::Changes,
+            _ => CallClass::Lists,
+        }
+    }
+
+    /// Whether it takes access away rather than giving it: that is never held up for want of a record.
+    pub(super) fn takes_away(self) -> bool {
+        matches!(self.name(), "Revoke" | "CancelFlow" | "ReleaseLease")
     }
 
     /// Whether it is one of the broker's own, whose errors all carry details.

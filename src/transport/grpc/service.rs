@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::user::{NamesUser, bind};
-use super::convert::{answers, requests};
+use super::convert::{answers, consent_reason_name, requests};
 use super::guard::{Call, open};
 use super::watch;
 use crate::application::Broker;
+use crate::application::types::{LeaseAnswer, TokenAnswer};
+use crate::domain::audit::Subject;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerService;
 use crate::r#gen::v1::{
     AcquireLeaseRequest, AcquireLeaseResponse, BeginOAuthRequest, BeginOAuthResponse, CancelFlowRequest,
@@ -45,6 +47,19 @@ fn open_for_user<T: NamesUser>(request: Request<T>) -> Result<(Call, T), Status>
     Ok((call, message))
 }
 
+/// For the call's row in the audit log.
+fn note_token(call: &Call, answer: &TokenAnswer) {
+    match answer {
+        TokenAnswer::Token(grant) => call.notes.gave(grant),
+        TokenAnswer::AuthorizationRequired(required) => {
+            if let Some(flow) = &required.flow {
+                call.notes.about_flow(flow.id);
+            }
+            call.notes.because(consent_reason_name(required.reason));
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl TokenBrokerService for BrokerService {
     async fn get_credential(
@@ -53,20 +68,28 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<GetCredentialResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::get_credential(message, call.deadline.time_left())?;
+        call.notes.about(&input.key);
+        call.limited(Some(&input.key.user)).await?;
         let answer = self.broker.get_credential(&call.principal, input).await?;
+        note_token(&call, &answer);
         Ok(Response::new(answers::get_credential(answer)))
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::refresh(message, call.deadline.time_left())?;
+        call.notes.about(&input.key);
+        call.limited(Some(&input.key.user)).await?;
         let answer = self.broker.refresh(&call.principal, input).await?;
+        note_token(&call, &answer);
         Ok(Response::new(answers::refresh(answer)))
     }
 
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let (key, force) = requests::revoke(message)?;
+        call.notes.about(&key);
+        call.limited(Some(&key.user)).await?;
         let answer = self.broker.revoke(&call.principal, key, force).await?;
         Ok(Response::new(answers::revoke(&answer)))
     }
@@ -77,14 +100,26 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<BeginOAuthResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::begin_oauth(message)?;
+        call.notes.about_subject(Subject {
+            user: Some(input.user.clone()),
+            provider: Some(input.provider.clone()),
+            services: input.services.clone(),
+            account: Some(input.account.clone()),
+            flow: None,
+        });
+        call.limited(Some(&input.user)).await?;
         let flow = self.broker.begin_oauth(&call.principal, input).await?;
+        call.notes.about_flow(flow.id);
         Ok(Response::new(answers::begin_oauth(&flow)))
     }
 
     async fn get_flow(&self, request: Request<GetFlowRequest>) -> Result<Response<GetFlowResponse>, Status> {
         let (call, message) = open(request)?;
         let id = requests::flow_id(&message.flow_id)?;
+        call.notes.about_flow(id);
+        call.limited(None).await?;
         let flow = self.broker.get_flow(&call.principal, id).await?;
+        call.notes.flow_is_for(&flow.key, &flow.services);
         Ok(Response::new(GetFlowResponse { flow: Some(answers::flow(flow)) }))
     }
 
@@ -94,7 +129,10 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<CancelFlowResponse>, Status> {
         let (call, message) = open(request)?;
         let id = requests::flow_id(&message.flow_id)?;
+        call.notes.about_flow(id);
+        call.limited(None).await?;
         let flow = self.broker.cancel_flow(&call.principal, id).await?;
+        call.notes.flow_is_for(&flow.key, &flow.services);
         Ok(Response::new(CancelFlowResponse { flow: Some(answers::flow(flow)) }))
     }
 
@@ -104,6 +142,8 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ListCredentialsResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::list_credentials(message)?;
+        call.notes.about_user(input.user.as_ref(), input.provider.as_ref());
+        call.limited(input.user.as_ref()).await?;
         let answer = self.broker.list_credentials(&call.principal, input).await?;
         Ok(Response::new(answers::list_credentials(answer)))
     }
@@ -114,6 +154,8 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ImportCredentialResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::import_credential(message)?;
+        call.notes.about(&input.key);
+        call.limited(Some(&input.key.user)).await?;
         let credential = self.broker.import_credential(&call.principal, input).await?;
         Ok(Response::new(ImportCredentialResponse {
             credential: Some(answers::credential_summary(credential)),
@@ -125,6 +167,7 @@ impl TokenBrokerService for BrokerService {
         request: Request<ListProvidersRequest>,
     ) -> Result<Response<ListProvidersResponse>, Status> {
         let (call, ListProvidersRequest {}) = open(request)?;
+        call.limited(None).await?;
         let providers = self.broker.list_providers(&call.principal)?;
         Ok(Response::new(answers::list_providers(&providers)))
     }
@@ -135,7 +178,15 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<AcquireLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::acquire_lease(message, call.deadline.time_left())?;
+        call.notes.about(&input.key);
+        call.limited(Some(&input.key.user)).await?;
         let answer = self.broker.acquire_lease(&call.principal, input).await?;
+        match &answer {
+            LeaseAnswer::Leased { grant, .. } => call.notes.gave(grant),
+            LeaseAnswer::AuthorizationRequired(required) => {
+                call.notes.because(consent_reason_name(required.reason));
+            }
+        }
         Ok(Response::new(answers::acquire_lease(answer)))
     }
 
@@ -145,7 +196,10 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<RenewLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::renew_lease(message, call.deadline.time_left())?;
+        call.notes.about(&input.lease.key);
+        call.limited(Some(&input.lease.key.user)).await?;
         let (grant, lease) = self.broker.renew_lease(&call.principal, input).await?;
+        call.notes.gave(&grant);
         Ok(Response::new(RenewLeaseResponse { leased: Some(answers::leased(*grant, lease)) }))
     }
 
@@ -155,6 +209,8 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ReleaseLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::release_lease(message)?;
+        call.notes.about(&input.key);
+        call.limited(Some(&input.key.user)).await?;
         let released = self.broker.release_lease(&call.principal, input).await?;
         Ok(Response::new(ReleaseLeaseResponse { released }))
     }
@@ -168,6 +224,8 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<Self::WatchCredentialsStream>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::watch_credentials(message)?;
+        call.notes.about_user(input.user.as_ref(), None);
+        call.limited(input.user.as_ref()).await?;
         let watch = self.broker.watch_credentials(&call.principal, input).await?;
         let ends = watch::Ends {
             deadline: call.deadline.of_caller(),

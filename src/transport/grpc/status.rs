@@ -16,10 +16,16 @@ use crate::domain::access_policy::Suspension;
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "tokenbroker";
 
+/// The reason of a call that came too often.
+pub(super) const RATE_LIMITED: &str = "RATE_LIMITED";
+
 /// Where waiting helps, the least that is asked for: `0s` would read as "at once".
 const LEAST_RETRY: Duration = Duration::from_millis(100);
 /// When an issuer that did not tell its keys is asked again.
 const IDENTITY_RETRY: Duration = Duration::from_secs(2);
+
+/// When to come back while the audit log can't be written.
+const AUDIT_RETRY: Duration = Duration::from_secs(1);
 
 impl From<BrokerError> for Status {
     fn from(error: BrokerError) -> Self {
@@ -77,6 +83,13 @@ fn limit_reached(limit: Limit, retry_after: Duration) -> Status {
             ("LIMIT_REACHED", "too many consents of this user at this provider are pending")
         }
         Limit::Watches => ("TOO_MANY_WATCHES", "this caller has too many streams of WatchCredentials open"),
+        Limit::Rate(which) => {
+            let metadata = HashMap::from([("limit".to_owned(), which.name().to_owned())]);
+            let mut details = ErrorDetails::with_error_info(RATE_LIMITED, DOMAIN, metadata);
+            details.set_retry_info(Some(retry_after.max(LEAST_RETRY)));
+            let text = "too many calls: the details say by which limit, and when to come back";
+            return Status::with_error_details(Code::ResourceExhausted, text, details);
+        }
     };
     status(Code::ResourceExhausted, reason, text, Some(retry_after))
 }
@@ -143,6 +156,10 @@ fn unavailable(what: Unavailable, retry_after: Duration) -> Status {
         Unavailable::OutcomeUnknown => (
             "OUTCOME_UNKNOWN",
             "the answer to a refresh was lost, and no valid token is left: the broker will find out",
+        ),
+        Unavailable::Audit => (
+            "AUDIT_UNAVAILABLE",
+            "the broker's audit log does not take the decision, so its answer is withheld",
         ),
     };
     status(Code::Unavailable, reason, text, Some(retry_after))
@@ -221,6 +238,21 @@ pub(super) fn malformed_timeout() -> Status {
     )
 }
 
+/// The decision could not be recorded.
+pub(super) fn audit_unavailable() -> Status {
+    BrokerError::Unavailable { what: Unavailable::Audit, retry_after: AUDIT_RETRY }.into()
+}
+
+/// The purpose can't be recorded.
+pub(super) fn malformed_purpose() -> Status {
+    status(
+        Code::InvalidArgument,
+        "MALFORMED_PURPOSE",
+        "the tokenbroker-purpose metadata must be one entry of 1 to 128 printable ASCII characters",
+        None,
+    )
+}
+
 /// The request never became a message.
 pub(super) fn malformed_request() -> Status {
     status(
@@ -282,6 +314,7 @@ pub fn code_name(code: Code) -> &'static str {
 mod tests {
     use super::*;
     use crate::application::types::ConsentReason;
+    use crate::domain::rate_limit::RateLimit;
 
     const RETRY: Duration = Duration::from_millis(1_500);
 
@@ -334,6 +367,12 @@ mod tests {
                 "TOO_MANY_WATCHES",
                 Some(RETRY),
             ),
+            (
+                BrokerError::ResourceExhausted { limit: Limit::Rate(RateLimit::User), retry_after: RETRY },
+                Code::ResourceExhausted,
+                "RATE_LIMITED",
+                Some(RETRY),
+            ),
             (unavailable(Unavailable::Storage), Code::Unavailable, "STORAGE_UNAVAILABLE", Some(RETRY)),
             (unavailable(Unavailable::Provider), Code::Unavailable, "PROVIDER_UNAVAILABLE", Some(RETRY)),
             (
@@ -350,6 +389,7 @@ mod tests {
                 Some(RETRY),
             ),
             (unavailable(Unavailable::OutcomeUnknown), Code::Unavailable, "OUTCOME_UNKNOWN", Some(RETRY)),
+            (unavailable(Unavailable::Audit), Code::Unavailable, "AUDIT_UNAVAILABLE", Some(RETRY)),
             (BrokerError::DataLoss, Code::DataLoss, "STORED_DATA_DAMAGED", None),
             (BrokerError::Internal, Code::Internal, "INTERNAL", None),
         ]

@@ -54,6 +54,8 @@ pub(super) enum Page {
     NotFound,
     /// The address is only for reading.
     MethodNotAllowed,
+    /// This client asks for too many pages.
+    TooMany,
 }
 
 /// Where a page links to.
@@ -145,6 +147,7 @@ impl Page {
             Self::Broken => "broken",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
+            Self::TooMany => "too-many",
         }
     }
 
@@ -159,6 +162,7 @@ impl Page {
             Self::TryAgain => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 
@@ -180,7 +184,8 @@ impl Page {
             | Self::TryAgain
             | Self::Broken
             | Self::NotFound
-            | Self::MethodNotAllowed => (None, [].as_slice(), None),
+            | Self::MethodNotAllowed
+            | Self::TooMany => (None, [].as_slice(), None),
         };
         View {
             name: self.name(),
@@ -191,7 +196,7 @@ impl Page {
             account,
             services,
             back,
-            reload: *self == Self::TryAgain,
+            reload: matches!(self, Self::TryAgain | Self::TooMany),
             style: STYLE,
         }
     }
@@ -258,6 +263,12 @@ impl Page {
                 "Please open this as a link".into(),
                 "This address takes no other kind of request. Nothing was changed.",
                 "Open the link that you were given in your browser.".into(),
+            ),
+            Self::TooMany => (
+                Mood::Neutral,
+                "One moment, please".into(),
+                "Too many pages were opened from your address. Your link has not been used up.",
+                "Wait a little, then try again.".into(),
             ),
         }
     }

@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,9 +18,11 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
+use super::client::{self, Proxies};
 use super::page::Page;
 use super::{callback, headers};
 use crate::application::Broker;
+use crate::application::limits::Limits;
 
 /// How soon to try again, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -27,6 +30,25 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 /// Everything that browsers can reach.
 pub fn public_router(broker: Arc<Broker>) -> Router {
     Router::new().fallback(serve).with_state(broker)
+}
+
+/// The same, with a limit of pages for each client.
+pub fn limited_public_router(broker: Arc<Broker>, limits: Arc<Limits>, proxies: Proxies) -> Router {
+    let https = broker.public_base_url().scheme() == "https";
+    client::limited(public_router(broker), limits, proxies, https)
+}
+
+/// Answers a client that asks for too many pages.
+pub(super) fn too_many(wait: Duration, https: bool) -> Response {
+    let page = Page::TooMany;
+    metrics::counter!("token_broker_pages_total", "page" => page.name()).increment(1);
+    let mut response = respond(&page, https);
+    // Whole seconds (RFC 9110 section 10.2.3), rounded up.
+    let seconds = wait.as_secs().saturating_add(1);
+    if let Ok(seconds) = HeaderValue::try_from(seconds.to_string()) {
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    response
 }
 
 async fn serve(State(broker): State<Arc<Broker>>, request: Request) -> Response {

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::client::Peer;
 use crate::transport::accept::{Acceptor, Slot};
 
 /// What a listener puts up with.
@@ -65,7 +66,12 @@ pub async fn serve(
 }
 
 async fn connection(stream: TcpStream, _slot: Slot, router: Router, limits: Limits, stop: CancellationToken) {
-    let service = router.map_request(|request: http::Request<Incoming>| request.map(Body::new));
+    let peer = Peer(stream.peer_addr().ok().map(|address| address.ip()));
+    let service = router.map_request(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        request
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)

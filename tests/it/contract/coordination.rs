@@ -77,7 +77,8 @@ pub(crate) async fn redis() -> Coordination {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let prefix = format!("contract-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let settings = RedisSettings { key_prefix: prefix.clone(), ..settings(&shared().url()) };
-    let RedisCoordination { permits, leases, wakeups } = RedisCoordination::connect(&settings).await.unwrap();
+    let RedisCoordination { permits, leases, wakeups, buckets: _ } =
+        RedisCoordination::connect(&settings).await.unwrap();
     Coordination { permits, leases, wakeups, time: Time::Prefix(prefix) }
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod coordination;
 pub(crate) mod samples;
 
+mod audit_store;
 mod caller_store;
 mod credential_list;
 mod credential_model;
@@ -20,9 +21,12 @@ mod revocation;
 mod tenant_store;
 mod wakeups;
 
+pub(crate) use audit_store::rows as audit_rows;
+
 use std::any::Any;
 use std::sync::Arc;
 
+use token_broker::domain::audit::AuditStore;
 use token_broker::domain::caller_store::{CallerStore, TenantStore};
 use token_broker::domain::event::EventStore;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
@@ -40,6 +44,7 @@ pub(crate) struct Stores {
     pub(crate) outbox: Arc<dyn OutboxStore>,
     pub(crate) data_keys: Arc<dyn DataKeyStore>,
     pub(crate) events: Arc<dyn EventStore>,
+    pub(crate) audit: Arc<dyn AuditStore>,
     pub(crate) health: Arc<dyn StoreHealth>,
     pub(crate) callers: Arc<dyn CallerStore>,
     pub(crate) tenants: Arc<dyn TenantStore>,
@@ -57,6 +62,7 @@ pub(crate) async fn sqlite() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
+        audit: store.clone(),
         health: store.clone(),
         callers: store.clone(),
         tenants: store,
@@ -73,6 +79,7 @@ pub(crate) async fn memory() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
+        audit: store.clone(),
         health: store.clone(),
         callers: store.clone(),
         tenants: store,
@@ -91,6 +98,7 @@ pub(crate) async fn postgres() -> Stores {
         outbox: store.clone(),
         data_keys: store.clone(),
         events: store.clone(),
+        audit: store.clone(),
         health: store.clone(),
         callers: store.clone(),
         tenants: store,

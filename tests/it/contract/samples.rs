@@ -69,6 +69,10 @@ pub(crate) fn tenant(name: &str) -> TenantId {
     TenantId::new(name).unwrap()
 }
 
+pub(crate) fn service(name: &str) -> ServiceId {
+    ServiceId::new(name).unwrap()
+}
+
 pub(crate) fn provider(name: &str) -> ProviderId {
     ProviderId::new(name).unwrap()
 }

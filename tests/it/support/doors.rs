@@ -8,11 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use token_broker::application::audit::{AuditArchive, AuditLog, AuditSettings};
+use token_broker::application::limits::{LimitSettings, Limits};
 use token_broker::application::{Broker, Ports, Settings};
 use token_broker::domain::access_policy::{Allowed, Caller, Identity, Rule, UserRule};
+use token_broker::domain::audit::{AuditSink, NoAudit};
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory, StoreError};
 use token_broker::domain::provider::{EndpointSource, Provider};
+use token_broker::domain::rate_limit::SharedBuckets;
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::step::NoSteps;
 use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
@@ -65,8 +69,9 @@ pub(crate) struct Doors {
     pub(crate) faults: Arc<Faults>,
     pub(crate) tasks: TaskTracker,
     pub(crate) broker: Arc<Broker>,
+    pub(crate) audit: Option<Audited>,
     browser: reqwest::Client,
-    database: PathBuf,
+    pub(crate) database: PathBuf,
     store: SqliteStore,
     _serving: tokio::task::JoinSet<()>,
     home: Arc<tempfile::TempDir>,
@@ -97,6 +102,27 @@ impl ProviderDirectory for Providers {
     }
 }
 
+/// The audit log behind doors that have one.
+pub(crate) struct Audited {
+    pub(crate) log: Arc<AuditLog>,
+    pub(crate) archive: Arc<AuditArchive>,
+}
+
+/// How doors are opened.
+struct Opening {
+    settings: Settings,
+    max_deadline: Duration,
+    replica: u8,
+    audit: Option<(AuditSettings, Vec<Arc<dyn AuditSink>>)>,
+    limits: Arc<Limits>,
+}
+
+impl Opening {
+    fn new(settings: Settings, max_deadline: Duration, replica: u8) -> Self {
+        Self { settings, max_deadline, replica, audit: None, limits: Arc::new(Limits::none()) }
+    }
+}
+
 impl Doors {
     /// Opens them, at an empty database.
     pub(crate) async fn open() -> Self {
@@ -109,7 +135,35 @@ impl Doors {
         let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
         let server = Arc::new(HostileServer::start().await);
         let clock = Arc::new(ManualClock::new());
-        Self::over(home, store, server, clock, alone::settings(public_base_url), max_deadline, 1).await
+        let at = Opening::new(alone::settings(public_base_url), max_deadline, 1);
+        Self::over(home, store, server, clock, at).await
+    }
+
+    /// With an audit log: at the database, with these sinks.
+    pub(crate) async fn open_audited(settings: AuditSettings, sinks: Vec<Arc<dyn AuditSink>>) -> Self {
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
+        let server = Arc::new(HostileServer::start().await);
+        let clock = Arc::new(ManualClock::new());
+        let mut at = Opening::new(alone::settings("https://broker.example"), Duration::from_secs(60), 1);
+        at.audit = Some((settings, sinks));
+        Self::over(home, store, server, clock, at).await
+    }
+
+    /// With rate limits, by the test's clock.
+    pub(crate) async fn open_limited(
+        settings: LimitSettings,
+        shared: Option<Arc<dyn SharedBuckets>>,
+        audited: bool,
+    ) -> Self {
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
+        let server = Arc::new(HostileServer::start().await);
+        let clock = Arc::new(ManualClock::new());
+        let mut at = Opening::new(alone::settings("https://broker.example"), Duration::from_secs(60), 1);
+        at.limits = Arc::new(Limits::new(settings, clock.clone(), shared));
+        at.audit = audited.then(|| (AuditSettings::default(), vec![]));
+        Self::over(home, store, server, clock, at).await
     }
 
     /// Another replica at the same database and provider. The two share nothing else: no word of one reaches the other.
@@ -118,7 +172,7 @@ impl Doors {
         settings.watches.poll = Duration::from_millis(50);
         let (home, store) = (Arc::clone(&self.home), self.store.clone());
         let (server, clock) = (Arc::clone(&self.provider), Arc::clone(&self.clock));
-        Self::over(home, store, server, clock, settings, Duration::from_secs(60), 2).await
+        Self::over(home, store, server, clock, Opening::new(settings, Duration::from_secs(60), 2)).await
     }
 
     async fn over(
@@ -126,17 +180,26 @@ impl Doors {
         store: SqliteStore,
         server: Arc<HostileServer>,
         clock: Arc<ManualClock>,
-        settings: Settings,
-        max_deadline: Duration,
-        replica: u8,
+        opening: Opening,
     ) -> Self {
+        let Opening { settings, max_deadline, replica, audit, limits } = opening;
         let database = home.path().join("broker.db");
         let faults = Arc::new(Faults::default());
         let tasks = TaskTracker::new();
-        let ports = ports(&store, &server, &clock, &faults);
+        let vault = Arc::new(vault(&store, &clock));
+        let mut ports = ports(&store, &server, &clock, &faults, &vault);
+        let audit = audit.map(|(settings, sinks)| {
+            let log = AuditLog::start(Arc::new(store.clone()), vault.clone(), sinks, clock.clone(), settings);
+            ports.audit = log.clone();
+            let keep = Some(Duration::from_secs(7 * 24 * 3600));
+            let (store, log_port) = (Arc::new(store.clone()), log.clone());
+            let archive = Arc::new(AuditArchive::new(store, vault.clone(), log_port, clock.clone(), keep));
+            ports.audit_archive = Some(archive.clone());
+            Audited { log, archive }
+        });
         let broker = Broker::new(ports, settings, ClaimOwner::from_random([replica; 16]), tasks.clone());
         let mut serving = tokio::task::JoinSet::new();
-        let grpc = serve_grpc(&mut serving, Arc::clone(&broker), max_deadline).await;
+        let grpc = serve_grpc(&mut serving, Arc::clone(&broker), max_deadline, limits).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let public = listener.local_addr().unwrap();
         let pages = http::public_router(Arc::clone(&broker));
@@ -151,6 +214,7 @@ impl Doors {
             faults,
             tasks,
             broker: Arc::clone(&broker),
+            audit,
             browser,
             database,
             store,
@@ -279,10 +343,11 @@ async fn serve_grpc(
     serving: &mut tokio::task::JoinSet<()>,
     broker: Arc<Broker>,
     max_deadline: Duration,
+    limits: Arc<Limits>,
 ) -> SocketAddr {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
-    let options = grpc::GrpcOptions { max_deadline, ..grpc::GrpcOptions::default() };
+    let options = grpc::GrpcOptions { max_deadline, limits, ..grpc::GrpcOptions::default() };
     let router = grpc::router(broker, Arc::new(callers()), &SystemEntropy, health, options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -291,23 +356,29 @@ async fn serve_grpc(
     address
 }
 
+fn vault(store: &SqliteStore, clock: &Arc<ManualClock>) -> Vault {
+    let key = KeyEncryptionKey::new("k1", SecretBytes::new(vec![7; 32])).unwrap();
+    let keyring = Keyring::new(vec![key], "k1").unwrap();
+    Vault::new(keyring, Arc::new(store.clone()), Arc::new(SystemEntropy), clock.clone())
+}
+
 fn ports(
     store: &SqliteStore,
     server: &HostileServer,
     clock: &Arc<ManualClock>,
     faults: &Arc<Faults>,
+    vault: &Arc<Vault>,
 ) -> Ports {
     let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
     let entropy = Arc::new(SystemEntropy);
-    let key = KeyEncryptionKey::new("k1", SecretBytes::new(vec![7; 32])).unwrap();
-    let keyring = Keyring::new(vec![key], "k1").unwrap();
-    let vault = Vault::new(keyring, Arc::new(store.clone()), entropy.clone(), Arc::clone(&clock));
     Ports {
+        audit: Arc::new(NoAudit),
+        audit_archive: None,
         entropy,
         credentials: Arc::new(FaultyStore { inner: Arc::new(store.clone()), faults: Arc::clone(faults) }),
         flows: Arc::new(store.clone()),
         outbox: Arc::new(store.clone()),
-        cipher: Arc::new(vault),
+        cipher: vault.clone(),
         oauth: Arc::new(
             HttpOAuthClient::new(HttpSettings::default(), Arc::clone(&clock), Arc::new(SystemEntropy))
                 .unwrap(),

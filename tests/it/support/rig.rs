@@ -13,6 +13,7 @@ use token_broker::application::types::{
 };
 use token_broker::application::{Broker, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Allowed, Caller, Principal, Rule};
+use token_broker::domain::audit::NoAudit;
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
@@ -80,6 +81,8 @@ impl World {
         let tasks = TaskTracker::new();
         let owner = ClaimOwner::from_random([number; 16]);
         let ports = Ports {
+            audit: Arc::new(NoAudit),
+            audit_archive: None,
             clock: self.clock.clone(),
             entropy: Arc::new(SystemEntropy),
             credentials: Arc::new(FaultyStore {

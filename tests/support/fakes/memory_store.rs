@@ -6,18 +6,26 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use token_broker::domain::audit::{Head, Row as AuditRow};
 use token_broker::domain::caller_store::{NewApiKey, StoredCaller, Tenant};
 use token_broker::domain::credential::{
     Credential, CredentialState, Epoch, Fingerprint, ReauthReason, StoredTokens,
 };
 use token_broker::domain::event::{Change, Event, EventPosition, FlowCause, NewEvent, Standing};
 use token_broker::domain::flow::{Flow, FlowStatus};
-use token_broker::domain::key::{CredentialId, CredentialKey};
+use token_broker::domain::key::{CredentialId, CredentialKey, TenantId};
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, GrantCondition, LineageWrite,
     ListQuery, NewGrant, PendingRevocation, Persisted, Release, RevocationOutcome, RevokeWrite, RevokedRow,
     StoreError, StoreHealth, StoredGrant, WrappedDataKey,
 };
+
+/// A tenant's audit log.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Chain {
+    pub(super) head: Head,
+    pub(super) rows: Vec<AuditRow>,
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
@@ -47,6 +55,7 @@ pub(super) struct Tables {
     pub(super) revocations: Vec<RevocationRow>,
     pub(super) data_keys: Vec<WrappedDataKey>,
     pub(super) events: Vec<Event>,
+    pub(super) audit: BTreeMap<TenantId, Chain>,
     pub(super) callers: Vec<StoredCaller>,
     pub(super) api_keys: Vec<NewApiKey>,
     pub(super) tenants: Vec<Tenant>,

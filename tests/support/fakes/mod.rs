@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each target uses its part")]
 
+mod memory_audit;
 mod memory_callers;
 mod memory_store;
 mod memory_tables;

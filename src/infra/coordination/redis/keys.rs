@@ -1,7 +1,10 @@
 //! The names of keys. What stands in braces decides the node of a cluster: everything of one credential is on one.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::domain::credential::Fingerprint;
-use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
+use crate::domain::key::{ClaimOwner, CredentialId, GrantId, TenantId};
+use crate::domain::rate_limit::BucketKey;
 
 /// Makes keys with the deployment's prefix.
 #[derive(Debug, Clone)]
@@ -41,6 +44,13 @@ impl Keys {
     /// There while the process run is known to have ended.
     pub(super) fn dead(&self, owner: ClaimOwner) -> String {
         self.of(owner.as_bytes(), "dead")
+    }
+
+    /// A bucket of a rate limit. All of a tenant's are on one node, since a call takes from several at once; a hash of the
+    /// tenant's name is short, and has no brace.
+    pub(super) fn bucket(&self, tenant: &TenantId, bucket: &BucketKey) -> String {
+        let tenant = Sha256::digest(tenant.as_str().as_bytes());
+        format!("{}:{{{}}}:rate:{}", self.prefix, hex::encode(&tenant[..16]), hex::encode(bucket))
     }
 
     /// The channel of wake-ups.

@@ -1,10 +1,11 @@
-//! Permits, wake-ups and leases of many replicas, in Redis. What is stored, and what an operator has to know:
+//! Permits, wake-ups, leases and rate limits of many replicas, in Redis. What is stored, and what an operator has to know:
 //! `docs/REDIS.md`.
 //!
 //! Every call answers or fails within the response time-out, and at once while Redis is known to be down; a task of its own
 //! connects again. Times are those of Redis, so that replicas whose clocks differ agree on ages. The keys of one
 //! credential share a hash tag, so that a cluster keeps them on one node, where a script may use them together.
 
+mod buckets;
 mod connector;
 mod error;
 mod keys;
@@ -22,7 +23,9 @@ use std::time::Duration;
 pub use error::RedisSetupError;
 
 use crate::domain::coordination::{LeaseStore, PermitStore, Wakeups};
+use crate::domain::rate_limit::SharedBuckets;
 use crate::domain::secret::SecretString;
+use buckets::RedisBuckets;
 use connector::Connector;
 use keys::Keys;
 use leases::RedisLeases;
@@ -77,7 +80,7 @@ pub struct RedisTlsClient {
     pub key_file: PathBuf,
 }
 
-/// The three ports over one Redis.
+/// The four ports over one Redis.
 pub struct RedisCoordination {
     /// Permits, successors, tombstones.
     pub permits: Arc<dyn PermitStore>,
@@ -85,6 +88,8 @@ pub struct RedisCoordination {
     pub leases: Arc<dyn LeaseStore>,
     /// Wake-ups.
     pub wakeups: Arc<dyn Wakeups>,
+    /// Rate limits.
+    pub buckets: Arc<dyn SharedBuckets>,
 }
 
 impl RedisCoordination {
@@ -100,7 +105,8 @@ impl RedisCoordination {
         tokio::join!(link.first_attempt(), wakeups.first_attempt());
         Ok(Self {
             permits: Arc::new(RedisPermits::new(link.clone(), keys.clone())),
-            leases: Arc::new(RedisLeases::new(link, keys)),
+            leases: Arc::new(RedisLeases::new(link.clone(), keys.clone())),
+            buckets: Arc::new(RedisBuckets::new(link, keys)),
             wakeups: Arc::new(wakeups),
         })
     }

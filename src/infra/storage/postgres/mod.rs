@@ -9,6 +9,7 @@
 //!
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
+mod audit;
 mod callers;
 mod clock;
 mod company;

@@ -8,6 +8,7 @@
 //!
 //! Times are stored as whole microseconds: what is read back is cut off, never rounded up.
 
+mod audit;
 mod callers;
 mod credentials;
 mod data_keys;
@@ -146,6 +147,7 @@ fn frequent_statements() -> Vec<&'static str> {
             data_keys::STATEMENTS,
             events::STATEMENTS,
             callers::STATEMENTS,
+            audit::STATEMENTS,
         ])
         .flatten()
         .copied()

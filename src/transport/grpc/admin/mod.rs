@@ -1,5 +1,7 @@
 //! `tokenbroker.v1.AdminService`, for operators. Each RPC: parse, one use case, convert.
 
+mod audit;
+
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
@@ -25,11 +27,35 @@ impl Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
+    async fn query_audit(
+        &self,
+        request: Request<pb::QueryAuditRequest>,
+    ) -> Result<Response<pb::QueryAuditResponse>, Status> {
+        audit::query(&self.broker, request).await
+    }
+
+    async fn verify_audit(
+        &self,
+        request: Request<pb::VerifyAuditRequest>,
+    ) -> Result<Response<pb::VerifyAuditResponse>, Status> {
+        audit::verify(&self.broker, request).await
+    }
+
+    type ExportAuditStream = audit::Export;
+
+    async fn export_audit(
+        &self,
+        request: Request<pb::ExportAuditRequest>,
+    ) -> Result<Response<Self::ExportAuditStream>, Status> {
+        audit::export(&self.broker, request).await
+    }
+
     async fn who_am_i(
         &self,
         request: Request<pb::WhoAmIRequest>,
     ) -> Result<Response<pb::WhoAmIResponse>, Status> {
         let (call, pb::WhoAmIRequest {}) = open(request)?;
+        call.limited(None).await?;
         let WhoAmI { tenant, caller, rights } = self.broker.who_am_i(&call.principal)?;
         let actions = rights.actions.into_iter();
         Ok(Response::new(pb::WhoAmIResponse {

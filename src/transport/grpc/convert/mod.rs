@@ -2,6 +2,7 @@
 //! (`answers.rs`, `enums.rs`). `user.rs` says whom a message is about; `callers.rs` and `rules.rs` are for AdminService.
 
 pub(super) mod answers;
+pub(super) mod audit;
 pub(super) mod callers;
 mod check;
 mod enums;

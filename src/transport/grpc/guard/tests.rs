@@ -7,6 +7,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::domain::access_policy::{Caller, Identity};
+use crate::domain::audit::NoAudit;
 use crate::domain::key::{CallerId, TenantId};
 use crate::domain::ports::{CallerDirectory, StoreError};
 use crate::domain::secret::SecretString;
@@ -37,13 +38,32 @@ impl Entropy for Zeros {
     }
 }
 
+struct Stopped;
+
+impl crate::domain::ports::Clock for Stopped {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::UNIX_EPOCH
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 async fn ask(path: &str, headers: &[(&str, &str)]) -> Response<Body> {
     ask_within(MAX, path, headers).await
 }
 
 async fn ask_within(max: Duration, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
     let identifier = Identifier { callers: Arc::new(OneCaller), tokens: None };
-    let guard = Arc::new(Guard::new(identifier, &Zeros, max, TaskTracker::new()));
+    let guard = Arc::new(Guard::new(
+        identifier,
+        Auditor::new(Arc::new(NoAudit), Arc::new(Stopped)),
+        Arc::new(Limits::none()),
+        &Zeros,
+        max,
+        TaskTracker::new(),
+    ));
     let method = |request: Request| async move {
         let wish = request.headers().get("wish").map(|w| w.to_str().unwrap().to_owned());
         match wish.as_deref() {

@@ -1,0 +1,215 @@
+//! Who may ask how often. A limit is asked before any work is done; what is under way (a refresh, the exchange of a code) never
+//! asks again, so that no limit can lose a token.
+//!
+//! Replicas share their buckets in Redis: one script for all buckets of a call. Each replica has buckets of its own as well, of
+//! the same size: they bound what calls cost that can't be read, and they are what is left while Redis is away. Then each
+//! replica grants the full limits, so that all together grant as many times as much as there are replicas.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::error::{BrokerError, Limit};
+use super::metrics;
+use crate::domain::access_policy::Principal;
+use crate::domain::key::UserId;
+use crate::domain::ports::Clock;
+use crate::domain::rate_limit::{
+    Bucket, Empty, LocalBuckets, Rate, RateLimit, SharedBuckets, client_network,
+};
+
+/// How many buckets a process remembers; each takes about a hundred bytes.
+const BUCKETS: usize = 100_000;
+
+/// The limits that there are; `None`: there is none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LimitSettings {
+    /// All calls of a tenant.
+    pub tenant: Option<Rate>,
+    /// All calls of a caller.
+    pub caller: Option<Rate>,
+    /// All calls for a user, by whichever caller.
+    pub user: Option<Rate>,
+    /// A caller's calls that begin or end consents.
+    pub consents: Option<Rate>,
+    /// A caller's calls that read lists.
+    pub lists: Option<Rate>,
+    /// A caller's calls that change something.
+    pub changes: Option<Rate>,
+    /// An address' calls whose caller could not be identified.
+    pub strangers: Option<Rate>,
+    /// An address' pages.
+    pub pages: Option<Rate>,
+}
+
+/// What kind of call it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallClass {
+    /// It asks for a token: limited with all calls, and by nothing else.
+    Tokens,
+    /// It begins or ends a consent.
+    Consents,
+    /// It reads a list or a state.
+    Lists,
+    /// It changes something.
+    Changes,
+}
+
+/// See the module.
+pub struct Limits {
+    settings: LimitSettings,
+    clock: Option<Arc<dyn Clock>>,
+    local: LocalBuckets,
+    shared: Option<Arc<dyn SharedBuckets>>,
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Limits {
+    /// By the settings; `shared`: with other replicas.
+    #[must_use]
+    pub fn new(
+        settings: LimitSettings,
+        clock: Arc<dyn Clock>,
+        shared: Option<Arc<dyn SharedBuckets>>,
+    ) -> Self {
+        Self { settings, clock: Some(clock), local: LocalBuckets::new(BUCKETS), shared }
+    }
+
+    /// None at all.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { settings: LimitSettings::default(), clock: None, local: LocalBuckets::new(0), shared: None }
+    }
+
+    fn now(&self) -> u64 {
+        let now = self.clock.as_ref().map(|clock| clock.monotonic()).unwrap_or_default();
+        // Not zero: a bucket that is full since ever would not differ from one that is full now.
+        u64::try_from(now.as_micros()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// A call that has come in, before it is read. Its caller is known.
+    pub fn at_the_door(
+        self: &Arc<Self>,
+        principal: &Arc<Principal>,
+        class: CallClass,
+    ) -> Result<Admission, BrokerError> {
+        self.local.take(self.now(), &self.of_caller(principal, class)).map_err(refused)?;
+        Ok(Admission {
+            limits: Arc::clone(self),
+            principal: Arc::clone(principal),
+            class,
+            asked: Arc::new(AtomicBool::new(false)),
+        })
+    }
+
+    /// A call from this address whose caller could not be identified.
+    pub fn stranger(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
+        self.of_address(RateLimit::Strangers, self.settings.strangers, address, LocalBuckets::take)
+    }
+
+    /// Whether a call from this address may be looked at closely, where looking is dear.
+    pub fn may_try(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
+        let look = |local: &LocalBuckets, now, buckets: &[Bucket]| {
+            buckets.iter().try_for_each(|bucket| local.look(now, bucket))
+        };
+        self.of_address(RateLimit::Strangers, self.settings.strangers, address, look)
+    }
+
+    /// A page for this address.
+    pub fn page(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
+        self.of_address(RateLimit::Pages, self.settings.pages, address, LocalBuckets::take)
+    }
+
+    fn of_address(
+        &self,
+        limit: RateLimit,
+        rate: Option<Rate>,
+        address: Option<IpAddr>,
+        take: impl FnOnce(&LocalBuckets, u64, &[Bucket]) -> Result<(), Empty>,
+    ) -> Result<(), BrokerError> {
+        let Some(rate) = rate else { return Ok(()) };
+        // Whose address is not known shares one bucket.
+        let client = address.map(client_network).map_or_else(String::new, |network| network.to_string());
+        take(&self.local, self.now(), &[Bucket::new(limit, rate, &[client.as_bytes()])]).map_err(refused)
+    }
+
+    fn of_caller(&self, principal: &Principal, class: CallClass) -> Vec<Bucket> {
+        let (tenant, caller) = (principal.tenant().as_str().as_bytes(), principal.id().as_str().as_bytes());
+        let LimitSettings { consents, lists, changes, .. } = self.settings;
+        let class = match class {
+            CallClass::Tokens => None,
+            CallClass::Consents => consents.map(|rate| (RateLimit::Consents, rate)),
+            CallClass::Lists => lists.map(|rate| (RateLimit::Lists, rate)),
+            CallClass::Changes => changes.map(|rate| (RateLimit::Changes, rate)),
+        };
+        let of_tenant = self.settings.tenant.map(|rate| Bucket::new(RateLimit::Tenant, rate, &[tenant]));
+        let of_caller =
+            self.settings.caller.map(|rate| Bucket::new(RateLimit::Caller, rate, &[tenant, caller]));
+        let of_class = class.map(|(limit, rate)| Bucket::new(limit, rate, &[tenant, caller]));
+        [of_class, of_caller, of_tenant].into_iter().flatten().collect()
+    }
+
+    fn of_user(&self, principal: &Principal, user: Option<&UserId>) -> Option<Bucket> {
+        let parts = [principal.tenant().as_str().as_bytes(), user?.as_str().as_bytes()];
+        Some(Bucket::new(RateLimit::User, self.settings.user?, &parts))
+    }
+
+    /// All of a call's buckets; the caller's own have been asked here already.
+    async fn whole_call(
+        &self,
+        principal: &Principal,
+        class: CallClass,
+        user: Option<&UserId>,
+    ) -> Result<(), BrokerError> {
+        let of_user = self.of_user(principal, user);
+        if let Some(shared) = &self.shared {
+            let mut buckets: Vec<_> = of_user.into_iter().collect();
+            buckets.extend(self.of_caller(principal, class));
+            if buckets.is_empty() {
+                return Ok(());
+            }
+            match shared.take(principal.tenant(), &buckets).await {
+                Ok(taken) => return taken.map_err(refused),
+                // Its absence is told by metric and log of its own.
+                Err(_away) => metrics::limits_alone(),
+            }
+        }
+        self.local.take(self.now(), of_user.as_slice()).map_err(refused)
+    }
+}
+
+/// A call that has passed the door.
+#[derive(Clone)]
+pub struct Admission {
+    limits: Arc<Limits>,
+    principal: Arc<Principal>,
+    class: CallClass,
+    asked: Arc<AtomicBool>,
+}
+
+impl Admission {
+    /// Asks all limits, once, before any work for the call is done. `user`: whom the call is for.
+    pub async fn ask(&self, user: Option<&UserId>) -> Result<(), BrokerError> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.limits.whole_call(&self.principal, self.class, user).await
+    }
+
+    /// The call is over. One that could not be read counts as well.
+    pub async fn end(self) {
+        if !self.asked.load(Ordering::Relaxed) && self.limits.shared.is_some() {
+            // It has its answer; only the next one can be refused.
+            let _ = self.limits.whole_call(&self.principal, self.class, None).await;
+        }
+    }
+}
+
+fn refused(Empty { limit, retry_after }: Empty) -> BrokerError {
+    metrics::rate_limited(limit);
+    BrokerError::ResourceExhausted { limit: Limit::Rate(limit), retry_after }
+}

@@ -1,0 +1,48 @@
+//! `[limits]`: who may ask how often.
+
+use std::time::Duration;
+
+use super::reader::Section;
+use crate::domain::rate_limit::Rate;
+
+/// See `default.toml`. `None`: there is no such limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// All calls of a tenant.
+    pub tenant: Option<Rate>,
+    /// All calls of a caller.
+    pub caller: Option<Rate>,
+    /// All calls for a user.
+    pub user: Option<Rate>,
+    /// A caller's consents.
+    pub consents: Option<Rate>,
+    /// A caller's lists.
+    pub lists: Option<Rate>,
+    /// A caller's changes.
+    pub changes: Option<Rate>,
+    /// An address' calls that nobody is known to make.
+    pub strangers: Option<Rate>,
+    /// An address' pages.
+    pub pages: Option<Rate>,
+}
+
+pub(super) fn read(section: &Section<'_>) -> Option<Limits> {
+    let rate = |key: &str| section.required(key).integer(0..=1_000_000);
+    let (tenant, caller, user) = (rate("tenant"), rate("caller"), rate("user"));
+    let (consents, lists, changes) = (rate("consents"), rate("lists"), rate("changes"));
+    let (strangers, pages) = (rate("strangers"), rate("pages"));
+    let burst = section.required("burst").duration(Duration::from_secs(1)..=Duration::from_secs(3600));
+    section.finish();
+    let burst = burst?;
+    let of = |per_second: Option<u32>| Some(Rate::new(per_second?, burst));
+    Some(Limits {
+        tenant: of(tenant)?,
+        caller: of(caller)?,
+        user: of(user)?,
+        consents: of(consents)?,
+        lists: of(lists)?,
+        changes: of(changes)?,
+        strangers: of(strangers)?,
+        pages: of(pages)?,
+    })
+}

@@ -1,0 +1,147 @@
+//! The audit trail's messages.
+
+use super::check::Check;
+use super::time::{parse_timestamp, timestamp};
+use crate::application::error::BrokerError;
+use crate::domain::audit::{AuditQuery, Hash, Head, Outcome, Row};
+use crate::domain::key::{CallerId, ProviderId, ServiceId, TenantId, UserId};
+use crate::r#gen::v1 as pb;
+
+const MAX_PAGE_SIZE: i32 = 1_000;
+const DEFAULT_PAGE_SIZE: u32 = 50;
+/// The longest action: longer than any name of an RPC.
+const MAX_ACTION_BYTES: usize = 64;
+
+/// A part that may be left out.
+fn optional<T, E: std::fmt::Display>(
+    check: &mut Check,
+    field: &str,
+    text: String,
+    new: impl FnOnce(String) -> Result<T, E>,
+) -> Option<T> {
+    if text.is_empty() { None } else { check.parsed(field, new(text)) }
+}
+
+fn outcome(check: &mut Check, number: i32) -> Option<Outcome> {
+    match pb::AuditOutcome::try_from(number) {
+        Ok(pb::AuditOutcome::Unspecified) => None,
+        Ok(pb::AuditOutcome::Allowed) => Some(Outcome::Allowed),
+        Ok(pb::AuditOutcome::Denied) => Some(Outcome::Denied),
+        Ok(pb::AuditOutcome::Failed) => Some(Outcome::Failed),
+        Err(_) => check.fail("outcome", "is not one that the broker knows"),
+    }
+}
+
+fn time(check: &mut Check, field: &str, time: Option<prost_types::Timestamp>) -> Option<jiff::Timestamp> {
+    match parse_timestamp(time?) {
+        Some(time) => Some(time),
+        None => check.fail(field, "must be a point in time between the years 1 and 9999"),
+    }
+}
+
+/// QueryAudit: the tenant, if one is named, and what is asked.
+pub(in super::super) fn query(
+    message: pb::QueryAuditRequest,
+    own: &TenantId,
+) -> Result<(Option<TenantId>, AuditQuery), BrokerError> {
+    let mut check = Check::default();
+    let tenant = optional(&mut check, "tenant", message.tenant, TenantId::new);
+    let limit = match message.page_size {
+        0 => Some(DEFAULT_PAGE_SIZE),
+        size if (1..=MAX_PAGE_SIZE).contains(&size) => u32::try_from(size).ok(),
+        _ => check.fail("page_size", format!("must be 0 to {MAX_PAGE_SIZE}")),
+    };
+    let before = match message.page_token.as_str() {
+        "" => None,
+        text => match text.parse::<u64>() {
+            Ok(before) if before.to_string() == text => Some(before),
+            _ => check.fail("page_token", "must be `next_page_token` of an answer"),
+        },
+    };
+    let asked = AuditQuery {
+        user: optional(&mut check, "user_id", message.user_id, UserId::new),
+        provider: optional(&mut check, "provider", message.provider, ProviderId::new),
+        service: optional(&mut check, "service", message.service, ServiceId::new),
+        caller: optional(&mut check, "caller", message.caller, CallerId::new),
+        action: check.text("action", message.action, MAX_ACTION_BYTES).map(Into::into),
+        outcome: outcome(&mut check, message.outcome),
+        since: time(&mut check, "start_time", message.start_time),
+        until: time(&mut check, "end_time", message.end_time),
+        before,
+        ..AuditQuery::all(own.clone(), limit.unwrap_or_default())
+    };
+    check.finish(|| Some((tenant, asked)))
+}
+
+/// VerifyAudit: the tenant, if one is named, and the noted head.
+pub(in super::super) fn verify(
+    message: pb::VerifyAuditRequest,
+) -> Result<(Option<TenantId>, Option<Head>), BrokerError> {
+    let mut check = Check::default();
+    let tenant = optional(&mut check, "tenant", message.tenant, TenantId::new);
+    let noted = message.noted_head.and_then(|head| {
+        let mut hash = [0; 32];
+        let sequence = u64::try_from(head.sequence).ok().filter(|sequence| *sequence > 0);
+        match (sequence, hex::decode_to_slice(&head.hash, &mut hash)) {
+            (Some(sequence), Ok(())) => Some(Head { sequence, hash: Hash(hash) }),
+            _ => check.fail("noted_head", "must be a `head` of an answer: a number from 1 and 64 hex digits"),
+        }
+    });
+    check.finish(|| Some((tenant, noted)))
+}
+
+/// ExportAudit: the tenant, if one is named, and behind which row.
+pub(in super::super) fn export(
+    message: pb::ExportAuditRequest,
+) -> Result<(Option<TenantId>, u64), BrokerError> {
+    let mut check = Check::default();
+    let tenant = optional(&mut check, "tenant", message.tenant, TenantId::new);
+    let after = u64::try_from(message.after_sequence).ok();
+    if after.is_none() {
+        check.fail::<()>("after_sequence", "must not be negative");
+    }
+    check.finish(|| Some((tenant, after?)))
+}
+
+/// A number for a message.
+pub(in super::super) fn sequence(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A head for a message.
+pub(in super::super) fn heads(head: Head) -> pb::AuditHead {
+    pb::AuditHead { sequence: sequence(head.sequence), hash: hex::encode(head.hash.0) }
+}
+
+fn text<T: ToString>(part: Option<T>) -> String {
+    part.map(|part| part.to_string()).unwrap_or_default()
+}
+
+/// A row for a message.
+pub(in super::super) fn row(row: Row) -> pb::AuditRow {
+    let Row { sequence: number, entry, hash, seal: _ } = row;
+    let outcome = match entry.outcome {
+        Outcome::Allowed => pb::AuditOutcome::Allowed,
+        Outcome::Denied => pb::AuditOutcome::Denied,
+        Outcome::Failed => pb::AuditOutcome::Failed,
+    };
+    pb::AuditRow {
+        sequence: sequence(number),
+        time: Some(timestamp(entry.at)),
+        caller: text(entry.actor.caller),
+        identified_by: text(entry.actor.identified_by),
+        action: entry.action.into_owned(),
+        outcome: outcome.into(),
+        reason: text(entry.reason),
+        user_id: text(entry.subject.user),
+        provider: text(entry.subject.provider),
+        services: entry.subject.services.iter().map(ToString::to_string).collect(),
+        account: text(entry.subject.account),
+        flow_id: text(entry.subject.flow),
+        generation: entry.token.map_or(0, |token| token.generation),
+        token_fingerprint: text(entry.token.map(|token| hex::encode(token.fingerprint.0))),
+        purpose: text(entry.purpose),
+        request_id: text(entry.request_id),
+        hash: hex::encode(hash.0),
+    }
+}

@@ -1,0 +1,220 @@
+//! The trail for operators: by RPC and by command line.
+
+use token_broker::app::Overrides;
+use token_broker::r#gen::v1::{
+    AuditHead, AuditOutcome, CredentialKey, ExportAuditRequest, GetCredentialRequest, ListProvidersRequest,
+    QueryAuditRequest, VerifyAuditRequest,
+};
+use tonic::Code;
+
+use crate::support::broker::{BrokerBuilder, CallerRights, TestBroker, answered, refused};
+use crate::support::hostile::HostileServer;
+
+fn builder(provider: &HostileServer) -> BrokerBuilder {
+    BrokerBuilder::new()
+        .hostile(provider)
+        .caller("rival", CallerRights::all("bolt"))
+        .caller("ops", CallerRights::none("acme"))
+        .set("callers.ops.admin", vec!["read_audit"])
+        .caller("root", CallerRights::none("other"))
+        .set("callers.root.admin", "any")
+        .set("callers.root.all_tenants", true)
+}
+
+fn ask(user: &str) -> GetCredentialRequest {
+    let key = CredentialKey {
+        provider: "hostile".to_owned(),
+        user_id: user.to_owned(),
+        service: "files".to_owned(),
+        account: String::new(),
+    };
+    GetCredentialRequest { key: Some(key), ..Default::default() }
+}
+
+async fn some_calls(broker: &TestBroker) {
+    let mut agent = broker.client("agent").await;
+    for user in ["alice", "bob", "alice"] {
+        answered(agent.get_credential(ask(user)).await);
+    }
+    answered(agent.list_providers(ListProvidersRequest {}).await);
+    answered(broker.client("rival").await.get_credential(ask("alice")).await);
+}
+
+fn of_alice() -> QueryAuditRequest {
+    QueryAuditRequest { user_id: "alice".to_owned(), ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_trail_is_asked_verified_and_copied() {
+    let provider = HostileServer::start().await;
+    let broker = builder(&provider).start_in_process(Overrides::default()).await;
+    some_calls(&broker).await;
+    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let found = answered(ops.query_audit(of_alice()).await).rows;
+    assert_eq!(found.len(), 2);
+    for row in &found {
+        assert_eq!(
+            (row.caller.as_str(), row.action.as_str(), row.outcome),
+            ("agent", "GetCredential", i32::from(AuditOutcome::Allowed))
+        );
+        assert_eq!(
+            (row.services.as_slice(), row.reason.as_str()),
+            (&["files".to_owned()][..], "NOT_CONNECTED")
+        );
+    }
+    // Page by page it is the same.
+    let all =
+        answered(ops.query_audit(QueryAuditRequest { page_size: 1_000, ..Default::default() }).await).rows;
+    let mut paged = Vec::new();
+    let mut request = QueryAuditRequest { page_size: 2, ..Default::default() };
+    loop {
+        let page = answered(ops.query_audit(request.clone()).await);
+        paged.extend(page.rows);
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    // Each page was itself a row.
+    let numbers =
+        |rows: &[token_broker::r#gen::v1::AuditRow]| rows.iter().map(|row| row.sequence).collect::<Vec<_>>();
+    assert!(numbers(&paged).ends_with(&numbers(&all)), "{:?} {:?}", numbers(&paged), numbers(&all));
+
+    let verdict = answered(ops.verify_audit(VerifyAuditRequest::default()).await);
+    assert_eq!((verdict.flawed_sequence, verdict.flaw.as_str()), (0, ""));
+    let head = verdict.head.unwrap();
+    assert!(head.sequence >= 6);
+    let noted = |noted_head| VerifyAuditRequest { noted_head: Some(noted_head), ..Default::default() };
+    assert_eq!(answered(ops.verify_audit(noted(head.clone())).await).flawed_sequence, 0);
+    let forged = AuditHead { hash: "0".repeat(64), ..head };
+    let verdict = answered(ops.verify_audit(noted(forged)).await);
+    assert_eq!(verdict.flawed_sequence, head.sequence);
+
+    let mut chunks =
+        answered(ops.export_audit(ExportAuditRequest { after_sequence: 2, ..Default::default() }).await);
+    let mut lines = Vec::new();
+    while let Some(chunk) = chunks.message().await.unwrap() {
+        lines.extend(chunk.lines);
+    }
+    let lines = String::from_utf8(lines).unwrap();
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!((first["sequence"].as_u64(), first["user"].as_str()), (Some(3), Some("alice")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_trail_may_be_read_is_a_right() {
+    let provider = HostileServer::start().await;
+    let broker = builder(&provider).start_in_process(Overrides::default()).await;
+    some_calls(&broker).await;
+    let of = |tenant: &str| QueryAuditRequest { tenant: tenant.to_owned(), ..Default::default() };
+    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let mut agent = broker.admin_client("agent", &broker.grpc_address()).await;
+    assert_eq!(refused(agent.query_audit(of("")).await).code(), Code::PermissionDenied);
+    assert_eq!(
+        refused(agent.verify_audit(VerifyAuditRequest::default()).await).code(),
+        Code::PermissionDenied
+    );
+    assert_eq!(
+        refused(agent.export_audit(ExportAuditRequest::default()).await).code(),
+        Code::PermissionDenied
+    );
+    // Another tenant is forbidden, whether or not it is there.
+    for tenant in ["bolt", "nowhere"] {
+        assert_eq!(refused(ops.query_audit(of(tenant)).await).code(), Code::PermissionDenied);
+    }
+    let mut root = broker.admin_client("root", &broker.grpc_address()).await;
+    let theirs = answered(root.query_audit(of("bolt")).await).rows;
+    assert_eq!(theirs.iter().map(|row| row.caller.as_str()).collect::<Vec<_>>(), ["rival"]);
+    // Denied readers are on record too.
+    let denied = QueryAuditRequest { outcome: AuditOutcome::Denied.into(), ..Default::default() };
+    let denied = answered(ops.query_audit(denied).await).rows;
+    let who: Vec<_> = denied.iter().rev().map(|row| (row.caller.as_str(), row.action.as_str())).collect();
+    assert_eq!(
+        who,
+        [
+            ("agent", "QueryAudit"),
+            ("agent", "VerifyAudit"),
+            ("agent", "ExportAudit"),
+            ("ops", "QueryAudit"),
+            ("ops", "QueryAudit"),
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_questions_are_refused() {
+    let provider = HostileServer::start().await;
+    let broker = builder(&provider).start_in_process(Overrides::default()).await;
+    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let ok = QueryAuditRequest::default();
+    let bad = [
+        QueryAuditRequest { tenant: "A B".to_owned(), ..ok.clone() },
+        QueryAuditRequest { user_id: " ".to_owned(), ..ok.clone() },
+        QueryAuditRequest { provider: "A".to_owned(), ..ok.clone() },
+        QueryAuditRequest { service: "/".to_owned(), ..ok.clone() },
+        QueryAuditRequest { caller: "\0".to_owned(), ..ok.clone() },
+        QueryAuditRequest { action: "x".repeat(65), ..ok.clone() },
+        QueryAuditRequest { outcome: 9, ..ok.clone() },
+        QueryAuditRequest { page_size: 1_001, ..ok.clone() },
+        QueryAuditRequest { page_size: -1, ..ok.clone() },
+        QueryAuditRequest { page_token: "07".to_owned(), ..ok.clone() },
+        QueryAuditRequest { page_token: "'; DROP".to_owned(), ..ok.clone() },
+        QueryAuditRequest { start_time: Some(prost_types::Timestamp { seconds: 0, nanos: -1 }), ..ok },
+    ];
+    for request in bad {
+        assert_eq!(refused(ops.query_audit(request).await).code(), Code::InvalidArgument);
+    }
+    for head in
+        [AuditHead { sequence: 0, hash: "0".repeat(64) }, AuditHead { sequence: 1, hash: "zz".to_owned() }]
+    {
+        let request = VerifyAuditRequest { noted_head: Some(head), ..Default::default() };
+        assert_eq!(refused(ops.verify_audit(request).await).code(), Code::InvalidArgument);
+    }
+    let request = ExportAuditRequest { after_sequence: -1, ..Default::default() };
+    assert_eq!(refused(ops.export_audit(request).await).code(), Code::InvalidArgument);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_asks_verifies_and_copies() {
+    let provider = HostileServer::start().await;
+    let broker = builder(&provider).spawn_process().await;
+    some_calls(&broker).await;
+    let folder = broker.site().path().to_owned();
+    std::fs::write(folder.join("key"), broker.api_key("ops")).unwrap();
+    let run = async |args: &[&str]| {
+        let output = broker.site().run(&[args, &["--output", "json"]].concat()).await;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    };
+    let as_ops = ["--api-key-file", "key"];
+    let (code, out, err) = run(&[&["audit", "query", "-u", "alice"], &as_ops[..]].concat()).await;
+    assert_eq!(code, 0, "{err}");
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((rows.as_array().unwrap().len(), &rows[0]["action"]), (2, &"GetCredential".into()));
+
+    let (code, out, err) = run(&[&["audit", "verify"], &as_ops[..]].concat()).await;
+    assert_eq!(code, 0, "{err}");
+    let verdict: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let noted = format!("{}:{}", verdict["head"]["sequence"], verdict["head"]["hash"].as_str().unwrap());
+
+    let (code, _, err) = run(&[&["audit", "export", "--to", "copy.jsonl"], &as_ops[..]].concat()).await;
+    assert_eq!(code, 0, "{err}");
+    let (code, out, err) = run(&["audit", "verify", "--file", "copy.jsonl", "--noted", &noted]).await;
+    assert!(code == 0 && out.contains("\"in_order\": true"), "{out}{err}");
+    // One changed letter, a missing line, another log's head.
+    let copy = std::fs::read_to_string(folder.join("copy.jsonl")).unwrap();
+    std::fs::write(folder.join("changed.jsonl"), copy.replacen("\"alice\"", "\"alicf\"", 1)).unwrap();
+    let (code, out, _) = run(&["audit", "verify", "--file", "changed.jsonl"]).await;
+    assert!(code == 1 && out.contains("\"in_order\": false"), "{out}");
+    let mut cut: Vec<&str> = copy.lines().collect();
+    cut.remove(1);
+    let cut = cut.join("\n");
+    std::fs::write(folder.join("cut.jsonl"), cut).unwrap();
+    assert_eq!(run(&["audit", "verify", "--file", "cut.jsonl"]).await.0, 1);
+    let other = format!("3:{}", "0".repeat(64));
+    assert_eq!(run(&["audit", "verify", "--file", "copy.jsonl", "--noted", &other]).await.0, 1);
+    assert_eq!(run(&["audit", "verify", "--file", "nowhere.jsonl"]).await.0, 2);
+    // A caller without the right.
+    std::fs::write(folder.join("key"), broker.api_key("agent")).unwrap();
+    assert_eq!(run(&[&["audit", "verify"], &as_ops[..]].concat()).await.0, 8);
+}
