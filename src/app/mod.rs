@@ -2,6 +2,7 @@
 
 mod database;
 mod grpc;
+mod login;
 mod outside;
 
 use std::net::SocketAddr;
@@ -124,6 +125,9 @@ pub enum StartError {
     /// The certificate and key do not make a TLS server.
     #[error("grpc.tls_certificate_file, grpc.tls_key_file: {0}")]
     Tls(tonic::transport::Error),
+    /// The built-in definition of an OpenID issuer is missing.
+    #[error("login: the built-in definition of an OpenID issuer cannot be used")]
+    NoLogin,
     /// `public.base_url` is needed.
     #[error("public.base_url is required: it cannot be made of the listener's address")]
     NoBaseUrl,
@@ -285,6 +289,7 @@ fn warn_of_risks(config: &Config) {
 /// Whether the providers and keys of a configuration can be used; opens nothing.
 pub fn check(config: &Config) -> Result<(), StartError> {
     providers(config)?;
+    config.login.as_ref().map(login::login).transpose()?;
     keyring(config)?;
     grpc::tls(&config.grpc)?;
     Ok(())
@@ -377,6 +382,8 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         timings: timing_limits(config),
         leases: LeaseSettings { default_ttl: config.leases.default_ttl, max_ttl: config.leases.max_ttl },
         watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
+        bindings: config.consent.bindings.clone(),
+        login: config.login.as_ref().map(login::login).transpose()?,
     })
 }
 

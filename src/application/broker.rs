@@ -11,18 +11,21 @@ use url::Url;
 use super::gates::Gates;
 use super::keyed_lock::KeyedLock;
 use super::lease::LeaseSettings;
+use super::login::Login;
 use super::refresh_ahead::Ahead;
 use super::single_flight::Flights;
 use super::sweep::Housekeeping;
 use super::watch::{WatchSettings, Watchers};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
 use crate::domain::event::EventStore;
+use crate::domain::flow::ConsentBinding;
 use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId, ProviderId};
 use crate::domain::ports::{
     Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore,
     ProviderDirectory,
 };
 use crate::domain::provider::TimingLimits;
+use crate::domain::secret::SecretString;
 use crate::domain::step::Steps;
 
 /// The outside world.
@@ -81,6 +84,10 @@ pub struct Settings {
     pub leases: LeaseSettings,
     /// How watches run.
     pub watches: WatchSettings,
+    /// How browsers may be proved to be their users'; the first one is what a caller gets that does not choose. Never empty.
+    pub bindings: Vec<ConsentBinding>,
+    /// Where users sign in, for [`ConsentBinding::Login`].
+    pub login: Option<Login>,
 }
 
 /// The use cases.
@@ -153,10 +160,24 @@ impl Broker {
 
     /// The redirect URI of a provider (RFC 9700 section 4.4: a distinct one each).
     pub(super) fn redirect_uri(&self, provider: &ProviderId) -> Url {
+        self.public_page(&["oauth", "callback", provider.as_str()])
+    }
+
+    /// The redirect URI at the login issuer.
+    pub(super) fn login_redirect_uri(&self) -> Url {
+        self.public_page(&["login", "callback"])
+    }
+
+    /// The address of the page behind a link.
+    pub(super) fn link_url(&self, handle: &SecretString) -> SecretString {
+        SecretString::new(self.public_page(&["connect", handle.expose_secret()]).into())
+    }
+
+    fn public_page(&self, path: &[&str]) -> Url {
         let mut url = self.settings.public_base_url.clone();
         // A base URL can always be a base: configuration refuses others.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["oauth", "callback", provider.as_str()]);
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
         }
         url
     }

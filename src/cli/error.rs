@@ -151,6 +151,7 @@ impl From<StartError> for CliError {
             | StartError::TlsFile { .. }
             | StartError::Tls(_)
             | StartError::NoBaseUrl
+            | StartError::NoLogin
             | StartError::Redis(_) => Exit::Config,
             StartError::Http(_) | StartError::Metrics(_) => Exit::Failed,
         };

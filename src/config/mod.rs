@@ -5,11 +5,13 @@
 
 mod admin;
 mod callers;
+mod consent;
 mod environment;
 mod grpc;
 mod journal;
 mod leases;
 mod log;
+mod login;
 mod oauth;
 mod operations;
 mod outbound;
@@ -36,11 +38,13 @@ use std::path::{Path, PathBuf};
 pub use self::redis::{Redis, RedisLogin};
 pub use admin::Admin;
 pub use callers::CallerEntry;
+pub use consent::Consent;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
 pub use journal::Journal;
 pub use leases::Leases;
 pub use log::{Log, LogFormat};
+pub use login::Login;
 pub use oauth::OAuth;
 pub use operations::Operations;
 pub use outbound::Outbound;
@@ -86,6 +90,10 @@ pub struct Config {
     pub oauth: OAuth,
     /// Calls by HTTP.
     pub outbound: Outbound,
+    /// How browsers are proved to be their users'.
+    pub consent: Consent,
+    /// Where users sign in, if anywhere.
+    pub login: Option<Login>,
     /// How long leases stand.
     pub leases: Leases,
     /// Files with definitions beside the built-in ones.
@@ -157,6 +165,8 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
     let outbound = outbound::read(&root.section("outbound"));
+    let login = login::read(&root.section("login"));
+    let consent = consent::read(&root.section("consent"), login.as_ref().and_then(Option::as_ref));
     let leases = leases::read(&root.section("leases"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
@@ -176,6 +186,8 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         vault: vault?,
         oauth: oauth?,
         outbound: outbound?,
+        consent: consent?,
+        login: login?,
         leases: leases?,
         provider_definitions: definitions?,
         providers: providers?,

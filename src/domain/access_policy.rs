@@ -21,6 +21,8 @@ pub enum Action {
     Revoke,
     /// BeginOAuth, and `begin_if_missing` of GetCredential.
     BeginOauth,
+    /// CompleteOAuth.
+    CompleteOauth,
     /// GetFlow.
     GetFlow,
     /// CancelFlow.
@@ -43,11 +45,12 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::GetCredential,
         Self::Refresh,
         Self::Revoke,
         Self::BeginOauth,
+        Self::CompleteOauth,
         Self::GetFlow,
         Self::CancelFlow,
         Self::ListCredentials,

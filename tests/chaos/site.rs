@@ -85,6 +85,8 @@ file = "vault.key"
 directory = "journal-{number}"
 [oauth]
 {times}
+[consent]
+bindings = ["confirm"]
 [provider_definitions]
 files = [{files}]
 {registrations}

@@ -126,6 +126,8 @@ fn settings() -> Settings {
         max_wait: Duration::from_millis(800),
         leases: LeaseSettings::default(),
         watches: WatchSettings::default(),
+        bindings: Vec::new(),
+        login: None,
     }
 }
 

@@ -34,11 +34,12 @@ const CODES: usize = 17;
 pub(super) struct Method(usize);
 
 /// The methods, the broker's own by their names in the proto, which no two of its services share.
-const METHODS: [&str; 17] = [
+const METHODS: [&str; 18] = [
     "GetCredential",
     "Refresh",
     "Revoke",
     "BeginOAuth",
+    "CompleteOAuth",
     "GetFlow",
     "CancelFlow",
     "ListCredentials",
@@ -54,7 +55,7 @@ const METHODS: [&str; 17] = [
     "unknown",
 ];
 /// The methods of `TokenBrokerService` end here, and those of `AdminService` at [`HEALTH`].
-const BROKER_METHODS: usize = 13;
+const BROKER_METHODS: usize = 14;
 const HEALTH: usize = METHODS.len() - 3;
 const REFLECTION: usize = HEALTH + 1;
 const UNKNOWN: usize = HEALTH + 2;

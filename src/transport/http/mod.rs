@@ -2,14 +2,18 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `public.rs` | the public listener: the callback, and pages for everything else |
+//! | `public.rs` | the public listener: what is where |
 //! | `callback.rs` | reads what the browser brings from a provider |
+//! | `connect.rs` | the page in front of a consent, its form, and the way back from a sign-in |
+//! | `cookie.rs` | by which a browser is known again |
 //! | `page.rs`, `templates/` | what people see |
 //! | `headers.rs` | what goes with every page |
 //! | `serve.rs` | connections, and their limits |
 //! | `operations.rs` | the operations listener: `/livez`, `/readyz`, `/metrics` |
 
 pub(crate) mod callback;
+mod connect;
+mod cookie;
 mod headers;
 mod operations;
 mod page;
