@@ -67,4 +67,4 @@ proto: ## Generate src/gen anew from proto/
 
 clean: ## Delete everything that was built or installed here
 	cargo clean
-	rm -rf tests/oidc/node_modules tests/clients/node/node_modules
+	rm -rf tests/browser/node_modules tests/oidc/node_modules tests/clients/node/node_modules

@@ -43,8 +43,8 @@ pub fn callback_query(data: &[u8]) {
         None => (&*text, None),
     };
     let path = format!("/oauth/callback/{path}");
-    let Some(input) = callback::read(&path, query) else { return };
-    assert!(ProviderId::new(input.provider).is_ok(), "the provider is a slug");
+    let Some((provider, input)) = callback::read(&path, query) else { return };
+    assert!(ProviderId::new(provider).is_ok(), "the provider is a slug");
     let texts = [input.error, input.iss, input.code.map(|code| code.expose_secret().to_owned())];
     for text in texts.into_iter().flatten() {
         assert!(!text.is_empty() && !text.chars().any(char::is_control), "no control characters pass");

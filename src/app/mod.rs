@@ -4,6 +4,7 @@ mod audit;
 mod database;
 mod grpc;
 mod identity;
+mod login;
 mod outside;
 
 use std::net::SocketAddr;
@@ -137,6 +138,9 @@ pub enum StartError {
         /// Why.
         problem: FetchProblem,
     },
+    /// The built-in definition of an OpenID issuer is missing.
+    #[error("login: the built-in definition of an OpenID issuer cannot be used")]
+    NoLogin,
     /// `public.base_url` is needed.
     #[error("public.base_url is required: it cannot be made of the listener's address")]
     NoBaseUrl,
@@ -323,6 +327,7 @@ fn warn_of_risks(config: &Config) {
 /// Whether the providers and keys of a configuration can be used; opens nothing.
 pub fn check(config: &Config) -> Result<(), StartError> {
     providers(config)?;
+    config.login.as_ref().map(login::login).transpose()?;
     keyring(config)?;
     identity::tls(config)?;
     identity::check_key_files(config)?;
@@ -438,6 +443,8 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         leases: LeaseSettings { default_ttl: config.leases.default_ttl, max_ttl: config.leases.max_ttl },
         watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
         configured_callers: config.callers.iter().map(|entry| Arc::new(entry.caller.clone())).collect(),
+        bindings: config.consent.bindings.clone(),
+        login: config.login.as_ref().map(login::login).transpose()?,
     })
 }
 

@@ -14,8 +14,11 @@ use super::target::{permit, service};
 use super::types::{BeginInput, ConsentInput, StartedFlow};
 use super::{Broker, return_url};
 use crate::domain::access_policy::{Action, Principal, Question};
-use crate::domain::flow::{ConsentOptions, Flow, FlowSecrets, FlowStatus, MAX_PENDING_FLOWS, StateHash};
-use crate::domain::key::{CredentialKey, FlowId, GrantId, ServiceId};
+use crate::domain::flow::{
+    ConsentBinding, ConsentOptions, Flow, FlowSecrets, FlowStatus, MAX_PENDING_FLOWS, Proof, SecretHash,
+    StateHash,
+};
+use crate::domain::key::{CredentialKey, FlowId, GrantId, ServiceId, UserId};
 use crate::domain::ports::{AuthorizationRequest, ProviderFailure};
 use crate::domain::provider::Provider;
 use crate::domain::scope::ScopeSet;
@@ -34,6 +37,7 @@ pub(super) struct ConsentPlan {
     /// The services' own and those asked for beside them.
     pub(super) scopes: ScopeSet,
     pub(super) options: ConsentOptions,
+    pub(super) binding: ConsentBinding,
 }
 
 impl Broker {
@@ -62,8 +66,9 @@ impl Broker {
                  one consent for each.",
             ));
         }
-        let options = self.check_options(input.options).map_err(|bad| violations.extend(bad)).ok();
-        let (Some(grant), Some(options), true) = (grant, options, violations.is_empty()) else {
+        let wishes = self.check_options(input.options, &input.user, "user_id");
+        let wishes = wishes.map_err(|bad| violations.extend(bad)).ok();
+        let (Some(grant), Some((options, binding)), true) = (grant, wishes, violations.is_empty()) else {
             return Err(BrokerError::InvalidArgument(violations));
         };
         let key = CredentialKey {
@@ -73,19 +78,78 @@ impl Broker {
             grant,
             account: input.account,
         };
-        let plan = ConsentPlan { provider, key, services: input.services, scopes, options };
+        let plan = ConsentPlan { provider, key, services: input.services, scopes, options, binding };
         let scopes = self.with_held_scopes(&plan).await?;
         self.begin(principal, plan, scopes).await
     }
 
-    /// Checks what a caller wishes of a consent.
-    pub(super) fn check_options(&self, input: ConsentInput) -> Result<ConsentOptions, Vec<Violation>> {
-        let return_url = input
-            .return_url
-            .map(|text| return_url::check(&self.settings.return_urls, &text))
-            .transpose()
-            .map_err(|violation| vec![violation])?;
-        Ok(ConsentOptions { return_url, client_state: input.client_state, login_hint: input.login_hint })
+    /// Checks what a caller wishes of a consent for this user, whose id is in this field of the request.
+    pub(super) fn check_options(
+        &self,
+        input: ConsentInput,
+        user: &UserId,
+        user_field: &str,
+    ) -> Result<(ConsentOptions, ConsentBinding), Vec<Violation>> {
+        let mut violations = Vec::new();
+        let return_url = input.return_url.map(|text| return_url::check(&self.settings.return_urls, &text));
+        let return_url = return_url.transpose().unwrap_or_else(|violation| {
+            violations.push(violation);
+            None
+        });
+        let binding = self.binding(input.binding).map_err(|violation| violations.push(violation)).ok();
+        match (binding, &return_url) {
+            (Some(ConsentBinding::App), Some(url)) => violations.extend(return_url::check_room(url).err()),
+            (Some(ConsentBinding::App), None) if violations.is_empty() => violations.push(Violation::new(
+                "options.return_url",
+                "Required by the binding `app`: the browser is sent there, and the application calls CompleteOAuth.",
+            )),
+            (Some(ConsentBinding::Login), _) => violations.extend(self.not_of_login(user, user_field)),
+            (Some(ConsentBinding::App | ConsentBinding::Confirm) | None, _) => {}
+        }
+        match binding {
+            Some(binding) if violations.is_empty() => {
+                let ConsentInput { client_state, login_hint, .. } = input;
+                Ok((ConsentOptions { return_url, client_state, login_hint }, binding))
+            }
+            _ => Err(violations),
+        }
+    }
+
+    /// The binding that is asked for, or the first one that is allowed.
+    fn binding(&self, asked: Option<ConsentBinding>) -> Result<ConsentBinding, Violation> {
+        let allowed = &self.settings.bindings;
+        let Some(asked) = asked.or_else(|| allowed.first().copied()) else {
+            return Err(Violation::new(
+                "options.binding",
+                "No binding is allowed by the broker's configuration.",
+            ));
+        };
+        if allowed.contains(&asked) {
+            return Ok(asked);
+        }
+        let names: Vec<_> = allowed.iter().map(|binding| binding.as_str()).collect();
+        Err(Violation::new(
+            "options.binding",
+            format!(
+                "The binding `{}` is not allowed; `consent.bindings` in the broker's configuration has: {}.",
+                asked.as_str(),
+                names.join(", ")
+            ),
+        ))
+    }
+
+    /// With the binding `login`, a user that can't sign in could never consent.
+    fn not_of_login(&self, user: &UserId, field: &str) -> Option<Violation> {
+        let login = self.settings.login.as_ref()?;
+        (!login.may_have(user)).then(|| {
+            Violation::new(
+                field,
+                format!(
+                    "The binding `login` needs users of the login issuer, whose ids are `{}|` and their subject there.",
+                    login.name
+                ),
+            )
+        })
     }
 
     /// The link of the pending consent for the same thing, or a new one. An agent that polls does not flood the user with
@@ -106,10 +170,11 @@ impl Broker {
                 && flow.services == plan.services
                 && flow.scopes == scopes
                 && flow.options == plan.options
+                && flow.proof.binding == plan.binding
         });
         if let Some(flow) = same {
             let secrets = self.open_flow_secrets(&flow).await?;
-            return self.link(&plan.provider, &flow, &secrets);
+            return self.started(&plan.provider, &flow, secrets);
         }
         self.begin(principal, plan, scopes).await
     }
@@ -128,10 +193,13 @@ impl Broker {
         scopes: ScopeSet,
     ) -> Result<StartedFlow, BrokerError> {
         let endpoints = self.ports.oauth.endpoints(&plan.provider).await.map_err(discovery_failed)?;
+        let of_app = plan.binding == ConsentBinding::App;
         let secrets = FlowSecrets {
             state: self.random_text(),
             code_verifier: self.random_text(),
             nonce: self.random_text(),
+            link: (!of_app).then(|| self.random_text()),
+            flow_secret: of_app.then(|| self.random_text()),
         };
         let now = self.ports.clock.now();
         let grant_id = GrantId::from_random(self.random());
@@ -146,6 +214,14 @@ impl Broker {
             endpoints,
             redirect_uri: self.redirect_uri(&plan.key.provider),
             options: plan.options,
+            proof: Proof {
+                binding: plan.binding,
+                link: secrets.link.as_ref().map(SecretHash::of),
+                flow_secret: secrets.flow_secret.as_ref().map(SecretHash::of),
+                browser: None,
+                completion_code: None,
+            },
+            code_sealed: None,
             status: FlowStatus::Pending,
             created_at: now,
             expires_at: later(now, self.settings.flow_lifetime),
@@ -153,7 +229,7 @@ impl Broker {
             key: plan.key,
         };
         // The link first: what can't be built is not stored.
-        let started = self.link(&plan.provider, &flow, &secrets)?;
+        let started = self.started(&plan.provider, &flow, secrets)?;
         if self.ports.flows.insert_flow(&flow, MAX_PENDING_FLOWS).await? {
             Ok(started)
         } else {
@@ -162,12 +238,30 @@ impl Broker {
         }
     }
 
-    fn link(
+    fn started(
+        &self,
+        provider: &Provider,
+        flow: &Flow,
+        secrets: FlowSecrets,
+    ) -> Result<StartedFlow, BrokerError> {
+        let provider_url = self.provider_url(provider, flow, &secrets)?;
+        Ok(StartedFlow {
+            id: flow.id,
+            binding: flow.proof.binding,
+            authorization_url: secrets.link.map_or(provider_url, |handle| self.link_url(&handle)),
+            flow_secret: secrets.flow_secret,
+            expires_at: flow.expires_at,
+            scopes: flow.scopes.clone(),
+        })
+    }
+
+    /// Where the browser consents.
+    pub(super) fn provider_url(
         &self,
         provider: &Provider,
         flow: &Flow,
         secrets: &FlowSecrets,
-    ) -> Result<StartedFlow, BrokerError> {
+    ) -> Result<SecretString, BrokerError> {
         let request = AuthorizationRequest {
             endpoints: &flow.endpoints,
             redirect_uri: &flow.redirect_uri,
@@ -175,20 +269,15 @@ impl Broker {
             scopes: &flow.scopes,
             login_hint: flow.options.login_hint.as_deref(),
         };
-        let authorization_url = self.ports.oauth.authorization_url(provider, request).map_err(|error| {
+        self.ports.oauth.authorization_url(provider, request).map_err(|error| {
             tracing::error!(provider = %provider.id, %error, "the authorization URL could not be built");
             BrokerError::Internal
-        })?;
-        Ok(StartedFlow {
-            id: flow.id,
-            authorization_url,
-            expires_at: flow.expires_at,
-            scopes: flow.scopes.clone(),
         })
     }
 
-    /// 256 random bits in base64url: 43 characters, fit for a state, a PKCE verifier (RFC 7636 section 4.1) and a nonce.
-    fn random_text(&self) -> SecretString {
+    /// 256 random bits in base64url: 43 characters, fit for a state, a PKCE verifier (RFC 7636 section 4.1), a
+    /// nonce and all else that must not be guessed.
+    pub(super) fn random_text(&self) -> SecretString {
         SecretString::new(BASE64_URL_SAFE_NO_PAD.encode(self.random::<32>()))
     }
 }
@@ -214,8 +303,8 @@ fn discovery_failed(failure: ProviderFailure) -> BrokerError {
     BrokerError::Unavailable { what, retry_after }
 }
 
-/// Whether a text can be a state of this broker's making.
-pub(super) fn looks_like_state(text: &SecretString) -> bool {
+/// Whether a text can be a state, a handle or a key of this broker's making.
+pub(super) fn is_random_text(text: &SecretString) -> bool {
     let text = text.expose_secret();
     text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }

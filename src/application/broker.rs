@@ -12,6 +12,7 @@ use super::audit::AuditArchive;
 use super::gates::Gates;
 use super::keyed_lock::KeyedLock;
 use super::lease::LeaseSettings;
+use super::login::Login;
 use super::refresh_ahead::Ahead;
 use super::single_flight::Flights;
 use super::sweep::Housekeeping;
@@ -21,12 +22,14 @@ use crate::domain::audit::Audit;
 use crate::domain::caller_store::{CallerStore, TenantStore};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
 use crate::domain::event::EventStore;
+use crate::domain::flow::ConsentBinding;
 use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId, ProviderId};
 use crate::domain::ports::{
     Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore,
     ProviderDirectory,
 };
 use crate::domain::provider::TimingLimits;
+use crate::domain::secret::SecretString;
 use crate::domain::step::Steps;
 
 /// The outside world.
@@ -95,6 +98,10 @@ pub struct Settings {
     pub watches: WatchSettings,
     /// The callers of the configuration, for operators to see.
     pub configured_callers: Vec<Arc<Caller>>,
+    /// How browsers may be proved to be their users'; the first one is what a caller gets that does not choose. Never empty.
+    pub bindings: Vec<ConsentBinding>,
+    /// Where users sign in, for [`ConsentBinding::Login`].
+    pub login: Option<Login>,
 }
 
 /// The use cases.
@@ -167,10 +174,24 @@ impl Broker {
 
     /// The redirect URI of a provider (RFC 9700 section 4.4: a distinct one each).
     pub(super) fn redirect_uri(&self, provider: &ProviderId) -> Url {
+        self.public_page(&["oauth", "callback", provider.as_str()])
+    }
+
+    /// The redirect URI at the login issuer.
+    pub(super) fn login_redirect_uri(&self) -> Url {
+        self.public_page(&["login", "callback"])
+    }
+
+    /// The address of the page behind a link.
+    pub(super) fn link_url(&self, handle: &SecretString) -> SecretString {
+        SecretString::new(self.public_page(&["connect", handle.expose_secret()]).into())
+    }
+
+    fn public_page(&self, path: &[&str]) -> Url {
         let mut url = self.settings.public_base_url.clone();
         // A base URL can always be a base: configuration refuses others.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["oauth", "callback", provider.as_str()]);
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
         }
         url
     }

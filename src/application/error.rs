@@ -61,6 +61,9 @@ pub enum BrokerError {
     /// A stored ciphertext or row does not open.
     #[error("stored data is damaged")]
     DataLoss,
+    /// The two halves of CompleteOAuth are not both right, or not for this user. It does not say which.
+    #[error("the completion is refused")]
+    CompletionRefused,
     /// The broker's own fault.
     #[error("internal error")]
     Internal,
@@ -90,6 +93,10 @@ pub enum Precondition {
     CredentialExists,
     /// The flow is not pending any more.
     FlowEnded,
+    /// CompleteOAuth before the browser has come back.
+    BrowserNotBack,
+    /// CompleteOAuth of a flow that its browser completes by itself.
+    OtherBinding,
     /// The lease is none any more, and the token perhaps neither.
     LeaseLost(LostLease),
     /// The credential is in use and may not be revoked without force.

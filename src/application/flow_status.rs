@@ -15,7 +15,7 @@ impl Broker {
         Ok(self.view_flow(flow))
     }
 
-    /// Cancels a pending flow. Cancelling a cancelled one changes nothing.
+    /// Cancels a flow that waits. Cancelling a cancelled one changes nothing.
     pub async fn cancel_flow(&self, principal: &Principal, id: FlowId) -> Result<FlowView, BrokerError> {
         self.permitted_flow(principal, Action::CancelFlow, id).await?;
         let now = self.ports.clock.now();
@@ -30,7 +30,7 @@ impl Broker {
     }
 
     /// The flow, if it is for a user and a provider of the caller's. Somebody else's is as unknown as one that never was.
-    async fn permitted_flow(
+    pub(super) async fn permitted_flow(
         &self,
         principal: &Principal,
         action: Action,
@@ -48,7 +48,8 @@ impl Broker {
             .ok_or(BrokerError::NotFound(NotFound::Flow))
     }
 
-    fn view_flow(&self, flow: Flow) -> FlowView {
+    /// The flow as callers see it.
+    pub(super) fn view_flow(&self, flow: Flow) -> FlowView {
         let status = flow.status_at(self.ports.clock.now());
         FlowView {
             id: flow.id,
@@ -57,6 +58,7 @@ impl Broker {
             services: flow.services,
             scopes: flow.scopes,
             options: flow.options,
+            binding: flow.proof.binding,
             created_at: flow.created_at,
             expires_at: flow.expires_at,
             ended_at: flow.ended_at,

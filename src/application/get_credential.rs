@@ -27,14 +27,17 @@ impl Broker {
             permit(principal, &input.key.question(Action::BeginOauth).asking(&input.scopes))?;
         }
         let target = self.target(principal, Action::GetCredential, input.key, &input.scopes)?;
-        let options = input.begin_if_missing.map(|options| self.check_options(options)).transpose().map_err(
-            |mut bad| {
+        let user = &target.key.user;
+        let consent = input.begin_if_missing;
+        let wishes = consent
+            .map(|options| self.check_options(options, user, "key.user_id"))
+            .transpose()
+            .map_err(|mut bad| {
                 for violation in &mut bad {
                     violation.field = violation.field.replacen("options", "begin_if_missing", 1);
                 }
                 BrokerError::InvalidArgument(bad)
-            },
-        )?;
+            })?;
         let required = target.service_scopes.union(&input.scopes);
         let missing = match self
             .read_token(&target, Demand::ValidFor(input.min_ttl), &required, input.time_left)
@@ -48,13 +51,14 @@ impl Broker {
         };
         metrics::token_answer("authorization_required");
         let mut answer = self.explain(&target, missing).await?;
-        if let Some(options) = options {
+        if let Some((options, binding)) = wishes {
             let plan = ConsentPlan {
                 provider: Arc::clone(&target.provider),
                 key: target.key,
                 services: [target.asked.service].into(),
                 scopes: required,
                 options,
+                binding,
             };
             answer.flow = Some(self.begin_or_reuse(principal, plan).await?);
         }
@@ -87,7 +91,9 @@ impl Broker {
             return Ok(None);
         }
         Ok(match flow.status_at(self.ports.clock.now()) {
-            FlowStatus::Pending | FlowStatus::Exchanging => Some(ConsentReason::FlowPending),
+            FlowStatus::Pending | FlowStatus::Returned | FlowStatus::Exchanging => {
+                Some(ConsentReason::FlowPending)
+            }
             FlowStatus::Denied => Some(ConsentReason::ConsentDenied),
             FlowStatus::Completed | FlowStatus::Failed(_) | FlowStatus::Expired | FlowStatus::Cancelled => {
                 None

@@ -3,6 +3,8 @@
 use url::Url;
 
 use super::error::Violation;
+use crate::domain::key::FlowId;
+use crate::domain::secret::SecretString;
 
 /// The URL, if it lies under one of the allowed ones.
 ///
@@ -29,6 +31,29 @@ pub(super) fn check(allowed: &[Url], text: &str) -> Result<Url, Violation> {
     refuse(
         "The return URL is not allowed: its origin and path must lie under one of the configured return URLs.",
     )
+}
+
+/// The names of the parameters that [`with_completion`] adds.
+const FLOW_ID: &str = "flow_id";
+const COMPLETION_CODE: &str = "completion_code";
+
+/// Refuses a URL that has one of the parameters already: which of two would the application read?
+pub(super) fn check_room(url: &Url) -> Result<(), Violation> {
+    if url.query_pairs().any(|(name, _)| name == FLOW_ID || name == COMPLETION_CODE) {
+        let why = "With the binding `app` the return URL must not have the parameters `flow_id` and `completion_code`: \
+                   the broker adds them.";
+        return Err(Violation::new("options.return_url", why));
+    }
+    Ok(())
+}
+
+/// The URL with the browser's half of the proof.
+pub(super) fn with_completion(url: &Url, flow: FlowId, completion_code: &SecretString) -> SecretString {
+    let mut url = url.clone();
+    url.query_pairs_mut()
+        .append_pair(FLOW_ID, &flow.to_string())
+        .append_pair(COMPLETION_CODE, completion_code.expose_secret());
+    SecretString::new(url.into())
 }
 
 fn lies_under(url: &Url, base: &Url) -> bool {

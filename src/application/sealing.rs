@@ -54,6 +54,10 @@ struct FlowSecretsJson {
     state: Zeroizing<String>,
     code_verifier: Zeroizing<String>,
     nonce: Zeroizing<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    link: Option<Zeroizing<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    flow_secret: Option<Zeroizing<String>>,
 }
 
 impl Broker {
@@ -156,6 +160,8 @@ impl Broker {
             state: text(&secrets.state),
             code_verifier: text(&secrets.code_verifier),
             nonce: text(&secrets.nonce),
+            link: secrets.link.as_ref().map(text),
+            flow_secret: secrets.flow_secret.as_ref().map(text),
         };
         let json = SecretBytes::new(serde_json::to_vec(&json).map_err(|_| BrokerError::Internal)?);
         let binding = Binding { key, grant, field: Field::FlowSecrets };
@@ -171,6 +177,8 @@ impl Broker {
             state: SecretString::from(json.state.as_str()),
             code_verifier: SecretString::from(json.code_verifier.as_str()),
             nonce: SecretString::from(json.nonce.as_str()),
+            link: json.link.as_ref().map(|text| SecretString::from(text.as_str())),
+            flow_secret: json.flow_secret.as_ref().map(|text| SecretString::from(text.as_str())),
         })
     }
 }

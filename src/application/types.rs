@@ -7,11 +7,16 @@ use jiff::Timestamp;
 
 use crate::domain::credential::{Fingerprint, Generation, ReauthReason, RefreshFailure};
 use crate::domain::event::Event;
-use crate::domain::flow::{ConsentOptions, FlowStatus};
+use crate::domain::flow::{ConsentBinding, ConsentOptions, FlowStatus};
 use crate::domain::key::{Account, CredentialKey, FlowId, LeaseId, ProviderId, ServiceId, UserId};
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
 use crate::domain::token_set::ProviderAccount;
+
+pub use super::consent_types::{
+    AuthorizationAnswer, BrowserKeys, CallbackAnswer, CallbackInput, CallbackOutcome, CompleteInput,
+    CompletedFlow, LinkView,
+};
 
 /// A key as callers give it; the tenant is the caller's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,8 @@ pub struct ConsentInput {
     pub client_state: Option<String>,
     /// Account name to suggest.
     pub login_hint: Option<String>,
+    /// How the browser is to be proved the user's; `None`: as the configuration has it.
+    pub binding: Option<ConsentBinding>,
 }
 
 /// See `refresh`.
@@ -143,8 +150,12 @@ pub struct AuthorizationRequired {
 pub struct StartedFlow {
     /// Its id.
     pub id: FlowId,
-    /// Contains the state.
+    /// How the browser is proved to be the user's.
+    pub binding: ConsentBinding,
+    /// Contains the state, or leads to the broker's own page.
     pub authorization_url: SecretString,
+    /// With [`ConsentBinding::App`]: the half of whoever began.
+    pub flow_secret: Option<SecretString>,
     /// When it stops working.
     pub expires_at: Timestamp,
     /// What the user is asked for.
@@ -183,65 +194,14 @@ pub struct FlowView {
     pub scopes: ScopeSet,
     /// As given.
     pub options: ConsentOptions,
+    /// How the browser is proved to be the user's.
+    pub binding: ConsentBinding,
     /// When it began.
     pub created_at: Timestamp,
     /// When the link stops working.
     pub expires_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-}
-
-/// What the browser brought to the callback, as it came: nothing is trusted.
-#[derive(Debug, Clone)]
-pub struct CallbackInput {
-    /// From the path.
-    pub provider: String,
-    /// `state`.
-    pub state: Option<SecretString>,
-    /// `code`.
-    pub code: Option<SecretString>,
-    /// `error` (RFC 6749 section 4.1.2.1).
-    pub error: Option<String>,
-    /// `iss` (RFC 9207).
-    pub iss: Option<String>,
-}
-
-/// What the page has to say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CallbackOutcome {
-    /// Connected.
-    Connected {
-        /// The provider's name for people.
-        provider_name: String,
-        /// The services' names for people.
-        service_names: Vec<String>,
-        /// The account that consented, if known.
-        account_label: Option<String>,
-        /// Where to go on.
-        return_url: Option<url::Url>,
-    },
-    /// The user said no.
-    Denied {
-        /// The provider's name for people.
-        provider_name: String,
-        /// Where to go on.
-        return_url: Option<url::Url>,
-    },
-    /// The link was too old.
-    Expired,
-    /// The link was used before, or the flow was cancelled or superseded.
-    AlreadyUsed,
-    /// Not a link of this broker: no such state at this provider, or parameters missing.
-    Invalid,
-    /// It went wrong; the user can start again.
-    Failed {
-        /// The provider's name for people.
-        provider_name: String,
-        /// Where to go on.
-        return_url: Option<url::Url>,
-    },
-    /// The database can't be asked; the link may still work later.
-    TryAgain,
 }
 
 /// See `revoke`.

@@ -10,11 +10,12 @@ use super::credential::{empty_answer, json_time, short, time};
 use super::error::CliError;
 use super::exit::Exit;
 use super::output::{Format, Output, print};
-use crate::r#gen::v1::{BeginOAuthRequest, ConsentOptions, Flow, FlowStatus, GetFlowRequest};
+use crate::domain::flow::ConsentBinding as Binding;
+use crate::r#gen::v1::{BeginOAuthRequest, ConsentBinding, ConsentOptions, Flow, FlowStatus, GetFlowRequest};
 
 const HELP: &str = "\
-Prints the link that the user has to open. The link is for this user alone: whoever opens it can connect an account for
-the user. With --wait: exit code 0 if connected, 11 if the user said no, it failed or nobody came in time.
+Prints the link that the user has to open. The link is for this user alone. With the binding app the browser goes on to the
+return URL, and the application there has to call CompleteOAuth; its half, flow_secret, is in the JSON. With --wait: exit code 0 if connected, 11 if the user said no, it failed or nobody came in time.
 
 Examples:
   token-broker connect google -u alice -s gmail -s calendar --wait
@@ -37,7 +38,10 @@ pub(super) struct Args {
     /// A scope beside the services'; repeat for more
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
-    /// Where the page at the end links to
+    /// How the browser is proved to be the user's: app, login or confirm; without it, the broker's first one
+    #[arg(long, value_name = "BINDING", value_parser = binding)]
+    binding: Option<Binding>,
+    /// Where the page at the end links to, or (binding app) where the browser is sent
     #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
     return_url: String,
     /// The account name to suggest to the provider
@@ -51,6 +55,20 @@ pub(super) struct Args {
     wait_timeout: Duration,
     #[command(flatten)]
     client: ClientArgs,
+}
+
+fn binding(text: &str) -> Result<Binding, String> {
+    let names = || Binding::ALL.map(Binding::as_str).join(", ");
+    Binding::parse(text).ok_or_else(|| format!("must be one of {}", names()))
+}
+
+fn asked(binding: Option<Binding>) -> ConsentBinding {
+    match binding {
+        None => ConsentBinding::Unspecified,
+        Some(Binding::App) => ConsentBinding::App,
+        Some(Binding::Login) => ConsentBinding::Login,
+        Some(Binding::Confirm) => ConsentBinding::Confirm,
+    }
 }
 
 /// How often a consent under way is looked at.
@@ -68,6 +86,7 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
             return_url: args.return_url,
             client_state: String::new(),
             login_hint: args.login_hint,
+            binding: asked(args.binding).into(),
         }),
     };
     let answer = client.begin_o_auth(request).await?.into_inner();
@@ -78,9 +97,12 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
         time(flow.expire_time.as_ref()),
         flow.flow_id
     );
+    let of_app = flow.binding() == ConsentBinding::App;
     let started = json!({
         "flow_id": flow.flow_id,
         "authorization_url": flow.authorization_url,
+        "binding": short(flow.binding().as_str_name(), "CONSENT_BINDING_"),
+        "flow_secret": of_app.then_some(&flow.flow_secret),
         "expire_time": json_time(flow.expire_time.as_ref()),
         "scopes": answer.scopes,
     });
@@ -105,7 +127,7 @@ async fn ended(client: &mut Client, flow_id: &str) -> Result<Flow, CliError> {
         ticks.tick().await;
         let request = GetFlowRequest { flow_id: flow_id.to_owned() };
         let flow = client.get_flow(request).await?.into_inner().flow.ok_or_else(empty_answer)?;
-        if !matches!(flow.status(), FlowStatus::Pending | FlowStatus::Exchanging) {
+        if !matches!(flow.status(), FlowStatus::Pending | FlowStatus::Returned | FlowStatus::Exchanging) {
             return Ok(flow);
         }
     }

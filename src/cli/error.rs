@@ -153,6 +153,7 @@ impl From<StartError> for CliError {
             | StartError::NoBaseUrl
             | StartError::CallerTwice { .. }
             | StartError::AuditFile(_)
+            | StartError::NoLogin
             | StartError::Redis(_) => Exit::Config,
             StartError::Http(_) | StartError::Metrics(_) | StartError::AuditStdout(_) => Exit::Failed,
         };

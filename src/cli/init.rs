@@ -103,6 +103,13 @@ fn configuration(caller_table: &str) -> Result<String, CliError> {
             "#[vault.keys.primary]\n#file = \"vault.key\"",
             "[vault.keys.primary]\nfile = \"vault.key\"".to_owned(),
         ),
+        // For a laptop, where the agent is no web application that a browser could come back to.
+        (
+            "bindings = [\"app\"]",
+            "# On one's own machine the weaker one comes first: there is no application to come back to. Where agents act for \
+             other people,\n# use [\"app\"] or [\"login\"].\nbindings = [\"confirm\", \"app\"]"
+                .to_owned(),
+        ),
         ("\nformat = \"json\"", "\nformat = \"pretty\"".to_owned()),
         ("# ---- Logs, on standard error.", format!("{caller_table}\n# ---- Logs, on standard error.")),
     ] {

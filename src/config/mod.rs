@@ -7,6 +7,7 @@ mod admin;
 mod audit;
 mod authentication;
 mod callers;
+mod consent;
 mod environment;
 mod grpc;
 mod issuers;
@@ -14,6 +15,7 @@ mod journal;
 mod leases;
 mod limits;
 mod log;
+mod login;
 mod oauth;
 mod operations;
 mod outbound;
@@ -44,6 +46,7 @@ pub use admin::Admin;
 pub use audit::{Audit, AuditFile};
 pub use authentication::Authentication;
 pub use callers::CallerEntry;
+pub use consent::Consent;
 pub use environment::{Environment, PREFIX};
 pub use grpc::{Grpc, TlsFiles};
 pub use issuers::{IssuerEntry, Jwt, KeyPlace};
@@ -51,6 +54,7 @@ pub use journal::Journal;
 pub use leases::Leases;
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
+pub use login::Login;
 pub use oauth::OAuth;
 pub use operations::Operations;
 pub use outbound::Outbound;
@@ -99,6 +103,10 @@ pub struct Config {
     pub oauth: OAuth,
     /// Calls by HTTP.
     pub outbound: Outbound,
+    /// How browsers are proved to be their users'.
+    pub consent: Consent,
+    /// Where users sign in, if anywhere.
+    pub login: Option<Login>,
     /// How long leases stand.
     pub leases: Leases,
     /// Files with definitions beside the built-in ones.
@@ -182,6 +190,8 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
     let vault = vault::read(&root.section("vault"));
     let oauth = oauth::read(&root.section("oauth"));
     let outbound = outbound::read(&root.section("outbound"));
+    let login = login::read(&root.section("login"));
+    let consent = consent::read(&root.section("consent"), login.as_ref().and_then(Option::as_ref));
     let leases = leases::read(&root.section("leases"));
     let definitions = provider_definitions::read(&root.section("provider_definitions"), context.base);
     let providers = providers::read(&root.section("providers"));
@@ -220,6 +230,8 @@ fn read(root: &Section<'_>, context: &Context<'_>) -> Option<Config> {
         vault: vault?,
         oauth: oauth?,
         outbound: outbound?,
+        consent: consent?,
+        login: login?,
         leases: leases?,
         provider_definitions: definitions?,
         providers: providers?,

@@ -11,7 +11,7 @@ use super::html::{self, Form};
 const MAX_REDIRECTS: usize = 20;
 
 /// Forms in a row before it gives up on a consent.
-const MAX_FORMS: usize = 5;
+const MAX_FORMS: usize = 8;
 
 /// What went wrong. Never shows a URL's query: it may hold a code or a state.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,10 @@ pub enum BrowserError {
     /// More than 20 redirects.
     #[error("too many redirects")]
     TooManyRedirects,
-    /// The consent asks for more than five forms.
+    /// A page without a form, or with one that leads nowhere.
+    #[error("the page has no form that leads anywhere")]
+    NoForm,
+    /// The consent asks for more than eight forms.
     #[error("the consent does not end")]
     TooManyForms,
 }
@@ -148,6 +151,16 @@ impl Browser {
             page = self.submit(&page, &form, &fields).await?;
         }
         Err(BrowserError::TooManyForms)
+    }
+
+    /// Opens a page, submits its form, and answers where that leads to, without going there.
+    pub async fn first_stop(&mut self, url: &str) -> Result<Url, BrowserError> {
+        let page = self.open(url).await?;
+        let form = page.form().ok_or(BrowserError::NoForm)?;
+        let target = page.url.join(&form.action).map_err(|_| BrowserError::Url)?;
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&form.fields).finish();
+        let response = self.send(Method::POST, &target, Some(body)).await?;
+        redirect_target(&target, &response)?.ok_or(BrowserError::NoForm)
     }
 
     async fn request(

@@ -34,6 +34,8 @@ pub enum Action {
     Revoke,
     /// BeginOAuth, and `begin_if_missing` of GetCredential.
     BeginOauth,
+    /// CompleteOAuth.
+    CompleteOauth,
     /// GetFlow.
     GetFlow,
     /// CancelFlow.
@@ -56,11 +58,12 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::GetCredential,
         Self::Refresh,
         Self::Revoke,
         Self::BeginOauth,
+        Self::CompleteOauth,
         Self::GetFlow,
         Self::CancelFlow,
         Self::ListCredentials,
@@ -82,6 +85,7 @@ impl Action {
             Self::Refresh => "refresh",
             Self::Revoke => "revoke",
             Self::BeginOauth => "begin_oauth",
+            Self::CompleteOauth => "complete_oauth",
             Self::GetFlow => "get_flow",
             Self::CancelFlow => "cancel_flow",
             Self::ListCredentials => "list_credentials",

@@ -13,7 +13,7 @@ use super::access_policy::{Caller, Identity, UserReach};
 use super::credential::{
     BackOff, Claim, Credential, Epoch, Fingerprint, Generation, ReauthReason, Sealed, StoredTokens,
 };
-use super::flow::{Flow, FlowStatus, RecordedEndpoints, StateHash};
+use super::flow::{Flow, FlowStatus, RecordedEndpoints, SecretHash, StateHash};
 use super::key::{
     ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, OutboxId, ProviderId, TenantId, UserId,
 };
@@ -47,8 +47,10 @@ pub enum Field {
     RefreshToken,
     /// A credential's account and extra values.
     Profile,
-    /// A flow's state, verifier and nonce.
+    /// A flow's state, verifier, nonce and what else its user or caller shows.
     FlowSecrets,
+    /// The authorization code of a flow that waits for its proof.
+    AuthorizationCode,
 }
 
 /// What a ciphertext is bound to: it opens nowhere else.
@@ -190,7 +192,7 @@ pub trait CredentialStore: Send + Sync {
     async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError>;
 
     /// One transaction, the ack point of Revoke: `revoked`, epoch + 1, tokens deleted from the row and moved, sealed as
-    /// they are, to the outbox (unless `outbox` is `None`); pending flows of the key are cancelled, and those being
+    /// they are, to the outbox (unless `outbox` is `None`); flows of the key that wait are cancelled, and those being
     /// exchanged too, so that their tokens are revoked on arrival. Works on any state; a revoked or missing row, or one of
     /// another grant than asked for, is left alone but its flows are cancelled.
     async fn revoke_with_outbox(&self, revoke: RevokeWrite) -> Result<RevokedRow, StoreError>;
@@ -433,19 +435,61 @@ pub trait FlowStore: Send + Sync {
     /// [`FlowStore::insert_flow`].
     async fn pending_flows(&self, key: &CredentialKey, now: Timestamp) -> Result<Vec<Flow>, StoreError>;
 
-    /// Spends a flow's one use by one statement: `pending → exchanging` where the hash and the provider match and
-    /// `expires_at > now`. Everybody else gets what is there instead.
+    /// The flow that a browser brings the state of, at this provider; nothing is spent.
+    async fn flow_of_state(
+        &self,
+        state: StateHash,
+        provider: &ProviderId,
+    ) -> Result<Option<Flow>, StoreError>;
+
+    /// The flow that a browser opens the link of; nothing is spent.
+    async fn flow_of_link(&self, link: SecretHash) -> Result<Option<Flow>, StoreError>;
+
+    /// The flow of a browser that has shown a key made for it. For callers there is [`FlowStore::load_flow`].
+    async fn flow_of_browser(&self, id: FlowId) -> Result<Option<Flow>, StoreError>;
+
+    /// Lets a browser in, or another one in its place, while the flow is pending and unexpired. False: it is not.
+    async fn admit_browser(
+        &self,
+        id: FlowId,
+        browser: SecretHash,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Spends a flow's one use by one statement: `pending → exchanging` where the hash and the provider match, this
+    /// browser was let in and `expires_at > now`. Everybody else gets what is there instead.
     async fn consume_flow(
         &self,
         state: StateHash,
         provider: &ProviderId,
+        browser: SecretHash,
         now: Timestamp,
     ) -> Result<Consumed, StoreError>;
 
-    /// Ends a flow that was consumed: `exchanging → status`. False: it had ended already.
-    async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError>;
+    /// Keeps a code until its proof, by one statement: `pending → returned` where the hash and the provider match and
+    /// `expires_at > now`. Everybody else gets what is there instead.
+    async fn hold_code(&self, held: HeldCode, now: Timestamp) -> Result<Consumed, StoreError>;
 
-    /// `pending → cancelled`, of the tenant. `None`: unknown; else the flow as it is now, whatever it was before.
+    /// Spends a proved flow's one use by one statement: `returned → exchanging` where this is the completion code's hash
+    /// and `expires_at > now`; the code is erased. Everybody else gets what is there instead.
+    async fn redeem_flow(
+        &self,
+        id: FlowId,
+        completion_code: SecretHash,
+        now: Timestamp,
+    ) -> Result<Consumed, StoreError>;
+
+    /// Ends a flow that stands so, pending or exchanging. False: it does not stand so any more.
+    async fn end_flow(
+        &self,
+        id: FlowId,
+        from: FlowStatus,
+        status: FlowStatus,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// `pending` or `returned → cancelled`, of the tenant. `None`: unknown; else the flow as it is now, whatever it was
+    /// before.
     async fn cancel_flow(
         &self,
         tenant: &TenantId,
@@ -453,7 +497,7 @@ pub trait FlowStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<Flow>, StoreError>;
 
-    /// Marks pending flows past their end as expired and exchanges begun before `interrupted_before` as interrupted, and
+    /// Marks flows that wait past their end as expired and exchanges begun before `interrupted_before` as interrupted, and
     /// deletes flows that ended before `delete_before`. Answers how many rows changed.
     async fn sweep_flows(
         &self,
@@ -463,14 +507,27 @@ pub trait FlowStore: Send + Sync {
     ) -> Result<u64, StoreError>;
 }
 
+/// See [`FlowStore::hold_code`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldCode {
+    /// Which flow.
+    pub state: StateHash,
+    /// Where its code is from.
+    pub provider: ProviderId,
+    /// The authorization code.
+    pub code: Sealed,
+    /// Of the browser's half.
+    pub completion_code: SecretHash,
+}
+
 /// See [`FlowStore::consume_flow`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Consumed {
     /// This call has its one use.
     Won(Box<Flow>),
-    /// Not pending any more, or expired.
+    /// Not in the state for it any more, expired, or not this browser's.
     Spent(FlowStatus),
-    /// No such state at this provider.
+    /// No such flow.
     Unknown,
 }
 

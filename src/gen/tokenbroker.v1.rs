@@ -93,19 +93,27 @@ pub struct StartedFlow {
     /// Names the flow in GetFlow and CancelFlow. Not a secret.
     #[prost(string, tag = "1")]
     pub flow_id: ::prost::alloc::string::String,
-    /// Where the user's browser has to go. For this user alone: whoever opens it can connect an account for the user.
+    /// Where the user's browser has to go. For this user alone.
     #[prost(string, tag = "2")]
     pub authorization_url: ::prost::alloc::string::String,
     /// After this the link no longer works.
     #[prost(message, optional, tag = "3")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// With the binding APP: the caller's half of the proof, for CompleteOAuth. Keep it on the server, in the user's session;
+    /// never put it into a page, a URL or a model's context. Empty otherwise.
+    #[prost(string, tag = "4")]
+    pub flow_secret: ::prost::alloc::string::String,
+    /// How the browser is proved to be the user's.
+    #[prost(enumeration = "ConsentBinding", tag = "5")]
+    pub binding: i32,
 }
 /// Options for a consent that is begun by GetCredential or BeginOAuth. None may contain control characters.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ConsentOptions {
-    /// Optional. Where the result page links to when the user is done. Its origin and path must be allowed by the broker's
-    /// configuration. At most 2,048 bytes.
+    /// Where the user goes on when done; required with the binding APP, whose browser is sent there with the parameters
+    /// `flow_id` and `completion_code`; otherwise the result page links to it. Its origin and path must be allowed by the
+    /// broker's configuration. At most 2,048 bytes.
     #[prost(string, tag = "1")]
     pub return_url: ::prost::alloc::string::String,
     /// Optional. An opaque value of the caller's, given back by GetFlow and WatchCredentials: a chat or run id. At most 1,024 bytes. No secrets.
@@ -114,6 +122,9 @@ pub struct ConsentOptions {
     /// Optional. The account name to suggest to the provider (OpenID Connect `login_hint`). At most 256 bytes.
     #[prost(string, tag = "3")]
     pub login_hint: ::prost::alloc::string::String,
+    /// Optional. One that the broker's configuration allows.
+    #[prost(enumeration = "ConsentBinding", tag = "4")]
+    pub binding: i32,
 }
 /// Asks for a token.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -252,6 +263,35 @@ pub struct BeginOAuthResponse {
     #[prost(string, repeated, tag = "2")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
+/// The two halves of a consent's proof, and the user in whose session they met.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CompleteOAuthRequest {
+    /// Required. As the browser brought it; it must be the one that the session began.
+    #[prost(string, tag = "1")]
+    pub flow_id: ::prost::alloc::string::String,
+    /// Required. As BeginOAuth or GetCredential gave it.
+    #[prost(string, tag = "2")]
+    pub flow_secret: ::prost::alloc::string::String,
+    /// Required. As the browser brought it.
+    #[prost(string, tag = "3")]
+    pub completion_code: ::prost::alloc::string::String,
+    /// Required. The user of the session. If it is not the one that the consent is for, the consent ends, FAILED with
+    /// USER_MISMATCH, and nothing is exchanged.
+    #[prost(string, tag = "4")]
+    pub user_id: ::prost::alloc::string::String,
+}
+/// How the consent ended.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CompleteOAuthResponse {
+    /// The flow: COMPLETED, or ended in another way. EXCHANGING only if an earlier call takes longer than this one may.
+    #[prost(message, optional, tag = "1")]
+    pub flow: ::core::option::Option<Flow>,
+    /// What is connected, if it is COMPLETED.
+    #[prost(message, optional, tag = "2")]
+    pub credential: ::core::option::Option<CredentialSummary>,
+}
 /// Asks how a consent stands.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -294,7 +334,7 @@ pub struct Flow {
     #[prost(string, repeated, tag = "7")]
     pub scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Why it failed, if it did: ACCESS_DENIED, PROVIDER_ERROR, EXCHANGE_REJECTED, EXCHANGE_FAILED, STORE_FAILED,
-    /// ID_TOKEN_INVALID, ACCOUNT_MISMATCH or INTERRUPTED. Empty otherwise.
+    /// ID_TOKEN_INVALID, ACCOUNT_MISMATCH, INTERRUPTED, USER_MISMATCH or BROWSER_MISMATCH. Empty otherwise.
     #[prost(string, tag = "8")]
     pub failure: ::prost::alloc::string::String,
     /// As it was given to BeginOAuth or GetCredential.
@@ -306,9 +346,12 @@ pub struct Flow {
     /// When the link stops working.
     #[prost(message, optional, tag = "11")]
     pub expire_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// When it ended; absent while it is pending.
+    /// When it ended; absent while it is under way.
     #[prost(message, optional, tag = "12")]
     pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// How the browser is proved to be the user's.
+    #[prost(enumeration = "ConsentBinding", tag = "13")]
+    pub binding: i32,
 }
 /// Asks to cancel a consent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -803,6 +846,46 @@ impl AuthorizationRequiredReason {
         }
     }
 }
+/// How it is shown, before anything is exchanged at the provider, that the browser that consents belongs to the user.
+/// Otherwise somebody could begin a consent and send its link to another person, whose account would then be theirs to use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ConsentBinding {
+    /// In a request: as the broker's configuration has it (the first of `consent.bindings`). Never sent.
+    Unspecified = 0,
+    /// The browser comes back to `return_url` with a `flow_id` and a `completion_code`; the application compares the browser
+    /// with its own session and calls CompleteOAuth.
+    App = 1,
+    /// The user signs in at the broker's login issuer, and must be the one that the consent is for, before going on.
+    Login = 2,
+    /// A page names the user; the browser that confirms there is the only one that may come back. Weaker than the others: it
+    /// does not protect a person who does not read it.
+    Confirm = 3,
+}
+impl ConsentBinding {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CONSENT_BINDING_UNSPECIFIED",
+            Self::App => "CONSENT_BINDING_APP",
+            Self::Login => "CONSENT_BINDING_LOGIN",
+            Self::Confirm => "CONSENT_BINDING_CONFIRM",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CONSENT_BINDING_UNSPECIFIED" => Some(Self::Unspecified),
+            "CONSENT_BINDING_APP" => Some(Self::App),
+            "CONSENT_BINDING_LOGIN" => Some(Self::Login),
+            "CONSENT_BINDING_CONFIRM" => Some(Self::Confirm),
+            _ => None,
+        }
+    }
+}
 /// What is known about a grant at the provider after a revoke.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -852,7 +935,7 @@ pub enum FlowStatus {
     Unspecified = 0,
     /// The user has not come back yet.
     Pending = 1,
-    /// The user has come back; the code is being exchanged.
+    /// The user has come back and it is proved; the code is being exchanged.
     Exchanging = 2,
     /// Done: GetCredential answers a token.
     Completed = 3,
@@ -864,6 +947,8 @@ pub enum FlowStatus {
     Expired = 6,
     /// CancelFlow or Revoke ended it.
     Cancelled = 7,
+    /// The user's browser has come back; CompleteOAuth is due.
+    Returned = 8,
 }
 impl FlowStatus {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -880,6 +965,7 @@ impl FlowStatus {
             Self::Failed => "FLOW_STATUS_FAILED",
             Self::Expired => "FLOW_STATUS_EXPIRED",
             Self::Cancelled => "FLOW_STATUS_CANCELLED",
+            Self::Returned => "FLOW_STATUS_RETURNED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -893,6 +979,7 @@ impl FlowStatus {
             "FLOW_STATUS_FAILED" => Some(Self::Failed),
             "FLOW_STATUS_EXPIRED" => Some(Self::Expired),
             "FLOW_STATUS_CANCELLED" => Some(Self::Cancelled),
+            "FLOW_STATUS_RETURNED" => Some(Self::Returned),
             _ => None,
         }
     }
@@ -1171,6 +1258,34 @@ pub mod token_broker_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The application's proof, with the binding APP, that the browser that came back to it belongs to the user. Only now is
+        /// the code exchanged. Answers how the consent ended; calling again with the same halves answers the same.
+        pub async fn complete_o_auth(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CompleteOAuthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteOAuthResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.TokenBrokerService/CompleteOAuth",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tokenbroker.v1.TokenBrokerService", "CompleteOAuth"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Tells how a consent stands. Read-only.
         pub async fn get_flow(
             &mut self,
@@ -1196,7 +1311,7 @@ pub mod token_broker_service_client {
                 .insert(GrpcMethod::new("tokenbroker.v1.TokenBrokerService", "GetFlow"));
             self.inner.unary(req, path, codec).await
         }
-        /// Cancels a consent that is still pending; its link stops working.
+        /// Cancels a consent that is still pending or waits for CompleteOAuth; its link stops working.
         pub async fn cancel_flow(
             &mut self,
             request: impl tonic::IntoRequest<super::CancelFlowRequest>,
@@ -1473,12 +1588,21 @@ pub mod token_broker_service_server {
             tonic::Response<super::BeginOAuthResponse>,
             tonic::Status,
         >;
+        /// The application's proof, with the binding APP, that the browser that came back to it belongs to the user. Only now is
+        /// the code exchanged. Answers how the consent ended; calling again with the same halves answers the same.
+        async fn complete_o_auth(
+            &self,
+            request: tonic::Request<super::CompleteOAuthRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CompleteOAuthResponse>,
+            tonic::Status,
+        >;
         /// Tells how a consent stands. Read-only.
         async fn get_flow(
             &self,
             request: tonic::Request<super::GetFlowRequest>,
         ) -> std::result::Result<tonic::Response<super::GetFlowResponse>, tonic::Status>;
-        /// Cancels a consent that is still pending; its link stops working.
+        /// Cancels a consent that is still pending or waits for CompleteOAuth; its link stops working.
         async fn cancel_flow(
             &self,
             request: tonic::Request<super::CancelFlowRequest>,
@@ -1804,6 +1928,52 @@ pub mod token_broker_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = BeginOAuthSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.TokenBrokerService/CompleteOAuth" => {
+                    #[allow(non_camel_case_types)]
+                    struct CompleteOAuthSvc<T: TokenBrokerService>(pub Arc<T>);
+                    impl<
+                        T: TokenBrokerService,
+                    > tonic::server::UnaryService<super::CompleteOAuthRequest>
+                    for CompleteOAuthSvc<T> {
+                        type Response = super::CompleteOAuthResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CompleteOAuthRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as TokenBrokerService>::complete_o_auth(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CompleteOAuthSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

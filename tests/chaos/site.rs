@@ -94,6 +94,8 @@ consents = 0
 lists = 0
 changes = 0
 pages = 0
+[consent]
+bindings = ["confirm"]
 [provider_definitions]
 files = [{files}]
 {registrations}

@@ -175,7 +175,8 @@ impl Stage {
     /// A replica's.
     fn directory(&self) -> Directory {
         let id = CallerId::new("configured").unwrap();
-        let configured = ConfiguredCallers::new([(Caller::new(id, tenant_id(), vec![]), vec![Identity::ApiKey([2; 32])])]);
+        let configured =
+            ConfiguredCallers::new([(Caller::new(id, tenant_id(), vec![]), vec![Identity::ApiKey([2; 32])])]);
         let store = self.database.clone();
         Directory::new(configured, store.clone(), store, self.clock.clone(), TTL)
     }

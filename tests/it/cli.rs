@@ -97,6 +97,9 @@ async fn init_makes_a_broker_that_runs_and_is_healthy() {
     let config = std::fs::read_to_string(folder.path().join("token-broker.toml")).unwrap();
     assert!(!config.contains(&key) && config.contains("# ---- The gRPC listener"), "{config}");
 
+    let bindings = "bindings = [\"confirm\", \"app\"]";
+    assert!(config.contains(bindings) && config.contains("the weaker one comes first"), "{config}");
+
     // A second one changes nothing.
     let before = ["token-broker.toml", "vault.key"].map(|f| std::fs::read(folder.path().join(f)).unwrap());
     let (code, _, err) = run_in(folder.path(), &["init"]).await;

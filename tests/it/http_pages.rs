@@ -25,7 +25,8 @@ async fn everything_else_is_a_page_too() {
         "/livez",
         "/readyz",
         "/metrics",
-        "/connect/x",
+        "/connect",
+        "/login",
         "/%00",
         "/%ff",
         "//evil.example/",
@@ -35,7 +36,14 @@ async fn everything_else_is_a_page_too() {
         assert_eq!((page.name(), page.status), ("not-found", 404), "{path}");
         assert_headers(&page);
     }
-    for path in ["/oauth/callback/", "/oauth/callback/a/b", "/oauth/callback/hostile/"] {
+    for path in [
+        "/oauth/callback/",
+        "/oauth/callback/a/b",
+        "/oauth/callback/hostile/",
+        "/connect/",
+        "/connect/x",
+        "/login/callback",
+    ] {
         let page = doors.browse(path).await;
         assert_eq!((page.name(), page.status), ("invalid", 400), "{path}");
         assert_headers(&page);
@@ -152,6 +160,6 @@ async fn nothing_of_an_address_is_logged() {
         router.clone().oneshot(request).await.unwrap();
     }
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("page=\"failed\"") && text.contains("page=\"not-found\""), "{text}");
+    assert!(text.contains("page=\"other-browser\"") && text.contains("page=\"not-found\""), "{text}");
     assert!(!text.contains("canary") && !text.contains(&state), "{text}");
 }

@@ -19,6 +19,8 @@ mod cli;
 mod clients;
 mod config;
 mod connections;
+mod consent_migration;
+mod consent_security;
 mod contract;
 mod crypto_format;
 mod demo;

@@ -50,6 +50,8 @@ fn secrets() -> FlowSecrets {
         state: SecretString::from("a-state-of-the-conformance-kit-0123456789-abcdefgh"),
         code_verifier: SecretString::from(VERIFIER),
         nonce: SecretString::from("a-nonce-of-the-conformance-kit"),
+        link: None,
+        flow_secret: None,
     }
 }
 

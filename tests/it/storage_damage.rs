@@ -7,7 +7,7 @@ use token_broker::domain::ports::{
 use token_broker::infra::storage::sqlite::{OpenError, SqliteStore};
 
 use crate::contract::samples::{
-    at, credential_id, key, new_grant, outbox_id, provider, scopes, state, tenant,
+    BROWSER, at, credential_id, key, new_grant, outbox_id, provider, scopes, state, tenant,
 };
 use crate::storage_faults::{backdoor, filled, open, place, tamper};
 
@@ -110,6 +110,9 @@ async fn a_damaged_flow_is_said_to_be_damaged() {
         "UPDATE flows SET endpoints = '{}'",
         "UPDATE flows SET redirect_uri = 'nowhere'",
         "UPDATE flows SET return_url = 'nowhere'",
+        "UPDATE flows SET binding = 'trust'",
+        "UPDATE flows SET link_hash = x'00'",
+        "UPDATE flows SET browser_hash = x'00'",
         "UPDATE flows SET expires_at = -9223372036854775808",
     ] {
         let (_home, path) = place();
@@ -120,7 +123,7 @@ async fn a_damaged_flow_is_said_to_be_damaged() {
     let (_home, path) = place();
     filled(&path).await;
     tamper(&path, "UPDATE flows SET status = 'sleeping'").await;
-    corrupt(&open(&path).await.consume_flow(state(1), &provider("google"), at(1)).await, "status");
+    corrupt(&open(&path).await.consume_flow(state(1), &provider("google"), BROWSER, at(1)).await, "status");
 }
 
 #[tokio::test]

@@ -120,6 +120,8 @@ fn settings() -> Settings {
         leases: LeaseSettings::default(),
         watches: WatchSettings::default(),
         configured_callers: Vec::new(),
+        bindings: Vec::new(),
+        login: None,
     }
 }
 

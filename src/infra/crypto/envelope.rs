@@ -151,6 +151,7 @@ fn field_tag(field: Field) -> &'static [u8] {
         Field::RefreshToken => b"refresh_token",
         Field::Profile => b"profile",
         Field::FlowSecrets => b"flow_secrets",
+        Field::AuthorizationCode => b"authorization_code",
     }
 }
 

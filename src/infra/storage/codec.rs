@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::credential::{Fingerprint, ReauthReason, RefreshFailure};
 use crate::domain::event::Standing;
-use crate::domain::flow::{FlowFailure, FlowStatus};
+use crate::domain::flow::{ConsentBinding, FlowFailure, FlowStatus};
 use crate::domain::key::{Account, CredentialKey, GrantName, ProviderId, TenantId, UserId};
 use crate::domain::ports::{DataKeyPurpose, RevocationOutcome, StoreError};
 use crate::domain::scope::{Scope, ScopeSet};
@@ -115,6 +115,13 @@ text_column!(flow_failure_text, flow_failure, FlowFailure, "a flow failure", {
     "id_token_invalid" = FlowFailure::IdTokenInvalid,
     "account_mismatch" = FlowFailure::AccountMismatch,
     "interrupted" = FlowFailure::Interrupted,
+    "user_mismatch" = FlowFailure::UserMismatch,
+    "browser_mismatch" = FlowFailure::BrowserMismatch,
+});
+text_column!(binding_text, binding, ConsentBinding, "a binding", {
+    "app" = ConsentBinding::App,
+    "login" = ConsentBinding::Login,
+    "confirm" = ConsentBinding::Confirm,
 });
 text_column!(standing_text, standing, Standing, "an event's status", {
     "not_connected" = Standing::NotConnected,
@@ -150,6 +157,7 @@ pub(super) fn outcome_text(outcome: RevocationOutcome) -> &'static str {
 pub(super) fn flow_status_texts(status: FlowStatus) -> (&'static str, Option<&'static str>) {
     match status {
         FlowStatus::Pending => ("pending", None),
+        FlowStatus::Returned => ("returned", None),
         FlowStatus::Exchanging => ("exchanging", None),
         FlowStatus::Completed => ("completed", None),
         FlowStatus::Denied => ("denied", None),
@@ -162,6 +170,7 @@ pub(super) fn flow_status_texts(status: FlowStatus) -> (&'static str, Option<&'s
 pub(super) fn flow_status(status: &str, failure: Option<&str>) -> Result<FlowStatus, StoreError> {
     match (status, failure) {
         ("pending", None) => Ok(FlowStatus::Pending),
+        ("returned", None) => Ok(FlowStatus::Returned),
         ("exchanging", None) => Ok(FlowStatus::Exchanging),
         ("completed", None) => Ok(FlowStatus::Completed),
         ("denied", None) => Ok(FlowStatus::Denied),

@@ -145,7 +145,7 @@ const DAMAGED: StoreError = StoreError::Corrupt("an event");
 
 fn before_the_end(text: &str) -> Result<FlowStatus, StoreError> {
     match flow_status(text, None)? {
-        status @ (FlowStatus::Pending | FlowStatus::Exchanging) => Ok(status),
+        status @ (FlowStatus::Pending | FlowStatus::Returned | FlowStatus::Exchanging) => Ok(status),
         _ => Err(DAMAGED),
     }
 }

@@ -1,18 +1,18 @@
 //! A row of `flows`, between columns and domain.
 
 use crate::domain::credential::Sealed;
-use crate::domain::flow::{ConsentOptions, Flow, StateHash};
+use crate::domain::flow::{ConsentOptions, Flow, FlowStatus, Proof, SecretHash, StateHash};
 use crate::domain::key::{CallerId, FlowId, GrantId, ServiceId};
 use crate::domain::ports::StoreError;
 
-use super::codec::{KeyColumns, array, flow_status, list, optional_time, scopes, time};
+use super::codec::{KeyColumns, array, binding, flow_status, list, optional_time, scopes, time};
 
 /// The columns of [`FlowRow`].
 macro_rules! flow_columns {
     () => {
         "id, tenant, provider, user_id, grant_name, account, caller, services, scopes, grant_id, state_hash, \
          secrets_sealed, endpoints, redirect_uri, return_url, client_state, login_hint, status, failure, created_at, \
-         expires_at, ended_at"
+         expires_at, ended_at, binding, link_hash, secret_hash, browser_hash, completion_hash, code_sealed"
     };
 }
 pub(super) use flow_columns;
@@ -20,9 +20,12 @@ pub(super) use flow_columns;
 /// Binds all columns in their order. A macro, since the two databases' queries are of two types.
 macro_rules! bind_flow {
     ($query:expr, $flow:expr, $endpoints:expr) => {{
-        use $crate::infra::storage::codec::{flow_status_texts, json_list, json_scopes, micros};
+        use $crate::infra::storage::codec::{
+            binding_text, flow_status_texts, json_list, json_scopes, micros,
+        };
         let flow: &$crate::domain::flow::Flow = $flow;
         let (status, failure) = flow_status_texts(flow.status);
+        let hash = |hash: Option<$crate::domain::flow::SecretHash>| hash.map(|hash| hash.0.to_vec());
         $query
             .bind(&flow.id.as_bytes()[..])
             .bind(flow.key.tenant.as_str())
@@ -46,6 +49,12 @@ macro_rules! bind_flow {
             .bind(micros(flow.created_at))
             .bind(micros(flow.expires_at))
             .bind(flow.ended_at.map(micros))
+            .bind(binding_text(flow.proof.binding))
+            .bind(hash(flow.proof.link))
+            .bind(hash(flow.proof.flow_secret))
+            .bind(hash(flow.proof.browser))
+            .bind(hash(flow.proof.completion_code))
+            .bind(flow.code_sealed.as_ref().map(|code| &code.0))
     }};
 }
 pub(super) use bind_flow;
@@ -53,6 +62,20 @@ pub(super) use bind_flow;
 /// The column `endpoints`.
 pub(super) fn json_endpoints(flow: &Flow) -> Result<String, StoreError> {
     serde_json::to_string(&flow.endpoints).map_err(|error| StoreError::Unavailable(Box::new(error)))
+}
+
+/// How a flow stood that was cancelled or ran out while it waited.
+pub(super) fn waited_as(flow: &Flow) -> FlowStatus {
+    was_under_way(false, flow.proof.completion_code.is_some())
+}
+
+/// How a flow stood before it was ended, by what it has.
+pub(super) fn was_under_way(exchanging: bool, returned: bool) -> FlowStatus {
+    match (exchanging, returned) {
+        (true, _) => FlowStatus::Exchanging,
+        (false, true) => FlowStatus::Returned,
+        (false, false) => FlowStatus::Pending,
+    }
 }
 
 /// As stored.
@@ -77,6 +100,12 @@ pub(super) struct FlowRow {
     created_at: i64,
     expires_at: i64,
     ended_at: Option<i64>,
+    binding: String,
+    link_hash: Option<Vec<u8>>,
+    secret_hash: Option<Vec<u8>>,
+    browser_hash: Option<Vec<u8>>,
+    completion_hash: Option<Vec<u8>>,
+    code_sealed: Option<Vec<u8>>,
 }
 
 impl TryFrom<FlowRow> for Flow {
@@ -103,12 +132,24 @@ impl TryFrom<FlowRow> for Flow {
                 client_state: row.client_state,
                 login_hint: row.login_hint,
             },
+            proof: Proof {
+                binding: binding(&row.binding)?,
+                link: hash(row.link_hash.as_deref())?,
+                flow_secret: hash(row.secret_hash.as_deref())?,
+                browser: hash(row.browser_hash.as_deref())?,
+                completion_code: hash(row.completion_hash.as_deref())?,
+            },
+            code_sealed: row.code_sealed.map(Sealed),
             status: flow_status(&row.status, row.failure.as_deref())?,
             created_at: time(row.created_at)?,
             expires_at: time(row.expires_at)?,
             ended_at: optional_time(row.ended_at)?,
         })
     }
+}
+
+fn hash(bytes: Option<&[u8]>) -> Result<Option<SecretHash>, StoreError> {
+    bytes.map(|bytes| array(bytes).map(SecretHash)).transpose()
 }
 
 fn url(text: &str) -> Result<url::Url, StoreError> {

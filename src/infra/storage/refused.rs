@@ -28,7 +28,7 @@ pub(super) fn consumption(
 ) -> Result<Consumed, StoreError> {
     let Some((status, failure, expires_at)) = found else { return Ok(Consumed::Unknown) };
     Ok(Consumed::Spent(match flow_status(&status, failure.as_deref())? {
-        FlowStatus::Pending if time(expires_at)? <= now => FlowStatus::Expired,
+        FlowStatus::Pending | FlowStatus::Returned if time(expires_at)? <= now => FlowStatus::Expired,
         status => status,
     }))
 }

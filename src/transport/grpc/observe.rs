@@ -35,11 +35,12 @@ const CODES: usize = 17;
 pub(super) struct Method(usize);
 
 /// The methods, the broker's own by their names in the proto, which no two of its services share.
-const METHODS: [&str; 37] = [
+const METHODS: [&str; 38] = [
     "GetCredential",
     "Refresh",
     "Revoke",
     "BeginOAuth",
+    "CompleteOAuth",
     "GetFlow",
     "CancelFlow",
     "ListCredentials",
@@ -75,10 +76,13 @@ const METHODS: [&str; 37] = [
     "unknown",
 ];
 /// The methods of `TokenBrokerService` end here, and those of `AdminService` at [`HEALTH`].
-const BROKER_METHODS: usize = 13;
+const BROKER_METHODS: usize = 14;
 const HEALTH: usize = METHODS.len() - 3;
 const REFLECTION: usize = HEALTH + 1;
 const UNKNOWN: usize = HEALTH + 2;
+
+/// How the names of methods begin that change something.
+const CHANGES: [&str; 5] = ["Create", "Update", "Delete", "Rotate", "Revoke"];
 
 impl Method {
     /// From the path of the request.
@@ -117,7 +121,8 @@ impl Method {
         match self.name() {
             "GetCredential" | "Refresh" | "AcquireLease" | "RenewLease" | "ReleaseLease" => CallClass::Tokens,
             "BeginOAuth" | "CompleteOAuth" | "CancelFlow" => CallClass::Consents,
-            "Revoke" | "ImportCredential" => CallClass::Changes,
+            "ImportCredential" => CallClass::Changes,
+            name if CHANGES.iter().any(|verb| name.starts_with(verb)) => CallClass::Changes,
             _ => CallClass::Lists,
         }
     }

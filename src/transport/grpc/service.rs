@@ -19,11 +19,12 @@ use crate::domain::audit::Subject;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerService;
 use crate::r#gen::v1::{
     AcquireLeaseRequest, AcquireLeaseResponse, BeginOAuthRequest, BeginOAuthResponse, CancelFlowRequest,
-    CancelFlowResponse, GetCredentialRequest, GetCredentialResponse, GetFlowRequest, GetFlowResponse,
-    ImportCredentialRequest, ImportCredentialResponse, ListCredentialsRequest, ListCredentialsResponse,
-    ListProvidersRequest, ListProvidersResponse, RefreshRequest, RefreshResponse, ReleaseLeaseRequest,
-    ReleaseLeaseResponse, RenewLeaseRequest, RenewLeaseResponse, RevokeRequest, RevokeResponse,
-    WatchCredentialsRequest, WatchCredentialsResponse,
+    CancelFlowResponse, CompleteOAuthRequest, CompleteOAuthResponse, GetCredentialRequest,
+    GetCredentialResponse, GetFlowRequest, GetFlowResponse, ImportCredentialRequest,
+    ImportCredentialResponse, ListCredentialsRequest, ListCredentialsResponse, ListProvidersRequest,
+    ListProvidersResponse, RefreshRequest, RefreshResponse, ReleaseLeaseRequest, ReleaseLeaseResponse,
+    RenewLeaseRequest, RenewLeaseResponse, RevokeRequest, RevokeResponse, WatchCredentialsRequest,
+    WatchCredentialsResponse,
 };
 
 /// `tokenbroker.v1.TokenBrokerService`.
@@ -111,6 +112,22 @@ impl TokenBrokerService for BrokerService {
         let flow = self.broker.begin_oauth(&call.principal, input).await?;
         call.notes.about_flow(flow.id);
         Ok(Response::new(answers::begin_oauth(&flow)))
+    }
+
+    async fn complete_o_auth(
+        &self,
+        request: Request<CompleteOAuthRequest>,
+    ) -> Result<Response<CompleteOAuthResponse>, Status> {
+        let (call, message) = open_for_user(request)?;
+        let input = requests::complete_oauth(message, call.deadline.time_left())?;
+        call.notes.about_subject(Subject {
+            user: Some(input.user.clone()),
+            flow: Some(input.flow),
+            ..Subject::default()
+        });
+        call.limited(Some(&input.user)).await?;
+        let completed = self.broker.complete_oauth(&call.principal, input).await?;
+        Ok(Response::new(answers::complete_oauth(completed)))
     }
 
     async fn get_flow(&self, request: Request<GetFlowRequest>) -> Result<Response<GetFlowResponse>, Status> {

@@ -48,6 +48,12 @@ impl From<BrokerError> for Status {
                 "stored data is damaged or was encrypted with another key; the operator's log has the details",
                 None,
             ),
+            BrokerError::CompletionRefused => status(
+                Code::PermissionDenied,
+                "COMPLETION_REFUSED",
+                "the flow secret, the completion code and the user do not belong together",
+                None,
+            ),
             BrokerError::Internal => internal(),
         }
     }
@@ -104,6 +110,13 @@ fn failed_precondition(what: Precondition) -> Status {
         Precondition::FlowEnded => {
             ("FLOW_ENDED", "the flow is not pending any more: GetFlow tells how it ended")
         }
+        Precondition::BrowserNotBack => {
+            ("BROWSER_NOT_BACK", "the user's browser has not come back yet: there is nothing to complete")
+        }
+        Precondition::OtherBinding => (
+            "OTHER_BINDING",
+            "this flow's browser completes it by itself: CompleteOAuth is for the binding APP",
+        ),
         Precondition::LeaseLost(why) => {
             let why = match why {
                 LostLease::Ended => "ENDED",
@@ -337,6 +350,19 @@ mod tests {
                 "FLOW_ENDED",
                 None,
             ),
+            (
+                BrokerError::FailedPrecondition(Precondition::BrowserNotBack),
+                Code::FailedPrecondition,
+                "BROWSER_NOT_BACK",
+                None,
+            ),
+            (
+                BrokerError::FailedPrecondition(Precondition::OtherBinding),
+                Code::FailedPrecondition,
+                "OTHER_BINDING",
+                None,
+            ),
+            (BrokerError::CompletionRefused, Code::PermissionDenied, "COMPLETION_REFUSED", None),
             (
                 BrokerError::FailedPrecondition(Precondition::LeaseLost(LostLease::Ended)),
                 Code::FailedPrecondition,

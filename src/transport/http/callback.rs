@@ -3,7 +3,7 @@
 
 use url::form_urlencoded;
 
-use crate::application::types::CallbackInput;
+use crate::application::types::AuthorizationAnswer;
 use crate::domain::key::ProviderId;
 use crate::domain::secret::SecretString;
 
@@ -17,10 +17,15 @@ const MAX_QUERY_BYTES: usize = 8 * 1024;
 /// A parameter that comes twice is refused (RFC 6749 section 3.1): of two states, somebody added one. Empty ones count as
 /// absent (same section). Parameters that the broker does not know are skipped (section 4.1.2), so a provider may send
 /// `scope` or `session_state` or whatever comes next; `error_description` is one of them on purpose.
-pub(crate) fn read(path: &str, query: Option<&str>) -> Option<CallbackInput> {
+pub(crate) fn read(path: &str, query: Option<&str>) -> Option<(String, AuthorizationAnswer)> {
     let provider = path.strip_prefix(PATH_PREFIX)?;
     // A slug needs no percent-decoding, so what does is none.
     ProviderId::new(provider).ok()?;
+    Some((provider.to_owned(), answer(query)?))
+}
+
+/// What an authorization endpoint sends, by the same rules.
+pub(super) fn answer(query: Option<&str>) -> Option<AuthorizationAnswer> {
     let query = query.unwrap_or_default();
     if query.len() > MAX_QUERY_BYTES {
         return None;
@@ -40,8 +45,7 @@ pub(crate) fn read(path: &str, query: Option<&str>) -> Option<CallbackInput> {
         *slot = Some(value.into_owned());
     }
     let given = |value: Option<String>| value.filter(|v| !v.is_empty());
-    Some(CallbackInput {
-        provider: provider.to_owned(),
+    Some(AuthorizationAnswer {
         state: given(state).map(SecretString::new),
         code: given(code).map(SecretString::new),
         error: given(error),
@@ -59,7 +63,7 @@ mod tests {
     use super::*;
 
     fn parts(query: &str) -> Option<[Option<String>; 4]> {
-        let input = read("/oauth/callback/google", Some(query))?;
+        let (_, input) = read("/oauth/callback/google", Some(query))?;
         let open = |secret: Option<SecretString>| secret.map(|s| s.expose_secret().to_owned());
         Some([open(input.state), open(input.code), input.error, input.iss])
     }

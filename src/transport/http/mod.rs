@@ -2,9 +2,11 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | `public.rs` | the public listener: the callback, and pages for everything else |
+//! | `public.rs` | the public listener: what is where |
 //! | `client.rs` | whose browser it is, behind which proxies, and how many pages it may have |
 //! | `callback.rs` | reads what the browser brings from a provider |
+//! | `connect.rs` | the page in front of a consent, its form, and the way back from a sign-in |
+//! | `cookie.rs` | by which a browser is known again |
 //! | `page.rs`, `templates/` | what people see |
 //! | `headers.rs` | what goes with every page |
 //! | `serve.rs` | connections, and their limits |
@@ -12,6 +14,8 @@
 
 pub(crate) mod callback;
 mod client;
+mod connect;
+mod cookie;
 mod headers;
 mod operations;
 mod page;

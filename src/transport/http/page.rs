@@ -7,7 +7,8 @@ use askama::Template;
 use http::StatusCode;
 use url::Url;
 
-use crate::application::types::CallbackOutcome;
+use crate::application::types::{CallbackOutcome, LinkView};
+use crate::domain::flow::ConsentBinding;
 
 /// The one style sheet, inside the page. The policy header names it by its hash.
 pub(super) const STYLE: &str = include_str!("templates/page.css");
@@ -26,6 +27,8 @@ pub(super) enum Page {
         /// Where to go on.
         back: Option<Back>,
     },
+    /// The page in front of a consent.
+    Link(Box<Link>),
     /// The user said no.
     Denied {
         /// For people.
@@ -46,16 +49,71 @@ pub(super) enum Page {
     AlreadyUsed,
     /// Not a link of this broker.
     Invalid,
+    /// Came back in another browser.
+    OtherBrowser,
+    /// Somebody else signed in.
+    OtherUser,
+    /// The form came without its cookie.
+    NoCookie,
+    /// Nobody signed in.
+    SignInFailed,
     /// The database can't be asked.
     TryAgain,
     /// The broker's own fault.
     Broken,
     /// There is nothing at this address.
     NotFound,
-    /// The address is only for reading.
-    MethodNotAllowed,
+    /// The address takes other methods.
+    MethodNotAllowed {
+        /// Which.
+        allowed: &'static str,
+    },
     /// This client asks for too many pages.
     TooMany,
+}
+
+/// What the page in front of a consent shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    /// The user has to sign in next.
+    signs_in: bool,
+    /// For people.
+    provider: String,
+    /// For people.
+    services: Vec<String>,
+    /// For whom an account is to be connected.
+    user: String,
+    /// Who asks.
+    caller: String,
+    /// The form's field: of no use without the cookie.
+    token: String,
+    /// Where the form leads to in the end.
+    next: Url,
+}
+
+impl Link {
+    fn words(&self) -> (Mood, Cow<'static, str>, &'static str, Cow<'static, str>) {
+        let lead = if self.signs_in {
+            "Check what this is for. Then sign in, so that we know it is you."
+        } else {
+            "Check whom and what this is for before you go on."
+        };
+        (Mood::Neutral, format!("Connect {}?", self.provider).into(), lead, Cow::default())
+    }
+}
+
+impl From<LinkView> for Page {
+    fn from(view: LinkView) -> Self {
+        Self::Link(Box::new(Link {
+            signs_in: view.binding == ConsentBinding::Login,
+            provider: view.provider_name,
+            services: view.service_names,
+            user: view.user.to_string(),
+            caller: view.caller.to_string(),
+            token: view.form_token.expose_secret().to_owned(),
+            next: view.next,
+        }))
+    }
 }
 
 /// Where a page links to.
@@ -94,6 +152,10 @@ impl From<CallbackOutcome> for Page {
             CallbackOutcome::Expired => Self::Expired,
             CallbackOutcome::AlreadyUsed => Self::AlreadyUsed,
             CallbackOutcome::Invalid => Self::Invalid,
+            CallbackOutcome::OtherBrowser => Self::OtherBrowser,
+            CallbackOutcome::OtherUser => Self::OtherUser,
+            CallbackOutcome::NoCookie => Self::NoCookie,
+            CallbackOutcome::SignInFailed => Self::SignInFailed,
             CallbackOutcome::TryAgain => Self::TryAgain,
         }
     }
@@ -128,6 +190,7 @@ struct View<'a> {
     advice: Cow<'static, str>,
     account: Option<&'a str>,
     services: &'a [String],
+    link: Option<&'a Link>,
     back: Option<&'a Back>,
     reload: bool,
     style: &'static str,
@@ -138,15 +201,21 @@ impl Page {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Connected { .. } => "connected",
+            Self::Link(link) if link.signs_in => "sign-in",
+            Self::Link(_) => "confirm",
             Self::Denied { .. } => "denied",
             Self::Failed { .. } => "failed",
             Self::Expired => "expired",
             Self::AlreadyUsed => "already-used",
             Self::Invalid => "invalid",
+            Self::OtherBrowser => "other-browser",
+            Self::OtherUser => "other-user",
+            Self::NoCookie => "no-cookie",
+            Self::SignInFailed => "sign-in-failed",
             Self::TryAgain => "try-again",
             Self::Broken => "broken",
             Self::NotFound => "not-found",
-            Self::MethodNotAllowed => "method-not-allowed",
+            Self::MethodNotAllowed { .. } => "method-not-allowed",
             Self::TooMany => "too-many",
         }
     }
@@ -155,14 +224,27 @@ impl Page {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             // That the user said no is an outcome like any other, and the request was carried out.
-            Self::Connected { .. } | Self::Denied { .. } => StatusCode::OK,
+            Self::Connected { .. } | Self::Link(_) | Self::Denied { .. } => StatusCode::OK,
             Self::Failed { .. } | Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Expired | Self::AlreadyUsed => StatusCode::GONE,
-            Self::Invalid => StatusCode::BAD_REQUEST,
+            Self::Invalid | Self::NoCookie | Self::SignInFailed => StatusCode::BAD_REQUEST,
+            Self::OtherBrowser | Self::OtherUser => StatusCode::FORBIDDEN,
             Self::TryAgain => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    /// Where the page's form leads to in the end, if it has one.
+    pub(super) fn form_target(&self) -> Option<&Url> {
+        self.link().map(|link| &link.next)
+    }
+
+    fn link(&self) -> Option<&Link> {
+        match self {
+            Self::Link(link) => Some(link),
+            _ => None,
         }
     }
 
@@ -177,14 +259,19 @@ impl Page {
             Self::Connected { services, account, back, .. } => {
                 (account.as_deref(), services.as_slice(), back.as_ref())
             }
+            Self::Link(link) => (None, link.services.as_slice(), None),
             Self::Denied { back, .. } | Self::Failed { back, .. } => (None, [].as_slice(), back.as_ref()),
             Self::Expired
             | Self::AlreadyUsed
             | Self::Invalid
+            | Self::OtherBrowser
+            | Self::OtherUser
+            | Self::NoCookie
+            | Self::SignInFailed
             | Self::TryAgain
             | Self::Broken
             | Self::NotFound
-            | Self::MethodNotAllowed
+            | Self::MethodNotAllowed { .. }
             | Self::TooMany => (None, [].as_slice(), None),
         };
         View {
@@ -195,6 +282,7 @@ impl Page {
             advice,
             account,
             services,
+            link: self.link(),
             back,
             reload: matches!(self, Self::TryAgain | Self::TooMany),
             style: STYLE,
@@ -210,6 +298,7 @@ impl Page {
                 "All done. You can close this page and carry on where you left off.",
                 format!("Changed your mind? You can withdraw this access at any time at {provider}.").into(),
             ),
+            Self::Link(link) => link.words(),
             Self::Denied { provider, .. } => (
                 Mood::Neutral,
                 format!("{provider} was not connected").into(),
@@ -240,6 +329,36 @@ impl Page {
                 "It may be incomplete, or it was not made for this address. Nothing was changed.",
                 "Go back and ask for a new one. If a stranger sent it to you, simply close this page.".into(),
             ),
+            Self::OtherBrowser => (
+                Mood::Bad,
+                "You came back in another browser".into(),
+                "The link was opened in one browser and came back in this one. Nothing was connected.",
+                "If somebody sent you here, simply close this page. If you began this yourself, ask for a new link and \
+                 stay in one browser."
+                    .into(),
+            ),
+            Self::OtherUser => (
+                Mood::Bad,
+                "This link is for somebody else".into(),
+                "You signed in as another user than the one that it was made for. Nothing was connected.",
+                "If somebody sent you the link, simply close this page. Otherwise sign in as the right user and ask for a \
+                 new link."
+                    .into(),
+            ),
+            Self::NoCookie => (
+                Mood::Bad,
+                "We don\u{2019}t know this browser".into(),
+                "It came without the cookie that our page sets. Nothing was changed.",
+                "Open the link that you were given once more, and allow cookies for this address. If a stranger sent it \
+                 to you, simply close this page."
+                    .into(),
+            ),
+            Self::SignInFailed => (
+                Mood::Neutral,
+                "You are not signed in".into(),
+                "The sign-in was not finished. Your link has not been used up.",
+                "Open the link that you were given once more and try again.".into(),
+            ),
             Self::TryAgain => (
                 Mood::Neutral,
                 "One moment, please".into(),
@@ -258,7 +377,7 @@ impl Page {
                 "The address may be mistyped or incomplete.",
                 "Check the link that brought you here.".into(),
             ),
-            Self::MethodNotAllowed => (
+            Self::MethodNotAllowed { .. } => (
                 Mood::Neutral,
                 "Please open this as a link".into(),
                 "This address takes no other kind of request. Nothing was changed.",

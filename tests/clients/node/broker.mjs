@@ -8,7 +8,7 @@ import loader from '@grpc/proto-loader';
 const PROTO = fileURLToPath(new URL('../../../proto/', import.meta.url));
 
 // What may be asked twice. A second BeginOAuth, for one, would be a second consent.
-const REPEATABLE = ['GetCredential', 'Refresh', 'ListCredentials', 'ListProviders', 'GetFlow', 'RenewLease'];
+const REPEATABLE = ['GetCredential', 'Refresh', 'ListCredentials', 'ListProviders', 'GetFlow', 'RenewLease', 'CompleteOAuth'];
 // Each replica in turn; a replica that is going away, or a refresh that is under way, is no reason to give up at once.
 const CONFIG = {
   loadBalancingConfig: [{ round_robin: {} }],

@@ -35,7 +35,7 @@ async function waitForConsent(broker, flow_id) {
   for (;;) {
     const { flow } = await broker.GetFlow({ flow_id });
     const status = short(flow.status, 'FLOW_STATUS');
-    if (!['PENDING', 'EXCHANGING'].includes(status)) return status;
+    if (!['PENDING', 'RETURNED', 'EXCHANGING'].includes(status)) return status;
     await sleep(200);
   }
 }

@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 SERVICE = "tokenbroker.v1.TokenBrokerService"
 
 # What may be asked twice. A second BeginOAuth, for one, would be a second consent.
-REPEATABLE = ["GetCredential", "Refresh", "ListCredentials", "ListProviders", "GetFlow", "RenewLease"]
+REPEATABLE = ["GetCredential", "Refresh", "ListCredentials", "ListProviders", "GetFlow", "RenewLease", "CompleteOAuth"]
 # Each replica in turn; a replica that is going away, or a refresh that is under way, is no reason to give up at once.
 CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],

@@ -36,7 +36,7 @@ def wait_for_consent(broker, flow_id):
     """Polls until the user has answered."""
     while True:
         flow = broker.GetFlow(flow_id=flow_id).flow
-        if name_of(flow, "status") not in ("PENDING", "EXCHANGING"):
+        if name_of(flow, "status") not in ("PENDING", "RETURNED", "EXCHANGING"):
             return name_of(flow, "status")
         time.sleep(0.2)
 

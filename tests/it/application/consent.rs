@@ -12,9 +12,7 @@ use token_broker::domain::ports::ProviderFailure;
 use token_broker::domain::scope::ScopeSet;
 use tokio::sync::watch;
 
-use crate::support::rig::{
-    Rig, callback, caller, get_input, required, rights, rule, service, state_of, token,
-};
+use crate::support::rig::{Rig, caller, get_input, required, rights, rule, service, token};
 use crate::support::strict_provider::{Script, scope_set};
 use token_broker::domain::access_policy::{Allowed, UserRule};
 
@@ -139,9 +137,9 @@ async fn a_flow_is_used_once_however_many_come() {
 async fn forged_expired_and_foreign_returns_exchange_nothing() {
     let rig = Rig::new().await;
     let flow = rig.begin(&["mail"]).await.unwrap();
-    let good = callback(&flow);
+    let good = rig.callback(&flow).await;
     let flipped = {
-        let mut state = state_of(&flow).expose_secret().to_owned();
+        let mut state = good.answer.state.as_ref().unwrap().expose_secret().to_owned();
         let last = if state.ends_with('A') { "B" } else { "A" };
         state.replace_range(42.., last);
         state
@@ -149,32 +147,32 @@ async fn forged_expired_and_foreign_returns_exchange_nothing() {
     for (name, input) in [
         ("forged", {
             let mut i = good.clone();
-            i.state = Some("A".repeat(43).as_str().into());
+            i.answer.state = Some("A".repeat(43).as_str().into());
             i
         }),
         ("flipped", {
             let mut i = good.clone();
-            i.state = Some(flipped.as_str().into());
+            i.answer.state = Some(flipped.as_str().into());
             i
         }),
         ("short", {
             let mut i = good.clone();
-            i.state = Some("A".into());
+            i.answer.state = Some("A".into());
             i
         }),
         ("no state", {
             let mut i = good.clone();
-            i.state = None;
+            i.answer.state = None;
             i
         }),
         ("no code", {
             let mut i = good.clone();
-            i.code = None;
+            i.answer.code = None;
             i
         }),
         ("empty code", {
             let mut i = good.clone();
-            i.code = Some("".into());
+            i.answer.code = Some("".into());
             i
         }),
         ("other provider", {
@@ -188,7 +186,7 @@ async fn forged_expired_and_foreign_returns_exchange_nothing() {
             i
         }),
     ] {
-        assert_eq!(rig.broker.complete_oauth(input).await, CallbackOutcome::Invalid, "{name}");
+        assert_eq!(rig.take(input).await, CallbackOutcome::Invalid, "{name}");
         assert_eq!(status(&rig, flow.id).await, FlowStatus::Pending, "{name} does not spend the flow");
     }
     rig.clock.advance(FLOW_LIFETIME);
@@ -204,9 +202,9 @@ async fn the_issuer_is_compared_when_it_is_there() {
     {
         let rig = Rig::new().await;
         let flow = rig.begin(&["mail"]).await.unwrap();
-        let mut input = callback(&flow);
-        input.iss = iss.map(str::to_owned);
-        let outcome = rig.broker.complete_oauth(input).await;
+        let mut input = rig.callback(&flow).await;
+        input.answer.iss = iss.map(str::to_owned);
+        let outcome = rig.take(input).await;
         assert_eq!(matches!(outcome, CallbackOutcome::Connected { .. }), connected, "{iss:?}");
         assert_eq!(rig.provider.exchanges(), u32::from(connected));
     }
@@ -218,9 +216,9 @@ async fn a_denial_is_told_and_what_comes_later_forgets_it() {
         let rig = Rig::new().await;
         let flow = rig.begin(&["mail"]).await.unwrap();
         assert_eq!(rig.required().await.reason, ConsentReason::FlowPending);
-        let mut input = callback(&flow);
-        input.error = Some(word.to_owned());
-        assert!(matches!(rig.broker.complete_oauth(input).await, CallbackOutcome::Denied { .. }));
+        let mut input = rig.callback(&flow).await;
+        input.answer.error = Some(word.to_owned());
+        assert!(matches!(rig.take(input).await, CallbackOutcome::Denied { .. }));
         assert_eq!(rig.required().await.reason, ConsentReason::ConsentDenied);
         // Connected by other means: the refusal is still the latest flow, but older than the row.
         rig.clock.advance(Duration::from_secs(60));
@@ -242,12 +240,12 @@ async fn failed_returns_say_how() {
     ] {
         let rig = Rig::new().await;
         let flow = rig.begin(&["mail"]).await.unwrap();
-        let mut input = callback(&flow);
-        input.error = error.map(str::to_owned);
+        let mut input = rig.callback(&flow).await;
+        input.answer.error = error.map(str::to_owned);
         if let Some(failure) = script {
             rig.provider.next_exchange(Script::Fail(failure));
         }
-        assert!(matches!(rig.broker.complete_oauth(input).await, CallbackOutcome::Failed { .. }));
+        assert!(matches!(rig.take(input).await, CallbackOutcome::Failed { .. }));
         assert_eq!(status(&rig, flow.id).await, FlowStatus::Failed(failure));
         assert_eq!(rig.required().await.reason, ConsentReason::NotConnected);
     }

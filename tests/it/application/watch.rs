@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use token_broker::application::error::{BrokerError, Limit, Precondition};
-use token_broker::application::types::{CallbackInput, ConsentInput, EventView, WatchInput};
+use token_broker::application::types::{ConsentInput, EventView, WatchInput};
 use token_broker::application::{Watch, WatchSettings};
 use token_broker::domain::access_policy::{Action, Allowed, Prefix, Principal, UserRule};
 use token_broker::domain::event::{Change, EventStore as _, Standing};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::key::{ProviderId, TenantId, UserId};
 
-use crate::support::rig::{
-    Rig, RigOptions, all_but, callback, caller, ids, rights, rule, service, user_service,
-};
+use crate::support::rig::{Rig, RigOptions, all_but, caller, ids, rights, rule, service, user_service};
 
 fn from(cursor: Option<&str>) -> WatchInput {
     WatchInput { user: None, cursor: cursor.map(str::to_owned) }
@@ -119,10 +117,11 @@ async fn consents_that_fail_are_told_with_their_client_state() {
     ask.begin_if_missing =
         Some(ConsentInput { client_state: Some("chat-7".to_owned()), ..ConsentInput::default() });
     let flow = crate::support::rig::required(rig.ask(ask.clone()).await).flow.unwrap();
-    let denied = CallbackInput { code: None, error: Some("user_said_no".to_owned()), ..callback(&flow) };
-    rig.broker.complete_oauth(denied).await;
+    let mut denied = rig.callback(&flow).await;
+    (denied.answer.code, denied.answer.error) = (None, Some("user_said_no".to_owned()));
+    rig.take(denied).await;
     let told = changes(&mut watch, 1).await.remove(0);
-    let Change::FlowEnded { flow: cause, was: FlowStatus::Exchanging, is: FlowStatus::Denied } = told else {
+    let Change::FlowEnded { flow: cause, was: FlowStatus::Pending, is: FlowStatus::Denied } = told else {
         panic!("{told:?}")
     };
     assert_eq!((cause.id, cause.client_state.as_deref()), (flow.id, Some("chat-7")));

@@ -8,7 +8,7 @@ use token_broker::domain::ports::{DeadOwners, GrantCondition, NewGrant, StoredGr
 
 use super::samples::{
     at, claim, claim_request, credential_id, fingerprint, flow, flow_id, grant_id, key, key_of, lineage,
-    new_grant, owner, provider, release, revoke_write, state, tokens,
+    new_grant, owner, release, revoke_write, tokens,
 };
 use super::{Stores, contract};
 
@@ -72,9 +72,9 @@ async fn a_grant_completes_its_flow_or_is_not_stored(stores: Stores) {
     assert_eq!(stores.credentials.store_grant(grant(1)).await.unwrap(), StoredGrant::ConditionFailed);
     assert_eq!(stores.flow(flow_id(1)).await.status, FlowStatus::Pending);
     stores.flows.cancel_flow(&key("alice").tenant, flow_id(2), at(1)).await.unwrap();
-    stores.flows.consume_flow(state(3), &provider("google"), at(1)).await.unwrap();
+    stores.consume(3, at(1)).await;
     let failed = FlowStatus::Failed(FlowFailure::ExchangeFailed);
-    stores.flows.end_flow(flow_id(3), failed, at(2)).await.unwrap();
+    stores.end(3, failed, at(2)).await;
     for n in [2, 3, 9] {
         assert_eq!(stores.credentials.store_grant(grant(n)).await.unwrap(), StoredGrant::ConditionFailed);
     }
@@ -82,7 +82,7 @@ async fn a_grant_completes_its_flow_or_is_not_stored(stores: Stores) {
     assert_eq!(stores.flow(flow_id(2)).await.status, FlowStatus::Cancelled);
     assert_eq!(stores.flow(flow_id(3)).await.status, failed);
     // One that is being exchanged is completed together with the row.
-    stores.flows.consume_flow(state(1), &provider("google"), at(3)).await.unwrap();
+    stores.consume(1, at(3)).await;
     let row = stores.stored(NewGrant { now: at(4), ..grant(1) }).await;
     assert_eq!(row.grant_id, grant_id(1));
     let done = stores.flow(flow_id(1)).await;
@@ -95,7 +95,7 @@ async fn a_grant_completes_its_flow_or_is_not_stored(stores: Stores) {
 async fn a_consent_replaces_the_grant_that_it_was_compared_with_and_no_other(stores: Stores) {
     for n in 1..=3 {
         stores.begun(&flow(key("alice"), n, 0)).await;
-        stores.flows.consume_flow(state(n), &provider("google"), at(1)).await.unwrap();
+        stores.consume(n, at(1)).await;
     }
     let store = async |n, over: Option<u32>| {
         let condition = GrantCondition::Flow { id: flow_id(n), over: over.map(grant_id) };
@@ -119,7 +119,7 @@ async fn a_consent_replaces_the_grant_that_it_was_compared_with_and_no_other(sto
     // Revoked tokens are no tokens.
     stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(9))).await.unwrap();
     stores.begun(&flow(key("alice"), 6, 0)).await;
-    stores.flows.consume_flow(state(6), &provider("google"), at(10)).await.unwrap();
+    stores.consume(6, at(10)).await;
     assert!(!store(6, Some(3)).await);
     assert!(store(6, None).await);
 }

@@ -9,7 +9,7 @@ use token_broker::domain::ports::{Consumed, GrantCondition, NewGrant, Persisted,
 
 use super::samples::{
     at, claim_request, fingerprint, flow, flow_id, key, key_of, lineage, new_grant, outbox_id, owner,
-    provider, revoke_write, state, tenant,
+    revoke_write, tenant,
 };
 use super::{Stores, contract};
 
@@ -59,7 +59,7 @@ async fn after(stores: &Stores, after: EventPosition) -> Vec<Event> {
 }
 
 /// What they tell.
-async fn told(stores: &Stores) -> Vec<Change> {
+pub(super) async fn told(stores: &Stores) -> Vec<Change> {
     after(stores, EventPosition::default()).await.into_iter().map(|event| event.told.change).collect()
 }
 
@@ -76,7 +76,7 @@ fn connected(was: Standing, generation: i64) -> Change {
 }
 
 async fn consume(stores: &Stores, n: u32, now: i64) {
-    let consumed = stores.flows.consume_flow(state(n), &provider("google"), at(now)).await.unwrap();
+    let consumed = stores.consume(n, at(now)).await;
     assert!(matches!(consumed, Consumed::Won(_)), "{consumed:?}");
 }
 
@@ -171,9 +171,9 @@ async fn every_end_of_a_flow_is_an_event(stores: Stores) {
         consume(&stores, n, 5).await;
     }
     let flows = &stores.flows;
-    assert!(flows.end_flow(flow_id(1), Denied, at(6)).await.unwrap());
+    assert!(stores.end(1, Denied, at(6)).await);
     let failed = Failed(FlowFailure::ExchangeRejected);
-    assert!(flows.end_flow(flow_id(2), failed, at(6)).await.unwrap());
+    assert!(stores.end(2, failed, at(6)).await);
     flows.cancel_flow(&tenant("acme"), flow_id(5), at(7)).await.unwrap();
     // 3 has been exchanging since 5; nothing is past its end.
     flows.sweep_flows(at(8), at(4), at(-100)).await.unwrap();
@@ -231,7 +231,7 @@ async fn what_does_not_happen_is_no_event(stores: Stores) {
     };
     // Not exchanging yet.
     assert_eq!(stores.credentials.store_grant(grant).await.unwrap(), StoredGrant::ConditionFailed);
-    assert!(!stores.flows.end_flow(flow_id(1), FlowStatus::Denied, at(6)).await.unwrap());
+    assert!(!stores.end(1, FlowStatus::Denied, at(6)).await);
     stores.flows.cancel_flow(&tenant("rival"), flow_id(1), at(7)).await.unwrap();
     stores.flows.sweep_flows(at(8), at(0), at(-100)).await.unwrap();
     assert_eq!(told(&stores).await, []);

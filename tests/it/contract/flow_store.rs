@@ -3,7 +3,7 @@
 use token_broker::domain::flow::{ConsentOptions, Flow, FlowFailure, FlowStatus};
 use token_broker::domain::ports::Consumed;
 
-use super::samples::{at, flow, flow_id, key, key_of, provider, state, tenant};
+use super::samples::{BROWSER, at, flow, flow_id, key, key_of, provider, state, tenant};
 use super::{Stores, contract};
 
 contract!(
@@ -101,7 +101,7 @@ async fn pending_flows_of_a_user_at_a_provider_are_limited(stores: Stores) {
     stores.flows.cancel_flow(&tenant("acme"), flow_id(1), at(2)).await.unwrap();
     assert!(insert(&flow(key("alice"), 8, 2)).await);
     assert!(!insert(&flow(key("alice"), 9, 2)).await);
-    stores.flows.consume_flow(state(2), &provider("google"), at(3)).await.unwrap();
+    stores.consume(2, at(3)).await;
     assert!(insert(&flow(key("alice"), 9, 3)).await);
     assert!(!insert(&flow(key("alice"), 10, 599)).await);
     assert!(insert(&flow(key("alice"), 10, 600)).await);
@@ -127,9 +127,9 @@ async fn one_of_fifty_parallel_callbacks_wins(stores: Stores) {
     let tasks: Vec<_> = (0..50)
         .map(|_| {
             let flows = stores.flows.clone();
-            tokio::spawn(
-                async move { flows.consume_flow(state(1), &provider("google"), at(5)).await.unwrap() },
-            )
+            tokio::spawn(async move {
+                flows.consume_flow(state(1), &provider("google"), BROWSER, at(5)).await.unwrap()
+            })
         })
         .collect();
     let mut won = Vec::new();
@@ -145,7 +145,7 @@ async fn one_of_fifty_parallel_callbacks_wins(stores: Stores) {
 async fn a_flow_is_consumed_once_in_time_and_at_its_provider(stores: Stores) {
     stores.begun(&flow(key("alice"), 1, 0)).await;
     let consume = async |n, name: &str, now| {
-        stores.flows.consume_flow(state(n), &provider(name), at(now)).await.unwrap()
+        stores.flows.consume_flow(state(n), &provider(name), BROWSER, at(now)).await.unwrap()
     };
     assert_eq!(consume(2, "google", 5).await, Consumed::Unknown);
     // Mix-up: the state came back from another provider.
@@ -156,7 +156,7 @@ async fn a_flow_is_consumed_once_in_time_and_at_its_provider(stores: Stores) {
     assert_eq!(consume(1, "google", 599).await, Consumed::Spent(FlowStatus::Exchanging));
     // Past its end, a spent flow is still what it became.
     assert_eq!(consume(1, "google", 700).await, Consumed::Spent(FlowStatus::Exchanging));
-    stores.flows.end_flow(flow_id(1), FlowStatus::Denied, at(601)).await.unwrap();
+    stores.end(1, FlowStatus::Denied, at(601)).await;
     assert_eq!(consume(1, "google", 599).await, Consumed::Spent(FlowStatus::Denied));
     stores.begun(&flow(key("alice"), 3, 0)).await;
     stores.flows.cancel_flow(&tenant("acme"), flow_id(3), at(1)).await.unwrap();
@@ -165,13 +165,13 @@ async fn a_flow_is_consumed_once_in_time_and_at_its_provider(stores: Stores) {
 
 async fn only_a_consumed_flow_can_be_ended(stores: Stores) {
     stores.begun(&flow(key("alice"), 1, 0)).await;
-    let end = async |n| stores.flows.end_flow(flow_id(n), FlowStatus::Denied, at(9)).await.unwrap();
+    let end = async |n| stores.end(n, FlowStatus::Denied, at(9)).await;
     assert!(!end(1).await && !end(2).await);
     assert_eq!(stores.flow(flow_id(1)).await.status, FlowStatus::Pending);
-    stores.flows.consume_flow(state(1), &provider("google"), at(5)).await.unwrap();
+    stores.consume(1, at(5)).await;
     assert_eq!(stores.flow(flow_id(1)).await.ended_at, None);
     assert!(end(1).await);
-    assert!(!stores.flows.end_flow(flow_id(1), FlowStatus::Completed, at(10)).await.unwrap());
+    assert!(!stores.end(1, FlowStatus::Completed, at(10)).await);
     let ended = stores.flow(flow_id(1)).await;
     assert_eq!((ended.status, ended.ended_at), (FlowStatus::Denied, Some(at(9))));
 }
@@ -189,13 +189,15 @@ async fn every_end_is_read_back(stores: Stores) {
         FlowStatus::Failed(FlowFailure::IdTokenInvalid),
         FlowStatus::Failed(FlowFailure::AccountMismatch),
         FlowStatus::Failed(FlowFailure::Interrupted),
+        FlowStatus::Failed(FlowFailure::UserMismatch),
+        FlowStatus::Failed(FlowFailure::BrowserMismatch),
     ];
     for (n, end) in (1..).zip(ends) {
         stores.begun(&flow(key("alice"), n, 0)).await;
-        stores.flows.consume_flow(state(n), &provider("google"), at(5)).await.unwrap();
-        assert!(stores.flows.end_flow(flow_id(n), end, at(6)).await.unwrap());
+        stores.consume(n, at(5)).await;
+        assert!(stores.end(n, end, at(6)).await);
         assert_eq!(stores.flow(flow_id(n)).await.status, end);
-        let late = stores.flows.consume_flow(state(n), &provider("google"), at(7)).await.unwrap();
+        let late = stores.consume(n, at(7)).await;
         assert_eq!(late, Consumed::Spent(end));
     }
 }
@@ -212,7 +214,7 @@ async fn a_cancelled_flow_is_over(stores: Stores) {
     assert_eq!(cancel(1, 5).await, Some((FlowStatus::Cancelled, Some(at(5)))));
     assert_eq!(cancel(1, 6).await, Some((FlowStatus::Cancelled, Some(at(5)))), "the first one counts");
     // One that the browser has reached is told as it is.
-    stores.flows.consume_flow(state(2), &provider("google"), at(5)).await.unwrap();
+    stores.consume(2, at(5)).await;
     assert_eq!(cancel(2, 6).await, Some((FlowStatus::Exchanging, None)));
     // So is one that has run out.
     assert_eq!(cancel(3, 600).await, Some((FlowStatus::Expired, Some(at(600)))));
@@ -222,10 +224,9 @@ async fn a_callback_and_a_cancel_race_to_one_winner(stores: Stores) {
     for n in 1..=20 {
         stores.begun(&flow(key("alice"), n, 0)).await;
         let (one, two) = (stores.flows.clone(), stores.flows.clone());
-        let callback =
-            tokio::spawn(
-                async move { one.consume_flow(state(n), &provider("google"), at(5)).await.unwrap() },
-            );
+        let callback = tokio::spawn(async move {
+            one.consume_flow(state(n), &provider("google"), BROWSER, at(5)).await.unwrap()
+        });
         let cancel =
             tokio::spawn(async move { two.cancel_flow(&tenant("acme"), flow_id(n), at(5)).await.unwrap() });
         let won = matches!(callback.await.unwrap(), Consumed::Won(_));
@@ -241,7 +242,7 @@ async fn the_sweeper_marks_and_deletes(stores: Stores) {
         stores.begun(&flow(key("alice"), n, created)).await;
     }
     for (n, now) in [(3, 100), (4, 480)] {
-        stores.flows.consume_flow(state(n), &provider("google"), at(now)).await.unwrap();
+        stores.consume(n, at(now)).await;
     }
     for (n, now) in [(5, 50), (6, 300)] {
         stores.flows.cancel_flow(&tenant("acme"), flow_id(n), at(now)).await.unwrap();

@@ -12,6 +12,7 @@ mod credential_store;
 mod data_key_store;
 mod due;
 mod event_store;
+mod flow_proof;
 mod flow_store;
 mod leases;
 mod lineage;

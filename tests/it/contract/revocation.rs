@@ -7,8 +7,8 @@ use token_broker::domain::ports::{
 };
 
 use super::samples::{
-    at, credential_id, fingerprint, flow, flow_id, key, key_of, lineage, new_grant, outbox_id, provider,
-    revocation, revoke_write, state, tokens,
+    at, credential_id, fingerprint, flow, flow_id, key, key_of, lineage, new_grant, outbox_id, revocation,
+    revoke_write, tokens,
 };
 use super::{Stores, contract};
 
@@ -134,9 +134,9 @@ async fn pending_and_exchanging_flows_of_the_key_are_cancelled(stores: Stores) {
     for (n, other) in (11..).zip(&others) {
         stores.begun(&flow(other.clone(), n, 0)).await;
     }
-    stores.flows.consume_flow(state(2), &provider("google"), at(5)).await.unwrap();
-    stores.flows.consume_flow(state(3), &provider("google"), at(5)).await.unwrap();
-    stores.flows.end_flow(flow_id(3), FlowStatus::Denied, at(6)).await.unwrap();
+    stores.consume(2, at(5)).await;
+    stores.consume(3, at(5)).await;
+    stores.end(3, FlowStatus::Denied, at(6)).await;
     let done =
         stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(10))).await.unwrap();
     assert_eq!(done, RevokedRow { deleted: false, cancelled_flows: 2 });
@@ -148,7 +148,7 @@ async fn pending_and_exchanging_flows_of_the_key_are_cancelled(stores: Stores) {
     assert_eq!(stores.flow(flow_id(3)).await.status, FlowStatus::Denied);
     let expired = stores.flow(flow_id(4)).await;
     assert_eq!((expired.status, expired.ended_at), (FlowStatus::Expired, Some(at(0))));
-    let late = stores.flows.consume_flow(state(4), &provider("google"), at(-60)).await.unwrap();
+    let late = stores.consume(4, at(-60)).await;
     assert_eq!(late, Consumed::Spent(FlowStatus::Expired));
     for (n, other) in (11..).zip(&others) {
         let flow = stores.flows.load_flow(&other.tenant, flow_id(n)).await.unwrap().unwrap();
@@ -158,7 +158,7 @@ async fn pending_and_exchanging_flows_of_the_key_are_cancelled(stores: Stores) {
 
 async fn i3_an_exchange_under_way_stores_nothing_after_a_revoke(stores: Stores) {
     stores.begun(&flow(key("alice"), 1, 0)).await;
-    stores.flows.consume_flow(state(1), &provider("google"), at(5)).await.unwrap();
+    stores.consume(1, at(5)).await;
     stores.credentials.revoke_with_outbox(revoke_write(&key("alice"), None, at(10))).await.unwrap();
     let grant = NewGrant {
         condition: GrantCondition::Flow { id: flow_id(1), over: None },
@@ -166,7 +166,7 @@ async fn i3_an_exchange_under_way_stores_nothing_after_a_revoke(stores: Stores) 
     };
     assert_eq!(stores.credentials.store_grant(grant).await.unwrap(), StoredGrant::ConditionFailed);
     assert_eq!(stores.credentials.load(&key("alice")).await.unwrap(), None);
-    assert!(!stores.flows.end_flow(flow_id(1), FlowStatus::Completed, at(11)).await.unwrap());
+    assert!(!stores.end(1, FlowStatus::Completed, at(11)).await);
 }
 
 async fn i4_nothing_is_read_after_a_revoke(stores: Stores) {

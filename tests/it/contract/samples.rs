@@ -6,14 +6,16 @@ use jiff::{SignedDuration, Timestamp};
 use token_broker::domain::credential::{
     BackOff, Claim, Credential, Epoch, Fingerprint, Sealed, StoredRefreshToken, StoredTokens,
 };
-use token_broker::domain::flow::{ConsentOptions, Flow, FlowStatus, RecordedEndpoints, StateHash};
+use token_broker::domain::flow::{
+    ConsentBinding, ConsentOptions, Flow, FlowStatus, Proof, RecordedEndpoints, SecretHash, StateHash,
+};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, GrantName, LeaseId,
     OutboxId, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{
-    ClaimRequest, GrantCondition, LineageWrite, NewGrant, OutboxPair, PendingRevocation, Release,
-    RevokeWrite, StoredGrant,
+    ClaimRequest, Consumed, GrantCondition, HeldCode, LineageWrite, NewGrant, OutboxPair, PendingRevocation,
+    Release, RevokeWrite, StoredGrant,
 };
 use token_broker::domain::scope::{Scope, ScopeSet};
 use token_broker::domain::token_set::AccessLife;
@@ -184,6 +186,36 @@ pub(crate) fn lineage(row: &Credential, epoch: Epoch, n: u32, now: Timestamp) ->
     LineageWrite { id: row.id, grant_id: row.grant_id, epoch, parent_fingerprint: parent, tokens, now }
 }
 
+/// The browser that was let in to every flow of [`flow`].
+pub(crate) const BROWSER: SecretHash = SecretHash([0xb0; 32]);
+
+/// The hash of secret number `n`.
+pub(crate) fn secret(n: u32) -> SecretHash {
+    SecretHash(std::array::from_fn(|at| if at < 4 { n.to_be_bytes()[at] } else { 0x5e }))
+}
+
+/// A pending flow number `n` of the binding *app*.
+pub(crate) fn app_flow(key: CredentialKey, n: u32, created: i64) -> Flow {
+    let proof = Proof {
+        binding: ConsentBinding::App,
+        link: None,
+        flow_secret: Some(secret(n)),
+        browser: None,
+        completion_code: None,
+    };
+    Flow { proof, ..flow(key, n, created) }
+}
+
+/// The code number `n` that a browser brought to flow number `n`.
+pub(crate) fn held(n: u32) -> HeldCode {
+    HeldCode {
+        state: state(n),
+        provider: provider("google"),
+        code: Sealed(format!("code {n}").into_bytes()),
+        completion_code: secret(1_000 + n),
+    }
+}
+
 /// A pending flow number `n`, begun at `created`, with ten minutes to go.
 pub(crate) fn flow(key: CredentialKey, n: u32, created: i64) -> Flow {
     let url = |path: &str| url::Url::parse(&format!("https://idp.example/{path}")).unwrap();
@@ -210,6 +242,14 @@ pub(crate) fn flow(key: CredentialKey, n: u32, created: i64) -> Flow {
             client_state: Some("opaque \u{1F511} \"'".to_owned()),
             login_hint: Some("alice@example.com".to_owned()),
         },
+        proof: Proof {
+            binding: ConsentBinding::Confirm,
+            link: Some(secret(n)),
+            flow_secret: None,
+            browser: Some(BROWSER),
+            completion_code: None,
+        },
+        code_sealed: None,
         status: FlowStatus::Pending,
         created_at: at(created),
         expires_at: at(created + 600),
@@ -258,6 +298,16 @@ impl Stores {
     /// Stores a flow for which there is room.
     pub(crate) async fn begun(&self, flow: &Flow) {
         assert!(self.flows.insert_flow(flow, u32::MAX).await.unwrap());
+    }
+
+    /// Spends the one use of a flow of [`flow`].
+    pub(crate) async fn consume(&self, n: u32, now: Timestamp) -> Consumed {
+        self.flows.consume_flow(state(n), &provider("google"), BROWSER, now).await.unwrap()
+    }
+
+    /// Ends a flow that is being exchanged.
+    pub(crate) async fn end(&self, n: u32, status: FlowStatus, now: Timestamp) -> bool {
+        self.flows.end_flow(flow_id(n), FlowStatus::Exchanging, status, now).await.unwrap()
     }
 
     /// A flow of the usual tenant.

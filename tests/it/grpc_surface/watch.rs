@@ -67,8 +67,7 @@ async fn a_chat_goes_on_when_the_user_has_consented() {
         panic!("there is no token yet")
     };
     let flow = required.flow.unwrap();
-    let link: url::Url = flow.authorization_url.parse().unwrap();
-    let state = link.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+    let state = one.confirm(&flow).await;
     one.provider.push(Reply::tokens("at-1", "rt-1"));
     one.provider.push_at("/userinfo", Reply::json(200, &serde_json::json!({ "sub": "alice" })));
     let page = one.browse(&format!("/oauth/callback/hostile?code=code&state={state}")).await;

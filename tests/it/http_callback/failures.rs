@@ -104,9 +104,11 @@ async fn a_browser_that_hangs_up_interrupts_nothing() {
     let gate = Gate::default();
     doors.provider.push(Reply::tokens("at-1", "rt-1").held_by(&gate));
     doors.provider.push_at("/userinfo", Reply::status(500));
+    let cookie = doors.cookies().iter().map(|(name, key)| format!("{name}={key}")).collect::<String>();
     let mut browser = TcpStream::connect(doors.public).await.unwrap();
-    let request =
-        format!("GET /oauth/callback/hostile?code=c&state={state} HTTP/1.1\r\nhost: broker\r\n\r\n");
+    let request = format!(
+        "GET /oauth/callback/hostile?code=c&state={state} HTTP/1.1\r\nhost: broker\r\ncookie: {cookie}\r\n\r\n"
+    );
     browser.write_all(request.as_bytes()).await.unwrap();
     doors.provider.wait_for_requests(1).await;
     browser.set_zero_linger().unwrap();
@@ -121,19 +123,12 @@ async fn a_browser_that_hangs_up_interrupts_nothing() {
 async fn the_way_back_is_offered_whatever_happened() {
     let doors = Doors::open().await;
     for (query, page) in [("code=c", "connected"), ("error=access_denied", "denied"), ("error=x", "failed")] {
-        let request = token_broker::r#gen::v1::BeginOAuthRequest {
-            provider: "hostile".to_owned(),
-            user_id: page.to_owned(),
-            services: vec!["files".to_owned()],
-            options: Some(token_broker::r#gen::v1::ConsentOptions {
-                return_url: "https://app.example/chat/42?a=1&b=2".to_owned(),
-                ..Default::default()
-            }),
+        let options = token_broker::r#gen::v1::ConsentOptions {
+            return_url: "https://app.example/chat/42?a=1&b=2".to_owned(),
             ..Default::default()
         };
-        let flow = doors.client(AGENT).await.begin_o_auth(request).await.unwrap().into_inner().flow.unwrap();
-        let url: url::Url = flow.authorization_url.parse().unwrap();
-        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
+        let flow = doors.begin_with(AGENT, "hostile", page, options).await;
+        let state = doors.confirm(&flow).await;
         doors.provider.push(Reply::tokens("at", "rt"));
         doors.provider.push_at("/userinfo", Reply::status(500));
         let shown = doors.browse(&format!("/oauth/callback/hostile?{query}&state={state}")).await;

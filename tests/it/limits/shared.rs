@@ -27,7 +27,11 @@ async fn buckets(url: &str, prefix: &str) -> Arc<dyn SharedBuckets> {
 }
 
 fn principal(tenant: &str, caller: &str) -> Arc<Principal> {
-    Arc::new(Principal::from(Caller::new(CallerId::new(caller).unwrap(), TenantId::new(tenant).unwrap(), vec![])))
+    Arc::new(Principal::from(Caller::new(
+        CallerId::new(caller).unwrap(),
+        TenantId::new(tenant).unwrap(),
+        vec![],
+    )))
 }
 
 /// One call as the door makes it.

@@ -129,6 +129,8 @@ async fn use_every_secret() {
             state: secret("canary-state"),
             code_verifier: verifier.clone(),
             nonce: secret("canary-nonce"),
+            link: None,
+            flow_secret: None,
         };
         let request = AuthorizationRequest {
             endpoints: &written,

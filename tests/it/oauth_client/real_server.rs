@@ -49,6 +49,8 @@ async fn discovery_consent_refresh_and_revocation() {
         state: secret("state-1"),
         code_verifier: secret("a-verifier-of-more-than-forty-three-characters"),
         nonce: secret("nonce-1"),
+        link: None,
+        flow_secret: None,
     };
     let request = AuthorizationRequest {
         endpoints: &endpoints,

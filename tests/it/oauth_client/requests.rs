@@ -22,7 +22,13 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 const REDIRECT_URI: &str = "https://broker.example/oauth/callback/hostile";
 
 fn flow_secrets() -> FlowSecrets {
-    FlowSecrets { state: secret("state-1"), code_verifier: secret(VERIFIER), nonce: secret("nonce-1") }
+    FlowSecrets {
+        state: secret("state-1"),
+        code_verifier: secret(VERIFIER),
+        nonce: secret("nonce-1"),
+        link: None,
+        flow_secret: None,
+    }
 }
 
 fn authorization_url(

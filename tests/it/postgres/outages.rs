@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use super::{Place, connected};
 use crate::contract::samples::{
-    at, claim_request, fingerprint, flow, flow_id, key, lineage, new_grant, outbox_id, owner, provider,
-    release, revocation, revoke_write, scopes, state, tenant,
+    BROWSER, at, claim_request, fingerprint, flow, flow_id, held, key, lineage, new_grant, outbox_id, owner,
+    provider, release, revocation, revoke_write, scopes, secret, state, tenant,
 };
 use crate::engines::postgres::{self, Options, Postgres, Stop};
 
@@ -92,8 +92,16 @@ async fn everything(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str,
         said("load_flow", async { store.load_flow(&acme, flow_id(1)).await.err() }),
         said("latest_flow", async { store.latest_flow(&alice).await.err() }),
         said("pending_flows", async { store.pending_flows(&alice, at(1)).await.err() }),
-        said("consume_flow", async { store.consume_flow(state(1), &google, at(1)).await.err() }),
-        said("end_flow", async { store.end_flow(flow_id(1), FlowStatus::Denied, at(1)).await.err() }),
+        said("consume_flow", async { store.consume_flow(state(1), &google, BROWSER, at(1)).await.err() }),
+        said("flow_of_state", async { store.flow_of_state(state(1), &google).await.err() }),
+        said("flow_of_link", async { store.flow_of_link(secret(1)).await.err() }),
+        said("flow_of_browser", async { store.flow_of_browser(flow_id(1)).await.err() }),
+        said("admit_browser", async { store.admit_browser(flow_id(1), BROWSER, at(1)).await.err() }),
+        said("hold_code", async { store.hold_code(held(1), at(1)).await.err() }),
+        said("redeem_flow", async { store.redeem_flow(flow_id(1), secret(1), at(1)).await.err() }),
+        said("end_flow", async {
+            store.end_flow(flow_id(1), FlowStatus::Exchanging, FlowStatus::Denied, at(1)).await.err()
+        }),
         said("cancel_flow", async { store.cancel_flow(&acme, flow_id(1), at(1)).await.err() }),
         said("sweep_flows", async { store.sweep_flows(at(1), at(0), at(0)).await.err() }),
         said("enqueue", async { store.enqueue_revocation(revocation(alice.clone(), 1, 0)).await.err() }),

@@ -13,8 +13,8 @@ use token_broker::domain::ports::{
 
 use super::Place;
 use crate::contract::samples::{
-    at, claim_request, flow, key, key_of, lineage, new_grant, outbox_id, owner, provider, release,
-    revocation, revoke_write, scopes, state, tenant,
+    BROWSER, app_flow, at, claim_request, flow, held, key, key_of, lineage, new_grant, outbox_id, owner,
+    provider, release, revocation, revoke_write, scopes, secret, state, tenant,
 };
 
 /// 30,000 credentials of 10,000 users at three providers, 60 of them being refreshed, 300 due; 20,000 ended flows and 100
@@ -163,13 +163,23 @@ async fn a_round(place: &Place, n: u32, ids: &[[u8; 16]], grant: GrantId) {
     assert!(store.insert_flow(&flow(alice.clone(), n, 0), 9).await.unwrap());
     assert!(store.latest_flow(&alice).await.unwrap().is_some());
     assert_eq!(store.pending_flows(&alice, at(1)).await.unwrap().len(), 1);
-    let consumed = store.consume_flow(state(n), &provider("google"), at(1)).await.unwrap();
+    let consumed = store.consume_flow(state(n), &provider("google"), BROWSER, at(1)).await.unwrap();
     let Consumed::Won(flow) = consumed else { panic!("{consumed:?}") };
     assert!(matches!(
-        store.consume_flow(state(n), &provider("google"), at(1)).await.unwrap(),
+        store.consume_flow(state(n), &provider("google"), BROWSER, at(1)).await.unwrap(),
         Consumed::Spent(_)
     ));
-    assert!(store.end_flow(flow.id, FlowStatus::Denied, at(2)).await.unwrap());
+    assert!(store.end_flow(flow.id, FlowStatus::Exchanging, FlowStatus::Denied, at(2)).await.unwrap());
+    let app = app_flow(alice.clone(), n + 500, 0);
+    assert!(store.insert_flow(&app, 9).await.unwrap());
+    assert!(store.flow_of_state(state(n + 500), &provider("google")).await.unwrap().is_some());
+    assert!(store.flow_of_link(secret(n)).await.unwrap().is_some());
+    assert!(store.flow_of_browser(flow.id).await.unwrap().is_some());
+    assert!(!store.admit_browser(flow.id, BROWSER, at(1)).await.unwrap());
+    assert!(matches!(store.hold_code(held(n + 500), at(1)).await.unwrap(), Consumed::Won(_)));
+    let half = secret(n + 1_500);
+    assert!(matches!(store.redeem_flow(app.id, half, at(1)).await.unwrap(), Consumed::Won(_)));
+    assert!(matches!(store.redeem_flow(app.id, half, at(1)).await.unwrap(), Consumed::Spent(_)));
     assert!(store.cancel_flow(&tenant("acme"), flow.id, at(2)).await.unwrap().is_some());
     store.sweep_flows(at(1), at(0), at(-900_000_000)).await.unwrap();
 

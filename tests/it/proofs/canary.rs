@@ -108,8 +108,8 @@ impl Written {
 }
 
 /// The page at the end of a consent, with its headers.
-async fn visit(written: &mut Written, name: &str, url: &str) {
-    let page = Browser::new().open(url).await;
+async fn visit(browser: &mut Browser, written: &mut Written, name: &str, url: &str) {
+    let page = browser.open(url).await;
     written.add(format!("page {name}"), page.body);
     written.add(format!("headers of page {name}"), format!("{:?}", page.headers));
 }
@@ -130,9 +130,8 @@ async fn begin_at(broker: &TestBroker, provider: &str, user: &str, hint: &str) -
     (flow.flow_id, flow.authorization_url)
 }
 
-fn state_of(link: &str) -> String {
-    let url: url::Url = link.parse().unwrap();
-    url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
+fn state_of(link: &url::Url) -> String {
+    link.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
 }
 
 /// All files below a folder but those that the operator wrote: configuration, definitions, keys.
@@ -180,7 +179,8 @@ async fn visit_what_nobody_sent(
     broker: &TestBroker,
     written: &mut Written,
     secrets: &mut BTreeSet<String>,
-    link: &str,
+    browser: &mut Browser,
+    link: &url::Url,
 ) {
     let back = format!("{}/oauth/callback/strict", broker.public_url());
     for (name, query) in [
@@ -189,7 +189,7 @@ async fn visit_what_nobody_sent(
         ("markup", "state=%3Cscript%3Ecanary-markup&code=canary-forged-code&error=canary-error".to_owned()),
         ("twice", "state=canary-forged-state&state=canary-forged-state&code=canary-forged-code".to_owned()),
     ] {
-        visit(written, name, &format!("{back}?{query}")).await;
+        visit(browser, written, name, &format!("{back}?{query}")).await;
     }
     secrets.extend(
         [
@@ -202,9 +202,10 @@ async fn visit_what_nobody_sent(
         .map(str::to_owned),
     );
     let (_, failing) = begin(broker, "carol", "").await;
+    let failing = browser.confirm(&failing).await;
     let failing = format!("{back}?state={}&code=canary-unknown-code", state_of(&failing));
     secrets.insert("canary-unknown-code".to_owned());
-    visit(written, "failed", &failing).await;
+    visit(browser, written, "failed", &failing).await;
 }
 
 async fn search(storage: &Storage) {
@@ -232,16 +233,21 @@ async fn search(storage: &Storage) {
 
     // A client that signs.
     let (_, signed) = begin_at(&broker, "signed", "erin", "").await;
-    visit(&mut written, "connected by key", &signed).await;
+    let mut browser = Browser::new();
+    let signed = browser.confirm(&signed).await;
+    visit(&mut browser, &mut written, "connected by key", signed.as_str()).await;
     let refresh = RefreshRequest { key: Some(key_at("signed", "erin", "api")), expected_generation: 1 };
     answered(agent.refresh(refresh).await);
 
     // A consent, a refusal, a replay, forgeries.
     let (flow_id, link) = begin(&broker, "alice", "").await;
-    visit(&mut written, "connected", &link).await;
+    visit(&mut browser, &mut written, "confirm", &link).await;
+    let link = browser.confirm(&link).await;
+    visit(&mut browser, &mut written, "connected", link.as_str()).await;
     let (_, refusing) = begin(&broker, "bob", "refuse").await;
-    visit(&mut written, "refused", &refusing).await;
-    visit_what_nobody_sent(&broker, &mut written, &mut secrets, &link).await;
+    let refusing = browser.confirm(&refusing).await;
+    visit(&mut browser, &mut written, "refused", refusing.as_str()).await;
+    visit_what_nobody_sent(&broker, &mut written, &mut secrets, &mut browser, &link).await;
 
     // Tokens: got, refreshed, imported, refused at the provider, revoked.
     let get = |user: &str| GetCredentialRequest {
@@ -283,7 +289,7 @@ async fn search(storage: &Storage) {
     written
         .add("status of a wrong key", format!("{:?}", refused(stranger.get_credential(get("alice")).await)));
 
-    visit(&mut written, "metrics", &format!("{}/metrics", broker.operations_url())).await;
+    visit(&mut browser, &mut written, "metrics", &format!("{}/metrics", broker.operations_url())).await;
     secrets.extend(server.secrets());
     for (place, text) in &written.0 {
         assert!(!text.is_empty(), "{place} was not read");

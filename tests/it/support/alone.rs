@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use token_broker::application::{LeaseSettings, Settings, WatchSettings};
 use token_broker::domain::coordination::{LeaseStore, Wakeups};
-use token_broker::domain::flow::FLOW_LIFETIME;
+use token_broker::domain::flow::{ConsentBinding, FLOW_LIFETIME};
 use token_broker::domain::ports::Clock;
 use token_broker::domain::provider::TimingLimits;
 use token_broker::infra::coordination::local::{LocalLeases, LocalWakeups};
@@ -24,6 +24,8 @@ pub(crate) fn settings(public_base_url: &str) -> Settings {
         leases: LeaseSettings::default(),
         watches: WatchSettings::default(),
         configured_callers: Vec::new(),
+        bindings: vec![ConsentBinding::Confirm, ConsentBinding::App],
+        login: None,
     }
 }
 

@@ -16,6 +16,11 @@ impl Browser {
         self.0.open(url).await.unwrap()
     }
 
+    /// Confirms on the broker's page; answers where the provider's is, with its `state`.
+    pub(crate) async fn confirm(&mut self, link: &str) -> url::Url {
+        self.0.first_stop(link).await.unwrap()
+    }
+
     /// Goes through a consent up to the page at its end.
     pub(crate) async fn consent(&mut self, link: &str, user: &str, answer: Answer<'_>) -> Page {
         self.0.consent(link, user, answer).await.unwrap()

@@ -1,18 +1,19 @@
 //! Both doors on loopback ports, over the real store, vault and OAuth client; the provider is the hostile server, the
 //! clock the test's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 use token_broker::application::audit::{AuditArchive, AuditLog, AuditSettings};
 use token_broker::application::limits::{LimitSettings, Limits};
-use token_broker::application::{Broker, Ports, Settings};
+use token_broker::application::{Broker, Login, Ports, Settings};
 use token_broker::domain::access_policy::{Allowed, Caller, Identity, Rule, UserRule};
 use token_broker::domain::audit::{AuditSink, NoAudit};
+use token_broker::domain::flow::ConsentBinding;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory, StoreError};
 use token_broker::domain::provider::{EndpointSource, Provider};
@@ -20,7 +21,9 @@ use token_broker::domain::rate_limit::SharedBuckets;
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::step::NoSteps;
 use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
-use token_broker::r#gen::v1::{BeginOAuthRequest, CredentialKey, FlowStatus, GetFlowRequest};
+use token_broker::r#gen::v1::{
+    BeginOAuthRequest, ConsentOptions, CredentialKey, FlowStatus, GetFlowRequest, StartedFlow,
+};
 use token_broker::infra::coordination::local::LocalPermits;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::oauth::HttpOAuthClient;
@@ -49,6 +52,9 @@ pub(crate) const BOBS: &str = "tb_bobs__________________________________________
 /// May do nothing, in tenant a.
 pub(crate) const POWERLESS: &str = "tb_powerless______________________________________";
 
+/// Where users of the binding *login* sign in.
+pub(crate) const LOGIN_ISSUER: &str = "https://login.example";
+
 /// The issuer of the providers that have one.
 pub(crate) const ISSUER: &str = "https://as.example";
 
@@ -72,6 +78,7 @@ pub(crate) struct Doors {
     pub(crate) audit: Option<Audited>,
     browser: reqwest::Client,
     pub(crate) database: PathBuf,
+    cookies: Arc<Mutex<BTreeMap<String, String>>>,
     store: SqliteStore,
     _serving: tokio::task::JoinSet<()>,
     home: Arc<tempfile::TempDir>,
@@ -135,24 +142,25 @@ impl Doors {
         let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
         let server = Arc::new(HostileServer::start().await);
         let clock = Arc::new(ManualClock::new());
-        let at = Opening::new(alone::settings(public_base_url), max_deadline, 1);
+        let at = Opening::new(settings(public_base_url, &server.base()), max_deadline, 1);
         Self::over(home, store, server, clock, at).await
     }
 
     /// With an audit log: at the database, with these sinks.
-    pub(crate) async fn open_audited(settings: AuditSettings, sinks: Vec<Arc<dyn AuditSink>>) -> Self {
+    pub(crate) async fn open_audited(audit: AuditSettings, sinks: Vec<Arc<dyn AuditSink>>) -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
         let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
         let server = Arc::new(HostileServer::start().await);
         let clock = Arc::new(ManualClock::new());
-        let mut at = Opening::new(alone::settings("https://broker.example"), Duration::from_secs(60), 1);
-        at.audit = Some((settings, sinks));
+        let settings = settings("https://broker.example", &server.base());
+        let mut at = Opening::new(settings, Duration::from_secs(60), 1);
+        at.audit = Some((audit, sinks));
         Self::over(home, store, server, clock, at).await
     }
 
     /// With rate limits, by the test's clock.
     pub(crate) async fn open_limited(
-        settings: LimitSettings,
+        limits: LimitSettings,
         shared: Option<Arc<dyn SharedBuckets>>,
         audited: bool,
     ) -> Self {
@@ -160,19 +168,33 @@ impl Doors {
         let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
         let server = Arc::new(HostileServer::start().await);
         let clock = Arc::new(ManualClock::new());
-        let mut at = Opening::new(alone::settings("https://broker.example"), Duration::from_secs(60), 1);
-        at.limits = Arc::new(Limits::new(settings, clock.clone(), shared));
+        let settings = settings("https://broker.example", &server.base());
+        let mut at = Opening::new(settings, Duration::from_secs(60), 1);
+        at.limits = Arc::new(Limits::new(limits, clock.clone(), shared));
         at.audit = audited.then(|| (AuditSettings::default(), vec![]));
         Self::over(home, store, server, clock, at).await
     }
 
+    /// Where callers may use these bindings alone.
+    pub(crate) async fn open_bound(bindings: &[ConsentBinding]) -> Self {
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
+        let server = Arc::new(HostileServer::start().await);
+        let clock = Arc::new(ManualClock::new());
+        let mut settings = settings("https://broker.example", &server.base());
+        settings.bindings = bindings.to_vec();
+        Self::over(home, store, server, clock, Opening::new(settings, Duration::from_secs(60), 1)).await
+    }
+
     /// Another replica at the same database and provider. The two share nothing else: no word of one reaches the other.
     pub(crate) async fn beside(&self) -> Self {
-        let mut settings = alone::settings("https://broker.example");
+        let mut settings = settings("https://broker.example", &self.provider.base());
         settings.watches.poll = Duration::from_millis(50);
         let (home, store) = (Arc::clone(&self.home), self.store.clone());
         let (server, clock) = (Arc::clone(&self.provider), Arc::clone(&self.clock));
-        Self::over(home, store, server, clock, Opening::new(settings, Duration::from_secs(60), 2)).await
+        let opening = Opening::new(settings, Duration::from_secs(60), 2);
+        let beside = Self::over(home, store, server, clock, opening).await;
+        Self { cookies: Arc::clone(&self.cookies), ..beside }
     }
 
     async fn over(
@@ -216,6 +238,7 @@ impl Doors {
             broker: Arc::clone(&broker),
             audit,
             browser,
+            cookies: Arc::default(),
             database,
             store,
             _serving: serving,
@@ -241,23 +264,78 @@ impl Doors {
     /// With another method.
     pub(crate) async fn browse_with(&self, method: reqwest::Method, path_and_query: &str) -> Page {
         let url = format!("http://{}{path_and_query}", self.public);
-        let response = self.browser.request(method, url).send().await.unwrap();
+        self.send(self.browser.request(method, url)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Page {
+        let cookies: Vec<String> =
+            self.cookies().iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = if cookies.is_empty() { request } else { request.header("cookie", cookies.join("; ")) };
+        let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        for set in headers.get_all("set-cookie") {
+            let (name, rest) = set.to_str().unwrap().split_once('=').unwrap();
+            let value = rest.split(';').next().unwrap();
+            self.cookies().insert(name.to_owned(), value.to_owned());
+        }
         Page { status, headers, html: response.text().await.unwrap() }
     }
 
-    /// Begins a consent of a user to the service `files`; answers its id and its state.
+    /// Begins a consent of a user to the service `files`, which the user's browser confirms; answers its id and its state.
     pub(crate) async fn begin(&self, caller: &'static str, provider: &str, user: &str) -> (String, String) {
+        let flow = self.begin_with(caller, provider, user, ConsentOptions::default()).await;
+        let state = self.confirm(&flow).await;
+        (flow.flow_id, state)
+    }
+
+    /// Begins one; nobody opens its link.
+    pub(crate) async fn begin_with(
+        &self,
+        caller: &'static str,
+        provider: &str,
+        user: &str,
+        options: ConsentOptions,
+    ) -> StartedFlow {
         let request = BeginOAuthRequest {
             provider: provider.to_owned(),
             user_id: user.to_owned(),
             services: vec!["files".to_owned()],
+            options: Some(options),
             ..Default::default()
         };
-        let flow = self.client(caller).await.begin_o_auth(request).await.unwrap().into_inner().flow.unwrap();
-        let url: url::Url = flow.authorization_url.parse().unwrap();
-        let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
-        (flow.flow_id, state)
+        self.client(caller).await.begin_o_auth(request).await.unwrap().into_inner().flow.unwrap()
+    }
+
+    /// The browser opens the link and goes on to the provider; the `state` that it takes there.
+    pub(crate) async fn confirm(&self, flow: &StartedFlow) -> String {
+        state_in(&self.first_stop(flow).await)
+    }
+
+    /// The browser opens the link and submits the page's form; where that leads to.
+    pub(crate) async fn first_stop(&self, flow: &StartedFlow) -> String {
+        let link: url::Url = flow.authorization_url.parse().unwrap();
+        let page = self.browse(link.path()).await;
+        let shown = self.submit(link.path(), &page.form_token()).await;
+        assert_eq!(shown.status, 303, "{}", shown.html);
+        shown.headers["location"].to_str().unwrap().to_owned()
+    }
+
+    /// Sends the form of the page behind a link.
+    pub(crate) async fn submit(&self, path: &str, token: &str) -> Page {
+        let form = url::form_urlencoded::Serializer::new(String::new()).append_pair("token", token).finish();
+        let url = format!("http://{}{path}", self.public);
+        let request = self.browser.post(url).header("content-type", "application/x-www-form-urlencoded");
+        self.send(request.body(form)).await
+    }
+
+    /// Another person's browser: without the cookies of the first one.
+    pub(crate) fn forget_cookies(&self) {
+        self.cookies.lock().unwrap().clear();
+    }
+
+    /// The browser's cookies, to be changed or kept for later.
+    pub(crate) fn cookies(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        self.cookies.lock().unwrap()
     }
 
     /// The user consents; `at` and `rt` are the tokens. Answers the flow's id.
@@ -293,6 +371,26 @@ impl Doors {
     }
 }
 
+/// All bindings are allowed, *confirm* first; users `login|…` sign in at the hostile server's `/login`.
+fn settings(public_base_url: &str, base: &str) -> Settings {
+    let mut issuer = provider::provider_at(base);
+    issuer.id = ProviderId::new("login").unwrap();
+    issuer.authorization.nonce = true;
+    issuer.identity.id_token = true;
+    issuer.identity.userinfo = None;
+    if let EndpointSource::Literal(endpoints) = &mut issuer.endpoints {
+        endpoints.issuer = Some(LOGIN_ISSUER.to_owned());
+        endpoints.authorization = format!("{base}/login/authorize").parse().unwrap();
+        endpoints.token = format!("{base}/login/token").parse().unwrap();
+    }
+    let scopes = provider::scopes("openid");
+    Settings {
+        bindings: vec![ConsentBinding::Confirm, ConsentBinding::App, ConsentBinding::Login],
+        login: Some(Login { name: "login".to_owned(), provider: Arc::new(issuer), scopes }),
+        ..alone::settings(public_base_url)
+    }
+}
+
 /// What the public door answered.
 pub(crate) struct Page {
     pub(crate) status: u16,
@@ -300,7 +398,19 @@ pub(crate) struct Page {
     pub(crate) html: String,
 }
 
+/// The `state` in a provider's URL.
+pub(crate) fn state_in(url: &str) -> String {
+    let url: url::Url = url.parse().unwrap();
+    url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
+}
+
 impl Page {
+    /// The token in the form of the page behind a link.
+    pub(crate) fn form_token(&self) -> String {
+        let (_, rest) = self.html.split_once("name=\"token\" value=\"").expect(&self.html);
+        rest.split_once('"').unwrap().0.to_owned()
+    }
+
     /// Which page it is.
     pub(crate) fn name(&self) -> &str {
         let marked = self.html.split_once("data-page=\"").map(|(_, rest)| rest);

@@ -4,6 +4,7 @@ pub(crate) mod alone;
 pub(crate) mod broker;
 pub(crate) mod browser;
 pub(crate) mod cargo_toml;
+pub(crate) mod chromium;
 pub(crate) mod clock;
 pub(crate) mod consent;
 pub(crate) mod coordination;

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use token_broker::application::error::{BrokerError, Unavailable};
 use token_broker::application::types::{
-    AccessGrant, AuthorizationRequired, BeginInput, CallbackInput, CallbackOutcome, ConsentInput,
-    GetCredentialInput, ImportInput, ServiceKey, StartedFlow, TokenAnswer,
+    AccessGrant, AuthorizationAnswer, AuthorizationRequired, BeginInput, BrowserKeys, CallbackAnswer,
+    CallbackInput, CallbackOutcome, ConsentInput, GetCredentialInput, ImportInput, ServiceKey, StartedFlow,
+    TokenAnswer,
 };
 use token_broker::application::{Broker, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Allowed, Caller, Principal, Rule};
 use token_broker::domain::audit::NoAudit;
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
-    Account, CallerId, ClaimOwner, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId,
+    Account, CallerId, ClaimOwner, CredentialKey, FlowId, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{
     Cipher as _, Clock as _, CredentialStore as _, OAuthClient, OutboxStore, ProviderDirectory,
@@ -57,6 +58,7 @@ pub(crate) struct Rig {
     pub(crate) leases: Arc<SwitchedLeases>,
     pub(crate) providers: Arc<dyn ProviderDirectory>,
     world: World,
+    callbacks: tokio::sync::Mutex<BTreeMap<FlowId, CallbackInput>>,
     _dir: KeptFolder,
 }
 
@@ -232,7 +234,19 @@ impl Rig {
             settings,
         };
         let first = world.replica(1);
-        Self { first, clock, provider, store, permits, words, leases, providers, world, _dir: dir }
+        Self {
+            first,
+            clock,
+            provider,
+            store,
+            permits,
+            words,
+            leases,
+            providers,
+            world,
+            callbacks: <_>::default(),
+            _dir: dir,
+        }
     }
 
     /// One more replica. Numbers are not used twice: each is a process run.
@@ -275,8 +289,38 @@ impl Rig {
         self.broker.begin_oauth(&self.caller, input).await
     }
 
+    /// The user's browser opens the link, confirms, and consents; what it brings back. The same each time.
+    pub(crate) async fn callback(&self, flow: &StartedFlow) -> CallbackInput {
+        self.confirmed(flow).await.unwrap()
+    }
+
+    async fn confirmed(&self, flow: &StartedFlow) -> Result<CallbackInput, CallbackOutcome> {
+        let mut known = self.callbacks.lock().await;
+        if let Some(callback) = known.get(&flow.id) {
+            return Ok(callback.clone());
+        }
+        let handle = handle_of(flow);
+        let view = self.broker.open_link(&handle, &BrowserKeys::default()).await?;
+        let browser: BrowserKeys = [(view.flow, view.browser_key)].into_iter().collect();
+        let url = self.broker.follow_link(&handle, &browser, &view.form_token).await?;
+        let callback = callback_with(state_in(&url), browser);
+        known.insert(flow.id, callback.clone());
+        Ok(callback)
+    }
+
+    /// Brings something to the callback; answers the page.
+    pub(crate) async fn take(&self, input: CallbackInput) -> CallbackOutcome {
+        match self.broker.take_callback(input).await {
+            CallbackAnswer::Page(outcome) => outcome,
+            CallbackAnswer::ToApplication(_) => panic!("sent to the application"),
+        }
+    }
+
     pub(crate) async fn come_back(&self, flow: &StartedFlow) -> CallbackOutcome {
-        self.broker.complete_oauth(callback(flow)).await
+        match self.confirmed(flow).await {
+            Ok(callback) => self.take(callback).await,
+            Err(outcome) => outcome,
+        }
     }
 
     /// The user consents to a service.
@@ -384,20 +428,24 @@ pub(crate) fn unavailable(answer: Result<TokenAnswer, BrokerError>) -> (Unavaila
     }
 }
 
-pub(crate) fn state_of(flow: &StartedFlow) -> SecretString {
-    let url: url::Url = flow.authorization_url.expose_secret().parse().unwrap();
+/// The `state` that a browser takes to the provider.
+pub(crate) fn state_in(url: &SecretString) -> SecretString {
+    let url: url::Url = url.expose_secret().parse().unwrap();
     let state = url.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
     SecretString::new(state)
 }
 
-pub(crate) fn callback(flow: &StartedFlow) -> CallbackInput {
-    CallbackInput {
-        provider: "acme".to_owned(),
-        state: Some(state_of(flow)),
-        code: Some(SecretString::from("code")),
-        error: None,
-        iss: None,
-    }
+/// What a browser brings back with this state.
+pub(crate) fn callback_with(state: SecretString, browser: BrowserKeys) -> CallbackInput {
+    let code = Some(SecretString::from("code"));
+    let answer = AuthorizationAnswer { state: Some(state), code, error: None, iss: None };
+    CallbackInput { provider: "acme".to_owned(), answer, browser }
+}
+
+/// The handle of a link to the broker's page.
+pub(crate) fn handle_of(flow: &StartedFlow) -> SecretString {
+    let (_, handle) = flow.authorization_url.expose_secret().rsplit_once("/connect/").unwrap();
+    SecretString::from(handle)
 }
 
 /// Services `mail` and `files` share a grant, `admin` has its own.

@@ -169,7 +169,7 @@ fn i2(old: &Row, new: Option<&Row>) -> Option<String> {
 }
 
 fn is_over(status: FlowStatus) -> bool {
-    !matches!(status, FlowStatus::Pending | FlowStatus::Exchanging)
+    !matches!(status, FlowStatus::Pending | FlowStatus::Returned | FlowStatus::Exchanging)
 }
 
 fn cause(flow: &Flow) -> FlowCause {
@@ -374,10 +374,12 @@ impl Tables {
         let mut cancelled_flows = 0;
         for flow in self.flows.iter_mut().map(|row| &mut row.flow).filter(|flow| flow.key == revoke.key) {
             match flow.status {
-                FlowStatus::Pending if flow.expires_at <= now => {
+                FlowStatus::Pending | FlowStatus::Returned if flow.expires_at <= now => {
+                    flow.code_sealed = None;
                     (flow.status, flow.ended_at) = (FlowStatus::Expired, Some(flow.expires_at));
                 }
-                FlowStatus::Pending | FlowStatus::Exchanging => {
+                FlowStatus::Pending | FlowStatus::Returned | FlowStatus::Exchanging => {
+                    flow.code_sealed = None;
                     (flow.status, flow.ended_at) = (FlowStatus::Cancelled, Some(now));
                     cancelled_flows += 1;
                 }

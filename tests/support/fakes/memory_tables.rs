@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use token_broker::domain::event::{EventPage, EventPosition, EventQuery, EventStore};
-use token_broker::domain::flow::{Flow, FlowFailure, FlowStatus, StateHash};
+use token_broker::domain::flow::{Flow, FlowFailure, FlowStatus, SecretHash, StateHash};
 use token_broker::domain::key::{CredentialKey, FlowId, OutboxId, ProviderId, TenantId};
 use token_broker::domain::ports::{
-    Consumed, DataKeyPurpose, DataKeyStore, FlowStore, OutboxStore, PendingRevocation, RevocationOutcome,
-    StoreError, WrappedDataKey,
+    Consumed, DataKeyPurpose, DataKeyStore, FlowStore, HeldCode, OutboxStore, PendingRevocation,
+    RevocationOutcome, StoreError, WrappedDataKey,
 };
 
 use super::memory_store::{FlowRow, MemoryStore, RevocationRow, Tables};
@@ -30,12 +30,34 @@ impl Tables {
     }
 }
 
+/// Takes a flow that stands so and has time left a step further, if the step says so.
+fn advance(
+    found: Option<&mut FlowRow>,
+    from: FlowStatus,
+    now: Timestamp,
+    step: impl FnOnce(&mut FlowRow) -> bool,
+) -> Consumed {
+    let Some(row) = found else { return Consumed::Unknown };
+    let in_time = row.flow.expires_at > now;
+    if row.flow.status == from && in_time && step(row) {
+        return Consumed::Won(Box::new(row.flow.clone()));
+    }
+    match row.flow.status {
+        FlowStatus::Pending | FlowStatus::Returned if !in_time => Consumed::Spent(FlowStatus::Expired),
+        status => Consumed::Spent(status),
+    }
+}
+
 #[async_trait]
 impl FlowStore for MemoryStore {
     async fn insert_flow(&self, flow: &Flow, max_pending: u32) -> Result<bool, StoreError> {
         self.write(|tables| {
-            if tables.flows.iter().any(|row| row.flow.state_hash == flow.state_hash) {
-                return Err(StoreError::Unavailable("there is a flow with this state".into()));
+            let twin = |row: &FlowRow| {
+                let same_link = flow.proof.link.is_some() && row.flow.proof.link == flow.proof.link;
+                row.flow.state_hash == flow.state_hash || same_link
+            };
+            if tables.flows.iter().any(twin) {
+                return Err(StoreError::Unavailable("there is a flow with this state or link".into()));
             }
             let of_user = |other: &Flow| {
                 let (one, two) = (&other.key, &flow.key);
@@ -80,30 +102,105 @@ impl FlowStore for MemoryStore {
         }))
     }
 
+    async fn flow_of_state(
+        &self,
+        state: StateHash,
+        provider: &ProviderId,
+    ) -> Result<Option<Flow>, StoreError> {
+        Ok(self.read(|tables| {
+            let mut flows = tables.flows.iter().map(|row| &row.flow);
+            flows.find(|flow| flow.state_hash == state && flow.key.provider == *provider).cloned()
+        }))
+    }
+
+    async fn flow_of_link(&self, link: SecretHash) -> Result<Option<Flow>, StoreError> {
+        Ok(self.read(|tables| {
+            let mut flows = tables.flows.iter().map(|row| &row.flow);
+            flows.find(|flow| flow.proof.link == Some(link)).cloned()
+        }))
+    }
+
+    async fn flow_of_browser(&self, id: FlowId) -> Result<Option<Flow>, StoreError> {
+        Ok(self.read(|tables| tables.flows.iter().map(|row| &row.flow).find(|flow| flow.id == id).cloned()))
+    }
+
+    async fn admit_browser(
+        &self,
+        id: FlowId,
+        browser: SecretHash,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write(|tables| {
+            let found = tables
+                .flow(|flow| flow.id == id && flow.status == FlowStatus::Pending && flow.expires_at > now);
+            let Some(row) = found else { return false };
+            row.flow.proof.browser = Some(browser);
+            true
+        }))
+    }
+
     async fn consume_flow(
         &self,
         state: StateHash,
         provider: &ProviderId,
+        browser: SecretHash,
         now: Timestamp,
     ) -> Result<Consumed, StoreError> {
         Ok(self.write(|tables| {
             let found = tables.flow(|flow| flow.state_hash == state && flow.key.provider == *provider);
-            let Some(row) = found else { return Consumed::Unknown };
-            match row.flow.status {
-                FlowStatus::Pending if row.flow.expires_at > now => {
+            advance(found, FlowStatus::Pending, now, |row| {
+                let is_browser = row.flow.proof.browser == Some(browser);
+                if is_browser {
                     row.flow.status = FlowStatus::Exchanging;
                     row.exchange_began_at = Some(now);
-                    Consumed::Won(Box::new(row.flow.clone()))
                 }
-                FlowStatus::Pending => Consumed::Spent(FlowStatus::Expired),
-                status => Consumed::Spent(status),
-            }
+                is_browser
+            })
         }))
     }
 
-    async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError> {
+    async fn hold_code(&self, held: HeldCode, now: Timestamp) -> Result<Consumed, StoreError> {
         Ok(self.write(|tables| {
-            let found = tables.flow(|flow| flow.id == id && flow.status == FlowStatus::Exchanging);
+            let found =
+                tables.flow(|flow| flow.state_hash == held.state && flow.key.provider == held.provider);
+            advance(found, FlowStatus::Pending, now, |row| {
+                row.flow.status = FlowStatus::Returned;
+                row.flow.code_sealed = Some(held.code);
+                row.flow.proof.completion_code = Some(held.completion_code);
+                true
+            })
+        }))
+    }
+
+    async fn redeem_flow(
+        &self,
+        id: FlowId,
+        completion_code: SecretHash,
+        now: Timestamp,
+    ) -> Result<Consumed, StoreError> {
+        Ok(self.write(|tables| {
+            advance(tables.flow(|flow| flow.id == id), FlowStatus::Returned, now, |row| {
+                let is_half = row.flow.proof.completion_code == Some(completion_code);
+                if is_half {
+                    row.flow.status = FlowStatus::Exchanging;
+                    row.flow.code_sealed = None;
+                    row.exchange_began_at = Some(now);
+                }
+                is_half
+            })
+        }))
+    }
+
+    async fn end_flow(
+        &self,
+        id: FlowId,
+        from: FlowStatus,
+        status: FlowStatus,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write(|tables| {
+            let may_end = matches!(from, FlowStatus::Pending | FlowStatus::Exchanging);
+            let found = tables.flow(|flow| flow.id == id && flow.status == from && may_end);
             let Some(row) = found else { return false };
             (row.flow.status, row.flow.ended_at) = (status, Some(now));
             true
@@ -119,10 +216,11 @@ impl FlowStore for MemoryStore {
         Ok(self.write(|tables| {
             let row = tables.flow(|flow| flow.id == id && flow.key.tenant == *tenant)?;
             let flow = &mut row.flow;
-            if flow.status == FlowStatus::Pending {
+            if matches!(flow.status, FlowStatus::Pending | FlowStatus::Returned) {
                 let expired = flow.expires_at <= now;
                 flow.status = if expired { FlowStatus::Expired } else { FlowStatus::Cancelled };
                 flow.ended_at = Some(flow.expires_at.min(now));
+                flow.code_sealed = None;
             }
             Some(flow.clone())
         }))
@@ -140,13 +238,16 @@ impl FlowStore for MemoryStore {
             let mut changed = count - tables.flows.len();
             for FlowRow { flow, exchange_began_at } in &mut tables.flows {
                 let end = match flow.status {
-                    FlowStatus::Pending if flow.expires_at <= now => (FlowStatus::Expired, flow.expires_at),
+                    FlowStatus::Pending | FlowStatus::Returned if flow.expires_at <= now => {
+                        (FlowStatus::Expired, flow.expires_at)
+                    }
                     FlowStatus::Exchanging if exchange_began_at.is_some_and(|t| t < interrupted_before) => {
                         (FlowStatus::Failed(FlowFailure::Interrupted), now)
                     }
                     _ => continue,
                 };
                 (flow.status, flow.ended_at) = (end.0, Some(end.1));
+                flow.code_sealed = None;
                 changed += 1;
             }
             u64::try_from(changed).unwrap()

@@ -9,11 +9,11 @@ use super::grants::lock_of_key;
 use super::session::{Again, lock_of};
 use super::{PgStore, Query};
 use crate::domain::event::{Change, FlowCause, NewEvent};
-use crate::domain::flow::{Flow, FlowStatus, StateHash};
+use crate::domain::flow::{Flow, FlowStatus, SecretHash, StateHash};
 use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId};
-use crate::domain::ports::{Consumed, FlowStore, StoreError};
+use crate::domain::ports::{Consumed, FlowStore, HeldCode, StoreError};
 use crate::infra::storage::codec::{KeyColumns, flow_status_texts, micros};
-use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints};
+use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints, waited_as};
 use crate::infra::storage::refused;
 
 /// Under the lock of user and provider, or two replicas would both find room for the last one.
@@ -21,8 +21,9 @@ const INSERT: &str = concat!(
     "INSERT INTO flows (",
     flow_columns!(),
     ")
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22
-    WHERE $23 > (
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+        $21, $22, $23, $24, $25, $26, $27, $28
+    WHERE $29 > (
         SELECT count(*) FROM flows
         WHERE tenant = $2 AND provider = $3 AND user_id = $4 AND status = 'pending' AND expires_at > $20
     )"
@@ -48,21 +49,48 @@ const PENDING: &str = concat!(
     ORDER BY expires_at DESC, inserted DESC"
 );
 
+const OF_STATE: &str =
+    concat!("SELECT ", flow_columns!(), " FROM flows WHERE state_hash = $1 AND provider = $2");
+
+const OF_LINK: &str = concat!("SELECT ", flow_columns!(), " FROM flows WHERE link_hash = $1");
+
+const OF_BROWSER: &str = concat!("SELECT ", flow_columns!(), " FROM flows WHERE id = $1");
+
+const ADMIT: &str = "
+    UPDATE flows SET browser_hash = $2 WHERE id = $1 AND status = 'pending' AND expires_at > $3";
+
 const CONSUME: &str = concat!(
     "UPDATE flows SET status = 'exchanging', exchange_began_at = $3
+    WHERE state_hash = $1 AND provider = $2 AND status = 'pending' AND expires_at > $3 AND browser_hash = $4
+    RETURNING ",
+    flow_columns!()
+);
+
+const HOLD: &str = concat!(
+    "UPDATE flows SET status = 'returned', code_sealed = $4, completion_hash = $5
     WHERE state_hash = $1 AND provider = $2 AND status = 'pending' AND expires_at > $3
+    RETURNING ",
+    flow_columns!()
+);
+
+/// What the code was is known to whoever read the row before.
+const REDEEM: &str = concat!(
+    "UPDATE flows SET status = 'exchanging', exchange_began_at = $2, code_sealed = NULL
+    WHERE id = $1 AND status = 'returned' AND expires_at > $2 AND completion_hash = $3
     RETURNING ",
     flow_columns!()
 );
 
 const STATUS: &str = "SELECT status, failure, expires_at FROM flows WHERE state_hash = $1 AND provider = $2";
 
+const STATUS_BY_ID: &str = "SELECT status, failure, expires_at FROM flows WHERE id = $1";
+
 /// Both statements that end a flow work under the lock of its key, which is looked up first and never changes.
 const KEY: &str = "SELECT tenant, provider, user_id, grant_name, account FROM flows WHERE id = $1";
 
 const END: &str = concat!(
     "UPDATE flows SET status = $2, failure = $3, ended_at = $4
-    WHERE id = $1 AND status = 'exchanging'
+    WHERE id = $1 AND status = $5 AND status IN ('pending', 'exchanging')
     RETURNING ",
     flow_columns!()
 );
@@ -71,8 +99,9 @@ const END: &str = concat!(
 const CANCEL: &str = concat!(
     "UPDATE flows SET
         status = CASE WHEN expires_at <= $3 THEN 'expired' ELSE 'cancelled' END,
-        ended_at = least(expires_at, $3)
-    WHERE id = $1 AND tenant = $2 AND status = 'pending'
+        ended_at = least(expires_at, $3),
+        code_sealed = NULL
+    WHERE id = $1 AND tenant = $2 AND status IN ('pending', 'returned')
     RETURNING ",
     flow_columns!()
 );
@@ -86,11 +115,16 @@ const DELETE_ENDED: &str = "
         SELECT id FROM flows WHERE ended_at < $1 ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED
     ))";
 /// With the events, one each: so many rows are inserted as flows were marked.
-const EXPIRE: &str = "
+macro_rules! expire {
+    ($was:literal) => {
+        concat!(
+            "
     WITH ended AS (
-        UPDATE flows SET status = 'expired', ended_at = expires_at
+        UPDATE flows SET status = 'expired', ended_at = expires_at, code_sealed = NULL
         WHERE id = ANY (ARRAY(
-            SELECT id FROM flows WHERE status = 'pending' AND expires_at <= $1
+            SELECT id FROM flows WHERE status = '",
+            $was,
+            "' AND expires_at <= $1
             ORDER BY expires_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
         ))
         RETURNING tenant, provider, user_id, grant_name, account, id, client_state
@@ -98,8 +132,15 @@ const EXPIRE: &str = "
     INSERT INTO events (
         tenant, provider, user_id, grant_name, account, subject, old_status, new_status, flow_id, client_state, created_at
     )
-    SELECT tenant, provider, user_id, grant_name, account, 'flow', 'pending', 'expired', id, client_state, $1
-    FROM ended";
+    SELECT tenant, provider, user_id, grant_name, account, 'flow', '",
+            $was,
+            "', 'expired', id, client_state, $1
+    FROM ended"
+        )
+    };
+}
+const EXPIRE_PENDING: &str = expire!("pending");
+const EXPIRE_RETURNED: &str = expire!("returned");
 const INTERRUPT: &str = "
     WITH ended AS (
         UPDATE flows SET status = 'failed', failure = 'interrupted', ended_at = $3
@@ -151,24 +192,86 @@ impl FlowStore for PgStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
+    async fn flow_of_state(
+        &self,
+        state: StateHash,
+        provider: &ProviderId,
+    ) -> Result<Option<Flow>, StoreError> {
+        let row: Option<FlowRow> = self.one(Again::Once, || by_state(OF_STATE, &state, provider)).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn flow_of_link(&self, link: SecretHash) -> Result<Option<Flow>, StoreError> {
+        let row: Option<FlowRow> = self.one(Again::Once, || sqlx::query(OF_LINK).bind(&link.0[..])).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn flow_of_browser(&self, id: FlowId) -> Result<Option<Flow>, StoreError> {
+        let row: Option<FlowRow> =
+            self.one(Again::Once, || sqlx::query(OF_BROWSER).bind(&id.as_bytes()[..])).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn admit_browser(
+        &self,
+        id: FlowId,
+        browser: SecretHash,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let query = || sqlx::query(ADMIT).bind(&id.as_bytes()[..]).bind(&browser.0[..]).bind(micros(now));
+        Ok(self.write(Again::Once, query).await? == 1)
+    }
+
     async fn consume_flow(
         &self,
         state: StateHash,
         provider: &ProviderId,
+        browser: SecretHash,
         now: Timestamp,
     ) -> Result<Consumed, StoreError> {
-        let query = || by_state(CONSUME, &state, provider).bind(micros(now));
-        if let Some(row) = self.one::<FlowRow>(Again::Never, query).await? {
-            return Ok(Consumed::Won(Box::new(row.try_into()?)));
-        }
-        let query = || by_state(STATUS, &state, provider);
-        refused::consumption(self.one::<(String, Option<String>, i64)>(Again::Once, query).await?, now)
+        let query = || by_state(CONSUME, &state, provider).bind(micros(now)).bind(&browser.0[..]);
+        let status = || by_state(STATUS, &state, provider);
+        self.advance(query, status, now).await
     }
 
-    async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError> {
+    async fn hold_code(&self, held: HeldCode, now: Timestamp) -> Result<Consumed, StoreError> {
+        let query = || {
+            by_state(HOLD, &held.state, &held.provider)
+                .bind(micros(now))
+                .bind(&held.code.0)
+                .bind(&held.completion_code.0[..])
+        };
+        let status = || by_state(STATUS, &held.state, &held.provider);
+        self.advance(query, status, now).await
+    }
+
+    async fn redeem_flow(
+        &self,
+        id: FlowId,
+        completion_code: SecretHash,
+        now: Timestamp,
+    ) -> Result<Consumed, StoreError> {
+        let query =
+            || sqlx::query(REDEEM).bind(&id.as_bytes()[..]).bind(micros(now)).bind(&completion_code.0[..]);
+        let status = || sqlx::query(STATUS_BY_ID).bind(&id.as_bytes()[..]);
+        self.advance(query, status, now).await
+    }
+
+    async fn end_flow(
+        &self,
+        id: FlowId,
+        from: FlowStatus,
+        status: FlowStatus,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let (status, failure) = flow_status_texts(status);
-        let query = sqlx::query(END).bind(&id.as_bytes()[..]).bind(status).bind(failure).bind(micros(now));
-        Ok(self.end(id, query, FlowStatus::Exchanging, now).await?.is_some())
+        let query = sqlx::query(END)
+            .bind(&id.as_bytes()[..])
+            .bind(status)
+            .bind(failure)
+            .bind(micros(now))
+            .bind(flow_status_texts(from).0);
+        Ok(self.end(id, query, |_| from, now).await?.is_some())
     }
 
     async fn cancel_flow(
@@ -178,7 +281,7 @@ impl FlowStore for PgStore {
         now: Timestamp,
     ) -> Result<Option<Flow>, StoreError> {
         let query = sqlx::query(CANCEL).bind(&id.as_bytes()[..]).bind(tenant.as_str()).bind(micros(now));
-        match self.end(id, query, FlowStatus::Pending, now).await? {
+        match self.end(id, query, waited_as, now).await? {
             Some(flow) => Ok(Some(flow)),
             None => self.load_flow(tenant, id).await,
         }
@@ -193,7 +296,9 @@ impl FlowStore for PgStore {
         // First, so that what has just been marked is there to be read until the next sweep.
         let mut changed =
             self.in_batches(|| sqlx::query(DELETE_ENDED).bind(micros(delete_before)).bind(BATCH)).await?;
-        changed += self.in_batches(|| sqlx::query(EXPIRE).bind(micros(now)).bind(BATCH)).await?;
+        for expire in [EXPIRE_PENDING, EXPIRE_RETURNED] {
+            changed += self.in_batches(|| sqlx::query(expire).bind(micros(now)).bind(BATCH)).await?;
+        }
         let interrupt =
             || sqlx::query(INTERRUPT).bind(micros(interrupted_before)).bind(BATCH).bind(micros(now));
         changed += self.in_batches(interrupt).await?;
@@ -202,12 +307,25 @@ impl FlowStore for PgStore {
 }
 
 impl PgStore {
+    /// Runs a statement that takes a flow a step further, once; who did not get it reads how it stands.
+    async fn advance<'q>(
+        &self,
+        query: impl Fn() -> Query<'q> + Send + Sync,
+        status: impl Fn() -> Query<'q> + Send + Sync,
+        now: Timestamp,
+    ) -> Result<Consumed, StoreError> {
+        if let Some(row) = self.one::<FlowRow>(Again::Never, query).await? {
+            return Ok(Consumed::Won(Box::new(row.try_into()?)));
+        }
+        refused::consumption(self.one::<(String, Option<String>, i64)>(Again::Once, status).await?, now)
+    }
+
     /// Runs a statement that ends at most this flow and answers it, with its event.
     async fn end(
         &self,
         id: FlowId,
         query: Query<'_>,
-        was: FlowStatus,
+        was: impl Fn(&Flow) -> FlowStatus + Send + Sync,
         now: Timestamp,
     ) -> Result<Option<Flow>, StoreError> {
         let key =
@@ -220,7 +338,7 @@ impl PgStore {
         };
         let flow: Flow = row.try_into()?;
         let cause = FlowCause { id: flow.id, client_state: flow.options.client_state.clone() };
-        let change = Change::FlowEnded { flow: cause, was, is: flow.status };
+        let change = Change::FlowEnded { flow: cause, was: was(&flow), is: flow.status };
         record(&mut transaction, &NewEvent { key: flow.key.clone(), change, at: now }).await?;
         transaction.commit().await?;
         Ok(Some(flow))

@@ -19,6 +19,7 @@ use crate::infra::storage::codec::{array, flow_status, micros};
 use crate::infra::storage::credential_row::{
     Before, BeforeRow, CredentialRow, bind_tokens, credential_columns,
 };
+use crate::infra::storage::flow_row::was_under_way;
 
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = $2
@@ -98,14 +99,15 @@ const REVOKE: &str = concat!(
         AND status <> 'revoked' AND ($7::bytea IS NULL OR grant_id = $7)"
 );
 
-/// A pending flow past its end has expired; marking it so keeps it from coming back should the clock be set back.
+/// A flow that waits past its end has expired; marking it so keeps it from coming back should the clock be set back.
 const CANCEL_FLOWS: &str = "
     UPDATE flows SET
-        status = CASE WHEN status = 'pending' AND expires_at <= $6 THEN 'expired' ELSE 'cancelled' END,
-        ended_at = CASE WHEN status = 'pending' AND expires_at <= $6 THEN expires_at ELSE $6 END
+        status = CASE WHEN status <> 'exchanging' AND expires_at <= $6 THEN 'expired' ELSE 'cancelled' END,
+        ended_at = CASE WHEN status <> 'exchanging' AND expires_at <= $6 THEN expires_at ELSE $6 END,
+        code_sealed = NULL
     WHERE tenant = $1 AND provider = $2 AND user_id = $3 AND grant_name = $4 AND account = $5
-        AND status IN ('pending', 'exchanging')
-    RETURNING id, client_state, status, exchange_began_at IS NOT NULL";
+        AND status IN ('pending', 'returned', 'exchanging')
+    RETURNING id, client_state, status, exchange_began_at IS NOT NULL, completion_hash IS NOT NULL";
 
 /// The lock of a key. Whoever writes an event of it has the lock: see `events.rs`.
 pub(super) fn lock_of_key(key: &CredentialKey) -> i64 {
@@ -163,10 +165,10 @@ impl PgStore {
         let flows = transaction.rows(with_key(CANCEL_FLOWS, key).bind(micros(now))).await;
         let mut cancelled = 0_u32;
         for row in &flows.map_err(store_error)? {
-            let (id, client_state, status, exchanging) =
-                <(Vec<u8>, Option<String>, String, bool)>::from_row(row).map_err(store_error)?;
+            let (id, client_state, status, exchanging, returned) =
+                <(Vec<u8>, Option<String>, String, bool, bool)>::from_row(row).map_err(store_error)?;
             let flow = FlowCause { id: FlowId::from_bytes(array(&id)?), client_state };
-            let was = if exchanging { FlowStatus::Exchanging } else { FlowStatus::Pending };
+            let was = was_under_way(exchanging, returned);
             let is = flow_status(&status, None)?;
             cancelled += u32::from(is == FlowStatus::Cancelled);
             told.push(Change::FlowEnded { flow, was, is });

@@ -18,14 +18,26 @@ const INSERT: &str = "
     )
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 
-/// Pending flows whose time is up, by the condition of the statement that marks them.
-pub(super) const OF_EXPIRED_FLOWS: &str = "
+/// Flows that wait and whose time is up, by the condition of the statement that marks them.
+macro_rules! of_expired {
+    ($was:literal) => {
+        concat!(
+            "
     INSERT INTO events (
         tenant, provider, user_id, grant_name, account, subject, old_status, new_status, flow_id, client_state, created_at
     )
-    SELECT tenant, provider, user_id, grant_name, account, 'flow', 'pending', 'expired', id, client_state, ?1
+    SELECT tenant, provider, user_id, grant_name, account, 'flow', '",
+            $was,
+            "', 'expired', id, client_state, ?1
     FROM flows
-    WHERE status = 'pending' AND expires_at <= ?1";
+    WHERE status = '",
+            $was,
+            "' AND expires_at <= ?1"
+        )
+    };
+}
+pub(super) const OF_EXPIRED_PENDING_FLOWS: &str = of_expired!("pending");
+pub(super) const OF_EXPIRED_RETURNED_FLOWS: &str = of_expired!("returned");
 
 /// The same for exchanges that were interrupted.
 pub(super) const OF_INTERRUPTED_FLOWS: &str = "
@@ -112,5 +124,13 @@ impl EventStore for SqliteStore {
 
 /// For the test of query plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[INSERT, OF_EXPIRED_FLOWS, OF_INTERRUPTED_FLOWS, NEWEST, AFTER, OF_USER_AFTER, DELETE_BEFORE];
+pub(super) const STATEMENTS: &[&str] = &[
+    INSERT,
+    OF_EXPIRED_PENDING_FLOWS,
+    OF_EXPIRED_RETURNED_FLOWS,
+    OF_INTERRUPTED_FLOWS,
+    NEWEST,
+    AFTER,
+    OF_USER_AFTER,
+    DELETE_BEFORE,
+];

@@ -6,22 +6,23 @@ use sqlx::FromRow as _;
 
 use super::credentials::with_key;
 use super::error::store_error;
-use super::events::{OF_EXPIRED_FLOWS, OF_INTERRUPTED_FLOWS, record};
+use super::events::{OF_EXPIRED_PENDING_FLOWS, OF_EXPIRED_RETURNED_FLOWS, OF_INTERRUPTED_FLOWS, record};
 use super::{Query, SqliteStore};
 use crate::domain::event::{Change, FlowCause, NewEvent};
-use crate::domain::flow::{Flow, FlowStatus, StateHash};
+use crate::domain::flow::{Flow, FlowStatus, SecretHash, StateHash};
 use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId};
-use crate::domain::ports::{Consumed, FlowStore, StoreError};
+use crate::domain::ports::{Consumed, FlowStore, HeldCode, StoreError};
 use crate::infra::storage::codec::{flow_status_texts, micros};
-use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints};
+use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints, waited_as};
 use crate::infra::storage::refused;
 
 const INSERT: &str = concat!(
     "INSERT INTO flows (",
     flow_columns!(),
     ")
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22
-    WHERE ?23 > (
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+        ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28
+    WHERE ?29 > (
         SELECT count(*) FROM flows
         WHERE tenant = ?2 AND provider = ?3 AND user_id = ?4 AND status = 'pending' AND expires_at > ?20
     )"
@@ -47,18 +48,45 @@ const PENDING: &str = concat!(
     ORDER BY expires_at DESC, rowid DESC"
 );
 
+const OF_STATE: &str =
+    concat!("SELECT ", flow_columns!(), " FROM flows WHERE state_hash = ?1 AND provider = ?2");
+
+const OF_LINK: &str = concat!("SELECT ", flow_columns!(), " FROM flows WHERE link_hash = ?1");
+
+const OF_BROWSER: &str = concat!("SELECT ", flow_columns!(), " FROM flows WHERE id = ?1");
+
+const ADMIT: &str = "
+    UPDATE flows SET browser_hash = ?2 WHERE id = ?1 AND status = 'pending' AND expires_at > ?3";
+
 const CONSUME: &str = concat!(
     "UPDATE flows SET status = 'exchanging', exchange_began_at = ?3
+    WHERE state_hash = ?1 AND provider = ?2 AND status = 'pending' AND expires_at > ?3 AND browser_hash = ?4
+    RETURNING ",
+    flow_columns!()
+);
+
+const HOLD: &str = concat!(
+    "UPDATE flows SET status = 'returned', code_sealed = ?4, completion_hash = ?5
     WHERE state_hash = ?1 AND provider = ?2 AND status = 'pending' AND expires_at > ?3
+    RETURNING ",
+    flow_columns!()
+);
+
+/// What the code was is known to whoever read the row before.
+const REDEEM: &str = concat!(
+    "UPDATE flows SET status = 'exchanging', exchange_began_at = ?2, code_sealed = NULL
+    WHERE id = ?1 AND status = 'returned' AND expires_at > ?2 AND completion_hash = ?3
     RETURNING ",
     flow_columns!()
 );
 
 const STATUS: &str = "SELECT status, failure, expires_at FROM flows WHERE state_hash = ?1 AND provider = ?2";
 
+const STATUS_BY_ID: &str = "SELECT status, failure, expires_at FROM flows WHERE id = ?1";
+
 const END: &str = concat!(
     "UPDATE flows SET status = ?2, failure = ?3, ended_at = ?4
-    WHERE id = ?1 AND status = 'exchanging'
+    WHERE id = ?1 AND status = ?5 AND status IN ('pending', 'exchanging')
     RETURNING ",
     flow_columns!()
 );
@@ -67,16 +95,20 @@ const END: &str = concat!(
 const CANCEL: &str = concat!(
     "UPDATE flows SET
         status = CASE WHEN expires_at <= ?3 THEN 'expired' ELSE 'cancelled' END,
-        ended_at = min(expires_at, ?3)
-    WHERE id = ?1 AND tenant = ?2 AND status = 'pending'
+        ended_at = min(expires_at, ?3),
+        code_sealed = NULL
+    WHERE id = ?1 AND tenant = ?2 AND status IN ('pending', 'returned')
     RETURNING ",
     flow_columns!()
 );
 
 const DELETE_ENDED: &str = "DELETE FROM flows WHERE ended_at < ?1";
-const EXPIRE: &str = "
+const EXPIRE_PENDING: &str = "
     UPDATE flows SET status = 'expired', ended_at = expires_at
     WHERE status = 'pending' AND expires_at <= ?1";
+const EXPIRE_RETURNED: &str = "
+    UPDATE flows SET status = 'expired', ended_at = expires_at, code_sealed = NULL
+    WHERE status = 'returned' AND expires_at <= ?1";
 const INTERRUPT: &str = "
     UPDATE flows SET status = 'failed', failure = 'interrupted', ended_at = ?2
     WHERE status = 'exchanging' AND exchange_began_at < ?1";
@@ -85,12 +117,29 @@ fn by_id<'q>(tenant: &'q TenantId, id: &'q FlowId) -> Query<'q> {
     sqlx::query(BY_ID).bind(&id.as_bytes()[..]).bind(tenant.as_str())
 }
 
+fn by_state<'q>(sql: &'static str, state: &'q StateHash, provider: &'q ProviderId) -> Query<'q> {
+    sqlx::query(sql).bind(&state.0[..]).bind(provider.as_str())
+}
+
 impl SqliteStore {
+    /// Runs a statement that takes a flow a step further; who did not get it reads how it stands.
+    async fn advance(
+        &self,
+        query: Query<'_>,
+        status: Query<'_>,
+        now: Timestamp,
+    ) -> Result<Consumed, StoreError> {
+        if let Some(row) = self.write_one::<FlowRow>(query).await? {
+            return Ok(Consumed::Won(Box::new(row.try_into()?)));
+        }
+        refused::consumption(self.read_one::<(String, Option<String>, i64)>(status).await?, now)
+    }
+
     /// Runs a statement that ends at most one flow and answers it, with its event.
     async fn end(
         &self,
         query: Query<'_>,
-        was: FlowStatus,
+        was: impl Fn(&Flow) -> FlowStatus + Send + Sync,
         now: Timestamp,
     ) -> Result<Option<Flow>, StoreError> {
         let mut transaction = self.begin().await?;
@@ -99,7 +148,7 @@ impl SqliteStore {
         };
         let flow: Flow = FlowRow::from_row(&row).map_err(store_error)?.try_into()?;
         let cause = FlowCause { id: flow.id, client_state: flow.options.client_state.clone() };
-        let change = Change::FlowEnded { flow: cause, was, is: flow.status };
+        let change = Change::FlowEnded { flow: cause, was: was(&flow), is: flow.status };
         record(&mut transaction, &NewEvent { key: flow.key.clone(), change, at: now }).await?;
         transaction.commit().await.map_err(store_error)?;
         Ok(Some(flow))
@@ -129,24 +178,80 @@ impl FlowStore for SqliteStore {
         rows.into_iter().map(TryInto::try_into).collect()
     }
 
+    async fn flow_of_state(
+        &self,
+        state: StateHash,
+        provider: &ProviderId,
+    ) -> Result<Option<Flow>, StoreError> {
+        let row: Option<FlowRow> = self.read_one(by_state(OF_STATE, &state, provider)).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn flow_of_link(&self, link: SecretHash) -> Result<Option<Flow>, StoreError> {
+        let row: Option<FlowRow> = self.read_one(sqlx::query(OF_LINK).bind(&link.0[..])).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn flow_of_browser(&self, id: FlowId) -> Result<Option<Flow>, StoreError> {
+        let row: Option<FlowRow> = self.read_one(sqlx::query(OF_BROWSER).bind(&id.as_bytes()[..])).await?;
+        row.map(TryInto::try_into).transpose()
+    }
+
+    async fn admit_browser(
+        &self,
+        id: FlowId,
+        browser: SecretHash,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let query = sqlx::query(ADMIT).bind(&id.as_bytes()[..]).bind(&browser.0[..]).bind(micros(now));
+        Ok(self.write(query).await? == 1)
+    }
+
     async fn consume_flow(
         &self,
         state: StateHash,
         provider: &ProviderId,
+        browser: SecretHash,
         now: Timestamp,
     ) -> Result<Consumed, StoreError> {
-        let query = sqlx::query(CONSUME).bind(&state.0[..]).bind(provider.as_str()).bind(micros(now));
-        if let Some(row) = self.write_one::<FlowRow>(query).await? {
-            return Ok(Consumed::Won(Box::new(row.try_into()?)));
-        }
-        let query = sqlx::query(STATUS).bind(&state.0[..]).bind(provider.as_str());
-        refused::consumption(self.read_one::<(String, Option<String>, i64)>(query).await?, now)
+        let query = by_state(CONSUME, &state, provider).bind(micros(now)).bind(&browser.0[..]);
+        self.advance(query, by_state(STATUS, &state, provider), now).await
     }
 
-    async fn end_flow(&self, id: FlowId, status: FlowStatus, now: Timestamp) -> Result<bool, StoreError> {
+    async fn hold_code(&self, held: HeldCode, now: Timestamp) -> Result<Consumed, StoreError> {
+        let query = by_state(HOLD, &held.state, &held.provider)
+            .bind(micros(now))
+            .bind(&held.code.0)
+            .bind(&held.completion_code.0[..]);
+        self.advance(query, by_state(STATUS, &held.state, &held.provider), now).await
+    }
+
+    async fn redeem_flow(
+        &self,
+        id: FlowId,
+        completion_code: SecretHash,
+        now: Timestamp,
+    ) -> Result<Consumed, StoreError> {
+        let query =
+            sqlx::query(REDEEM).bind(&id.as_bytes()[..]).bind(micros(now)).bind(&completion_code.0[..]);
+        self.advance(query, sqlx::query(STATUS_BY_ID).bind(&id.as_bytes()[..]), now).await
+    }
+
+    async fn end_flow(
+        &self,
+        id: FlowId,
+        from: FlowStatus,
+        status: FlowStatus,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let (status, failure) = flow_status_texts(status);
-        let query = sqlx::query(END).bind(&id.as_bytes()[..]).bind(status).bind(failure).bind(micros(now));
-        Ok(self.end(query, FlowStatus::Exchanging, now).await?.is_some())
+        let query = sqlx::query(END)
+            .bind(&id.as_bytes()[..])
+            .bind(status)
+            .bind(failure)
+            .bind(micros(now))
+            .bind(flow_status_texts(from).0);
+        Ok(self.end(query, |_| from, now).await?.is_some())
     }
 
     async fn cancel_flow(
@@ -156,7 +261,7 @@ impl FlowStore for SqliteStore {
         now: Timestamp,
     ) -> Result<Option<Flow>, StoreError> {
         let query = sqlx::query(CANCEL).bind(&id.as_bytes()[..]).bind(tenant.as_str()).bind(micros(now));
-        match self.end(query, FlowStatus::Pending, now).await? {
+        match self.end(query, waited_as, now).await? {
             Some(flow) => Ok(Some(flow)),
             None => self.load_flow(tenant, id).await,
         }
@@ -174,8 +279,10 @@ impl FlowStore for SqliteStore {
         for (query, counts) in [
             // First, so that what has just been marked is there to be read until the next sweep.
             (sqlx::query(DELETE_ENDED).bind(micros(delete_before)), true),
-            (sqlx::query(OF_EXPIRED_FLOWS).bind(micros(now)), false),
-            (sqlx::query(EXPIRE).bind(micros(now)), true),
+            (sqlx::query(OF_EXPIRED_PENDING_FLOWS).bind(micros(now)), false),
+            (sqlx::query(EXPIRE_PENDING).bind(micros(now)), true),
+            (sqlx::query(OF_EXPIRED_RETURNED_FLOWS).bind(micros(now)), false),
+            (sqlx::query(EXPIRE_RETURNED).bind(micros(now)), true),
             (sqlx::query(OF_INTERRUPTED_FLOWS).bind(before).bind(micros(now)), false),
             (sqlx::query(INTERRUPT).bind(before).bind(micros(now)), true),
         ] {
@@ -189,5 +296,24 @@ impl FlowStore for SqliteStore {
 
 /// For the test of query plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] =
-    &[INSERT, BY_ID, LATEST, PENDING, CONSUME, STATUS, END, CANCEL, DELETE_ENDED, EXPIRE, INTERRUPT];
+pub(super) const STATEMENTS: &[&str] = &[
+    INSERT,
+    BY_ID,
+    LATEST,
+    PENDING,
+    OF_STATE,
+    OF_LINK,
+    OF_BROWSER,
+    ADMIT,
+    CONSUME,
+    HOLD,
+    REDEEM,
+    STATUS,
+    STATUS_BY_ID,
+    END,
+    CANCEL,
+    DELETE_ENDED,
+    EXPIRE_PENDING,
+    EXPIRE_RETURNED,
+    INTERRUPT,
+];

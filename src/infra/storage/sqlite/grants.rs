@@ -15,6 +15,7 @@ use crate::infra::storage::codec::{array, flow_status, micros};
 use crate::infra::storage::credential_row::{
     Before, BeforeRow, CredentialRow, bind_tokens, credential_columns,
 };
+use crate::infra::storage::flow_row::was_under_way;
 
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = ?2
@@ -87,14 +88,18 @@ const REVOKE: &str = "
     WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
         AND status <> 'revoked' AND (?7 IS NULL OR grant_id = ?7)";
 
-/// A pending flow past its end has expired; marking it so keeps it from coming back should the clock be set back.
+/// A flow that waits past its end has expired; marking it so keeps it from coming back should the clock be set back.
 const CANCEL_FLOWS: &str = "
     UPDATE flows SET
-        status = CASE WHEN status = 'pending' AND expires_at <= ?6 THEN 'expired' ELSE 'cancelled' END,
-        ended_at = CASE WHEN status = 'pending' AND expires_at <= ?6 THEN expires_at ELSE ?6 END
+        status = CASE WHEN status <> 'exchanging' AND expires_at <= ?6 THEN 'expired' ELSE 'cancelled' END,
+        ended_at = CASE WHEN status <> 'exchanging' AND expires_at <= ?6 THEN expires_at ELSE ?6 END,
+        code_sealed = NULL
     WHERE tenant = ?1 AND provider = ?2 AND user_id = ?3 AND grant_name = ?4 AND account = ?5
-        AND status IN ('pending', 'exchanging')
-    RETURNING id, client_state, status, exchange_began_at IS NOT NULL";
+        AND status IN ('pending', 'returned', 'exchanging')
+    RETURNING id, client_state, status, exchange_began_at IS NOT NULL, completion_hash IS NOT NULL";
+
+/// What [`CANCEL_FLOWS`] tells: id, client state, status, whether it was being exchanged, whether it had returned.
+type CancelledFlow = (Vec<u8>, Option<String>, String, bool, bool);
 
 impl SqliteStore {
     pub(super) async fn store_new_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
@@ -154,7 +159,7 @@ impl SqliteStore {
         if let Some(before) = before.filter(|_| revoked > 0) {
             told.push(Change::Revoked { was: before.standing, generation: before.generation });
         }
-        let flows: Vec<(Vec<u8>, Option<String>, String, bool)> = with_key(CANCEL_FLOWS, key)
+        let flows: Vec<CancelledFlow> = with_key(CANCEL_FLOWS, key)
             .bind(micros(now))
             .fetch_all(&mut *transaction)
             .await
@@ -164,9 +169,9 @@ impl SqliteStore {
             .collect::<Result<_, _>>()
             .map_err(store_error)?;
         let mut cancelled = 0_u32;
-        for (id, client_state, status, exchanging) in flows {
+        for (id, client_state, status, exchanging, returned) in flows {
             let flow = FlowCause { id: FlowId::from_bytes(array(&id)?), client_state };
-            let was = if exchanging { FlowStatus::Exchanging } else { FlowStatus::Pending };
+            let was = was_under_way(exchanging, returned);
             let is = flow_status(&status, None)?;
             cancelled += u32::from(is == FlowStatus::Cancelled);
             told.push(Change::FlowEnded { flow, was, is });

@@ -3,12 +3,13 @@
 use super::enums;
 use super::time::timestamp;
 use crate::application::types::{
-    AccessGrant, AuthorizationRequired, CredentialView, EventView, FlowView, LeaseAnswer, LeaseView,
-    ListAnswer, ProviderView, RevokeAnswer, ServiceKey, StartedFlow, TokenAnswer, WatchMessage,
+    AccessGrant, AuthorizationRequired, CompletedFlow, CredentialView, EventView, FlowView, LeaseAnswer,
+    LeaseView, ListAnswer, ProviderView, RevokeAnswer, ServiceKey, StartedFlow, TokenAnswer, WatchMessage,
 };
 use crate::domain::event::{Change, Event, FlowCause, NewEvent, Standing};
 use crate::domain::flow::ConsentOptions;
 use crate::domain::key::ServiceId;
+use crate::domain::secret::SecretString;
 use crate::domain::token_set::ProviderAccount;
 use crate::r#gen::v1 as pb;
 
@@ -149,6 +150,15 @@ pub(in super::super) fn flow(flow: FlowView) -> pb::Flow {
         create_time: Some(timestamp(flow.created_at)),
         expire_time: Some(timestamp(flow.expires_at)),
         end_time: flow.ended_at.map(timestamp),
+        binding: enums::binding(flow.binding).into(),
+    }
+}
+
+/// CompleteOAuth.
+pub(in super::super) fn complete_oauth(answer: CompletedFlow) -> pb::CompleteOAuthResponse {
+    pb::CompleteOAuthResponse {
+        flow: Some(flow(answer.flow)),
+        credential: answer.credential.map(credential_summary),
     }
 }
 
@@ -235,6 +245,8 @@ fn started_flow(flow: &StartedFlow) -> pb::StartedFlow {
         flow_id: flow.id.to_string(),
         authorization_url: flow.authorization_url.expose_secret().to_owned(),
         expire_time: Some(timestamp(flow.expires_at)),
+        flow_secret: flow.flow_secret.as_ref().map_or("", SecretString::expose_secret).to_owned(),
+        binding: enums::binding(flow.binding).into(),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::application::types::{ConsentReason, ProviderRevocation, ViewStatus};
 use crate::domain::credential::{ReauthReason, RefreshFailure};
 use crate::domain::event::Standing;
-use crate::domain::flow::{FlowFailure, FlowStatus};
+use crate::domain::flow::{ConsentBinding, FlowFailure, FlowStatus};
 use crate::r#gen::v1 as pb;
 
 pub(super) fn consent_reason(reason: ConsentReason) -> pb::AuthorizationRequiredReason {
@@ -48,6 +48,7 @@ pub(super) fn refresh_failure(failure: RefreshFailure) -> &'static str {
 pub(super) fn flow_status(status: FlowStatus) -> (pb::FlowStatus, &'static str) {
     match status {
         FlowStatus::Pending => (pb::FlowStatus::Pending, ""),
+        FlowStatus::Returned => (pb::FlowStatus::Returned, ""),
         FlowStatus::Exchanging => (pb::FlowStatus::Exchanging, ""),
         FlowStatus::Completed => (pb::FlowStatus::Completed, ""),
         FlowStatus::Denied => (pb::FlowStatus::Denied, "ACCESS_DENIED"),
@@ -66,6 +67,16 @@ fn flow_failure(failure: FlowFailure) -> &'static str {
         FlowFailure::IdTokenInvalid => "ID_TOKEN_INVALID",
         FlowFailure::AccountMismatch => "ACCOUNT_MISMATCH",
         FlowFailure::Interrupted => "INTERRUPTED",
+        FlowFailure::UserMismatch => "USER_MISMATCH",
+        FlowFailure::BrowserMismatch => "BROWSER_MISMATCH",
+    }
+}
+
+pub(super) fn binding(binding: ConsentBinding) -> pb::ConsentBinding {
+    match binding {
+        ConsentBinding::App => pb::ConsentBinding::App,
+        ConsentBinding::Login => pb::ConsentBinding::Login,
+        ConsentBinding::Confirm => pb::ConsentBinding::Confirm,
     }
 }
 

@@ -7,10 +7,12 @@ use super::check::{Check, MAX_TOKEN_TYPE_BYTES};
 use super::time::{parse_duration, parse_timestamp};
 use crate::application::error::BrokerError;
 use crate::application::types::{
-    AcquireInput, BeginInput, ConsentInput, GetCredentialInput, ImportInput, LeaseTarget, ListInput,
-    RefreshInput, RenewInput, ServiceKey, WatchInput,
+    AcquireInput, BeginInput, CompleteInput, ConsentInput, GetCredentialInput, ImportInput, LeaseTarget,
+    ListInput, RefreshInput, RenewInput, ServiceKey, WatchInput,
 };
+use crate::domain::flow::ConsentBinding;
 use crate::domain::key::{FlowId, LeaseId, MAX_TEXT_BYTES, ProviderId, ServiceId, UserId};
+use crate::domain::secret::SecretString;
 use crate::domain::token_set::ProviderAccount;
 use crate::r#gen::v1 as pb;
 
@@ -25,6 +27,8 @@ const MAX_SERVICES: usize = 32;
 const MAX_RETURN_URL_BYTES: usize = 2_048;
 const MAX_CLIENT_STATE_BYTES: usize = 1_024;
 const MAX_LOGIN_HINT_BYTES: usize = 256;
+/// A secret or code of a consent has 43.
+const MAX_HALF_BYTES: usize = 256;
 const MAX_PAGE_SIZE: i32 = 1_000;
 const DEFAULT_PAGE_SIZE: u32 = 50;
 /// A page token holds a key.
@@ -145,6 +149,36 @@ pub(in super::super) fn begin_oauth(message: pb::BeginOAuthRequest) -> Result<Be
     })
 }
 
+/// CompleteOAuth.
+pub(in super::super) fn complete_oauth(
+    message: pb::CompleteOAuthRequest,
+    time_left: Duration,
+) -> Result<CompleteInput, BrokerError> {
+    let mut check = Check::default();
+    let flow = check.flow_id("flow_id", &message.flow_id);
+    let flow_secret = half(&mut check, "flow_secret", message.flow_secret);
+    let completion_code = half(&mut check, "completion_code", message.completion_code);
+    let user = check.parsed("user_id", UserId::new(message.user_id));
+    check.finish(|| {
+        Some(CompleteInput {
+            flow: flow?,
+            flow_secret: flow_secret?,
+            completion_code: completion_code?,
+            user: user?,
+            time_left: Some(time_left),
+        })
+    })
+}
+
+/// One half of a consent's proof. Whether it is right is for the use case to say, and not of which form it would be.
+fn half(check: &mut Check, field: &str, value: String) -> Option<SecretString> {
+    let value = SecretString::new(value);
+    if value.is_empty() || value.expose_secret().len() > MAX_HALF_BYTES {
+        return check.fail(field, format!("must be 1 to {MAX_HALF_BYTES} bytes long"));
+    }
+    Some(value)
+}
+
 /// GetFlow and CancelFlow.
 pub(in super::super) fn flow_id(value: &str) -> Result<FlowId, BrokerError> {
     let mut check = Check::default();
@@ -256,7 +290,14 @@ fn consent_options(check: &mut Check, field: &str, options: pb::ConsentOptions) 
     let client_state =
         check.text(&format!("{field}.client_state"), options.client_state, MAX_CLIENT_STATE_BYTES);
     let login_hint = check.text(&format!("{field}.login_hint"), options.login_hint, MAX_LOGIN_HINT_BYTES);
-    ConsentInput { return_url, client_state, login_hint }
+    let binding = match pb::ConsentBinding::try_from(options.binding) {
+        Ok(pb::ConsentBinding::Unspecified) => None,
+        Ok(pb::ConsentBinding::App) => Some(ConsentBinding::App),
+        Ok(pb::ConsentBinding::Login) => Some(ConsentBinding::Login),
+        Ok(pb::ConsentBinding::Confirm) => Some(ConsentBinding::Confirm),
+        Err(_) => check.fail(format!("{field}.binding"), "must be one of ConsentBinding"),
+    };
+    ConsentInput { return_url, client_state, login_hint, binding }
 }
 
 fn min_ttl(check: &mut Check, value: Option<prost_types::Duration>) -> Option<Duration> {

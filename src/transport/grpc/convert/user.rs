@@ -3,9 +3,9 @@
 use crate::application::error::BrokerError;
 use crate::domain::access_policy::Principal;
 use crate::r#gen::v1::{
-    AcquireLeaseRequest, BeginOAuthRequest, CredentialKey, GetCredentialRequest, ImportCredentialRequest,
-    ListCredentialsRequest, RefreshRequest, ReleaseLeaseRequest, RenewLeaseRequest, RevokeRequest,
-    WatchCredentialsRequest,
+    AcquireLeaseRequest, BeginOAuthRequest, CompleteOAuthRequest, CredentialKey, GetCredentialRequest,
+    ImportCredentialRequest, ListCredentialsRequest, RefreshRequest, ReleaseLeaseRequest, RenewLeaseRequest,
+    RevokeRequest, WatchCredentialsRequest,
 };
 
 /// A message that names the user whom it is about.
@@ -43,7 +43,7 @@ by_key!(
     RenewLeaseRequest,
     ReleaseLeaseRequest
 );
-itself!(BeginOAuthRequest, ListCredentialsRequest, WatchCredentialsRequest);
+itself!(BeginOAuthRequest, CompleteOAuthRequest, ListCredentialsRequest, WatchCredentialsRequest);
 
 /// With a user's token the call is for that user: the message may leave the user out, and may name no other.
 pub(in crate::transport::grpc) fn bind(

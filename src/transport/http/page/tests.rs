@@ -22,14 +22,33 @@ fn pages(text: &str) -> Vec<Page> {
         Page::Connected { provider: provider(), services: vec![], account: None, back: None },
         Page::Denied { provider: provider(), back: back() },
         Page::Failed { provider: provider(), back: back() },
+        link(false, text),
+        link(true, text),
         Page::Expired,
         Page::AlreadyUsed,
         Page::Invalid,
+        Page::OtherBrowser,
+        Page::OtherUser,
+        Page::NoCookie,
+        Page::SignInFailed,
         Page::TryAgain,
         Page::Broken,
         Page::NotFound,
-        Page::MethodNotAllowed,
+        Page::MethodNotAllowed { allowed: "GET" },
     ]
+}
+
+/// The page in front of a consent.
+fn link(signs_in: bool, text: &str) -> Page {
+    Page::Link(Box::new(Link {
+        signs_in,
+        provider: text.to_owned(),
+        services: vec![text.to_owned()],
+        user: text.to_owned(),
+        caller: text.to_owned(),
+        token: "token".to_owned(),
+        next: url("https://provider.example/authorize"),
+    }))
 }
 
 /// What would begin or end a tag or an attribute.
@@ -76,7 +95,8 @@ fn every_page_is_a_whole_and_accessible_document() {
         assert_eq!(between("<title>", "</title>"), between("<h1>", "</h1>"));
         assert!(html.contains(&format!("data-page=\"{}\"", page.name())));
         // No script, no third party, nothing that is fetched.
-        for fetched in ["src=", "@import", "url(", "<link", "<script", "<form", " on", "style=\""] {
+        assert_eq!(html.contains("<form"), page.form_target().is_some(), "{}", page.name());
+        for fetched in ["src=", "@import", "url(", "<link", "<script", "action=\"", " on", "style=\""] {
             let found =
                 html.match_indices(fetched).any(|(at, _)| fetched != " on" || is_handler(&html[at..]));
             assert!(!found, "{fetched} in {}", page.name());
@@ -100,9 +120,15 @@ fn pages_have_their_statuses() {
             ("connected", 200),
             ("denied", 200),
             ("failed", 500),
+            ("confirm", 200),
+            ("sign-in", 200),
             ("expired", 410),
             ("already-used", 410),
             ("invalid", 400),
+            ("other-browser", 403),
+            ("other-user", 403),
+            ("no-cookie", 400),
+            ("sign-in-failed", 400),
             ("try-again", 503),
             ("broken", 500),
             ("not-found", 404),
@@ -138,10 +164,28 @@ fn the_policy_names_the_style_of_the_page() {
     let style = html.split_once("<style>").unwrap().1.split_once("</style>").unwrap().0;
     let hash = base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(style.as_bytes()));
     let mut headers = http::HeaderMap::new();
-    super::super::headers::add_to(&mut headers, true);
-    let policy = headers["content-security-policy"].to_str().unwrap();
-    assert!(policy.contains(&format!("style-src 'sha256-{hash}'")), "{policy}");
-    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    for (next, targets) in [
+        (None, "'none'"),
+        (Some("https://provider.example/authorize?x"), "'self' https:"),
+        (Some("http://127.0.0.1:8080/authorize"), "'self' https: http://127.0.0.1:8080"),
+    ] {
+        super::super::headers::add_to(&mut headers, true, next.map(url).as_ref());
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains(&format!("style-src 'sha256-{hash}'")), "{policy}");
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.contains(&format!("; form-action {targets}; ")), "{policy}");
+    }
+}
+
+fn sample_link(signs_in: bool, user: &str, provider: &str, services: &[&str]) -> Page {
+    let Page::Link(link) = link(signs_in, "") else { panic!("it is one") };
+    Page::Link(Box::new(Link {
+        provider: provider.to_owned(),
+        services: services.iter().map(|&service| service.to_owned()).collect(),
+        user: user.to_owned(),
+        caller: "assistant".to_owned(),
+        ..*link
+    }))
 }
 
 /// Writes every page to `target/pages`, for `tests/screenshots/run` and for a look in a browser.
@@ -181,6 +225,21 @@ fn pages_can_be_looked_at() {
                 ))),
             },
         ),
+        ("confirm", sample_link(false, "alice@example.com", "Google", &["Gmail", "Google Calendar"])),
+        ("sign-in", sample_link(true, "login|248289761001", "Google", &["Gmail"])),
+        (
+            "confirm-long",
+            sample_link(
+                false,
+                "a.very.long.mailbox.name.that.does.not.break@subdomain.of.a.long.example.com",
+                "Wirtschaftsprüfungsgesellschaft Donaudampfschifffahrt",
+                &["Elektronische Rechnungseingangsverarbeitung", "请求访问"],
+            ),
+        ),
+        ("other-browser", Page::OtherBrowser),
+        ("other-user", Page::OtherUser),
+        ("no-cookie", Page::NoCookie),
+        ("sign-in-failed", Page::SignInFailed),
         ("denied", Page::Denied { provider: google(), back: back() }),
         ("failed", Page::Failed { provider: google(), back: back() }),
         ("expired", Page::Expired),
@@ -189,7 +248,7 @@ fn pages_can_be_looked_at() {
         ("try-again", Page::TryAgain),
         ("broken", Page::Broken),
         ("not-found", Page::NotFound),
-        ("method-not-allowed", Page::MethodNotAllowed),
+        ("method-not-allowed", Page::MethodNotAllowed { allowed: "GET" }),
     ];
     for (name, page) in samples {
         std::fs::write(folder.join(format!("{name}.html")), page.render().unwrap()).unwrap();

@@ -142,7 +142,8 @@ impl CallerRights {
 }
 
 /// Builds a broker. Without further calls: caller `agent` of tenant `acme` with all rights, no providers, logs as JSON at
-/// debug level, a stop without the pause for load balancers.
+/// debug level, a stop without the pause for load balancers,
+/// consents by the page that a browser confirms.
 #[derive(Clone, Default)]
 pub(crate) struct BrokerBuilder {
     spec: Spec,
@@ -154,6 +155,7 @@ impl BrokerBuilder {
         Self::default()
             .caller("agent", CallerRights::all("acme"))
             .set("log.level", "debug")
+            .set("consent.bindings", vec!["confirm", "app"])
             .set("shutdown.announce", "0s")
     }
 

@@ -148,6 +148,11 @@ impl HostileServer {
         self.state.scripts.lock().unwrap().entry(path.to_owned()).or_default().push_back(reply);
     }
 
+    /// Forgets the next scripted answer for a path. False: there is none.
+    pub(crate) fn take_scripted(&self, path: &str) -> bool {
+        self.state.scripts.lock().unwrap().get_mut(path).and_then(VecDeque::pop_front).is_some()
+    }
+
     /// The answer to every request for a path when nothing is scripted. Without it that is an error 500.
     pub(crate) fn always(&self, path: &str, reply: Reply) {
         self.state.standing.lock().unwrap().insert(path.to_owned(), reply);

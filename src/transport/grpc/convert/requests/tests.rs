@@ -83,6 +83,7 @@ fn all_mistakes_of_a_request_come_at_once() {
             return_url: "x".repeat(2_049),
             client_state: "x".repeat(1_025),
             login_hint: "x".repeat(257),
+            binding: 99,
         }),
     };
     assert_eq!(
@@ -96,6 +97,7 @@ fn all_mistakes_of_a_request_come_at_once() {
             "begin_if_missing.return_url",
             "begin_if_missing.client_state",
             "begin_if_missing.login_hint",
+            "begin_if_missing.binding",
         ]
     );
 }
@@ -254,4 +256,25 @@ fn flow_ids_are_uuids_in_their_usual_form() {
     for bad in ["", "x", &braced, &simple, "0190f0a8-0000-4000-8000-00000000002g", &format!("{id} ")] {
         assert_eq!(fields(flow_id(bad)), ["flow_id"], "{bad:?}");
     }
+}
+
+#[test]
+fn a_completion_names_what_it_lacks_and_takes_halves_of_any_form() {
+    let all = ["flow_id", "flow_secret", "completion_code", "user_id"];
+    assert_eq!(fields(complete_oauth(pb::CompleteOAuthRequest::default(), LEFT)), all);
+    let long = pb::CompleteOAuthRequest {
+        flow_id: "not an id".to_owned(),
+        flow_secret: "x".repeat(257),
+        completion_code: "x".repeat(257),
+        user_id: "a\0".to_owned(),
+    };
+    assert_eq!(fields(complete_oauth(long, LEFT)), all);
+    // Whether they are right, CompleteOAuth says, and says of all wrong ones the same.
+    let odd = pb::CompleteOAuthRequest {
+        flow_id: "0190f0a8-0000-4000-8000-00000000002a".to_owned(),
+        flow_secret: "\0".to_owned(),
+        completion_code: "\u{e9}".to_owned(),
+        user_id: "alice".to_owned(),
+    };
+    assert!(complete_oauth(odd, LEFT).is_ok());
 }
