@@ -16,9 +16,9 @@ fn with_examples() -> String {
     DEFAULT_FILE.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A list whose items may be tables, and are one value each: `{ exact = "alice" }`.
+/// A list whose items may be tables, and are one value each: `{ exact = "alice" }`, `{ issuer = "…", subject = "…" }`.
 fn is_leaf(name: &str) -> bool {
-    matches!(name.rsplit('.').next(), Some("users" | "scopes"))
+    matches!(name.rsplit('.').next(), Some("users" | "scopes" | "subjects"))
 }
 
 fn leaves(prefix: &str, table: &Table, out: &mut BTreeSet<String>) {

@@ -2454,6 +2454,7 @@ pub mod token_broker_service_server {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AdminAction {
+    /// Never sent.
     Unspecified = 0,
     /// Callers, their rights and their API keys.
     ManageCallers = 1,
@@ -3231,6 +3232,7 @@ pub struct ExportAuditResponse {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum AuditOutcome {
+    /// In a request: any outcome.
     Unspecified = 0,
     /// It was done, or the answer was given.
     Allowed = 1,

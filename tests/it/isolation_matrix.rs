@@ -122,6 +122,15 @@ fn agents_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ),
         ("TokenBrokerService/GetFlow", by(flow, NEVER, |id| pb::GetFlowRequest { flow_id: id.to_owned() })),
         (
+            "TokenBrokerService/CompleteOAuth",
+            by(flow, NEVER, |id| pb::CompleteOAuthRequest {
+                flow_id: id.to_owned(),
+                flow_secret: "s".repeat(43),
+                completion_code: "c".repeat(43),
+                user_id: CANARY.to_owned(),
+            }),
+        ),
+        (
             "TokenBrokerService/CancelFlow",
             by(flow, NEVER, |id| pb::CancelFlowRequest { flow_id: id.to_owned() }),
         ),
@@ -164,17 +173,9 @@ fn agents_rows(things: &Things) -> BTreeMap<&'static str, Row> {
     ])
 }
 
-/// Those of `AdminService`.
-fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
-    let rule = pb::AllowRule {
-        actions: Some(pb::AllowedNames { any: true, names: vec![] }),
-        providers: Some(pb::AllowedNames { any: true, names: vec![] }),
-        users: Some(pb::AllowedTexts { any: true, ..Default::default() }),
-        ..Default::default()
-    };
-    let settings = Some(pb::CallerSettings { allow: vec![rule], ..Default::default() });
+/// Those of `AdminService` about the audit log.
+fn audit_rows() -> BTreeMap<&'static str, Row> {
     BTreeMap::from([
-        ("AdminService/WhoAmI", alone(&pb::WhoAmIRequest {})),
         (
             "AdminService/QueryAudit",
             tenant(|t| pb::QueryAuditRequest { tenant: t.to_owned(), ..Default::default() }),
@@ -187,6 +188,20 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
             "AdminService/ExportAudit",
             tenant(|t| pb::ExportAuditRequest { tenant: t.to_owned(), ..Default::default() }),
         ),
+    ])
+}
+
+/// The others of `AdminService`.
+fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
+    let rule = pb::AllowRule {
+        actions: Some(pb::AllowedNames { any: true, names: vec![] }),
+        providers: Some(pb::AllowedNames { any: true, names: vec![] }),
+        users: Some(pb::AllowedTexts { any: true, ..Default::default() }),
+        ..Default::default()
+    };
+    let settings = Some(pb::CallerSettings { allow: vec![rule], ..Default::default() });
+    BTreeMap::from([
+        ("AdminService/WhoAmI", alone(&pb::WhoAmIRequest {})),
         (
             "AdminService/CreateCaller",
             tenant(|t| pb::CreateCallerRequest {
@@ -392,6 +407,7 @@ async fn every_rpc_refuses_nobody_the_powerless_and_the_tenant_next_door() {
     let (broker, things) = broker(&server).await;
     let mut rows = agents_rows(&things);
     rows.extend(operators_rows(&things));
+    rows.extend(audit_rows());
     let named: BTreeSet<String> = rows.keys().map(|rpc| (*rpc).to_owned()).collect();
     assert_eq!(named, rpcs(), "every RPC has a row here, and every row an RPC");
 

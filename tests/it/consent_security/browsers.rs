@@ -67,7 +67,7 @@ impl Stage {
             .set("public.return_urls", vec![app.url.clone()])
             .spawn_process()
             .await;
-        Self { oidc, broker, chromium: Chromium::start().await, app }
+        Self { oidc, broker, chromium: Chromium::start(), app }
     }
 
     async fn begin(&self, user: &str, binding: ConsentBinding) -> StartedFlow {

@@ -155,12 +155,14 @@ async fn the_cookie_is_of_this_host_alone_and_of_no_script() {
     assert!(cookie.starts_with(&format!("tb-{}=", flow.flow_id)) && !cookie.contains("Secure"), "{cookie}");
 }
 
+/// Makes cookies of the name and the value of the right one.
+type Forge = fn(&str, &str) -> Vec<(String, String)>;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_cookie_ends_the_consent_without_a_token_request() {
     let doors = Doors::open().await;
     let (other, _) = doors.begin(super::AGENT, "hostile", "bob").await;
     let others_key = doors.cookies()[&format!("__Host-tb-{other}")].clone();
-    type Forge = fn(&str, &str) -> Vec<(String, String)>;
     let table: &[(&str, Forge)] = &[
         ("none", |_, _| vec![]),
         ("flipped", |name, key| {

@@ -104,7 +104,8 @@ async fn a_browser_that_hangs_up_interrupts_nothing() {
     let gate = Gate::default();
     doors.provider.push(Reply::tokens("at-1", "rt-1").held_by(&gate));
     doors.provider.push_at("/userinfo", Reply::status(500));
-    let cookie = doors.cookies().iter().map(|(name, key)| format!("{name}={key}")).collect::<String>();
+    let (name, key) = doors.cookies().clone().into_iter().next().unwrap();
+    let cookie = format!("{name}={key}");
     let mut browser = TcpStream::connect(doors.public).await.unwrap();
     let request = format!(
         "GET /oauth/callback/hostile?code=c&state={state} HTTP/1.1\r\nhost: broker\r\ncookie: {cookie}\r\n\r\n"

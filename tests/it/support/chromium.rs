@@ -37,7 +37,7 @@ pub(crate) struct Chromium {
 
 impl Chromium {
     /// Starts it.
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let modules = root.join("tests/browser/node_modules");
         let chromium = root.join("target/test-tools/chromium");
