@@ -18,7 +18,7 @@ use crate::support::raw_grpc::{call, seen};
 /// Nothing was ever called so.
 const NEVER: &str = "0190f0a8-0000-4000-8000-00000000002a";
 /// What tenant acme has, and what no answer to another tenant may contain.
-const CANARY: &str = "canary-of-acme";
+const THEIRS: &str = "thing-of-acme";
 
 /// What there is in tenant acme.
 struct Things {
@@ -101,15 +101,15 @@ fn agents_rows(things: &Things) -> BTreeMap<&'static str, Row> {
     BTreeMap::from([
         (
             "TokenBrokerService/GetCredential",
-            by(CANARY, "never", |u| pb::GetCredentialRequest { key: user(u), ..Default::default() }),
+            by(THEIRS, "never", |u| pb::GetCredentialRequest { key: user(u), ..Default::default() }),
         ),
         (
             "TokenBrokerService/Refresh",
-            by(CANARY, "never", |u| pb::RefreshRequest { key: user(u), expected_generation: 1 }),
+            by(THEIRS, "never", |u| pb::RefreshRequest { key: user(u), expected_generation: 1 }),
         ),
         (
             "TokenBrokerService/Revoke",
-            by(CANARY, "never", |u| pb::RevokeRequest { key: user(u), force: true }),
+            by(THEIRS, "never", |u| pb::RevokeRequest { key: user(u), force: true }),
         ),
         (
             "TokenBrokerService/BeginOAuth",
@@ -127,7 +127,7 @@ fn agents_rows(things: &Things) -> BTreeMap<&'static str, Row> {
                 flow_id: id.to_owned(),
                 flow_secret: "s".repeat(43),
                 completion_code: "c".repeat(43),
-                user_id: CANARY.to_owned(),
+                user_id: THEIRS.to_owned(),
             }),
         ),
         (
@@ -136,7 +136,7 @@ fn agents_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ),
         (
             "TokenBrokerService/ListCredentials",
-            by(CANARY, "never", |u| pb::ListCredentialsRequest {
+            by(THEIRS, "never", |u| pb::ListCredentialsRequest {
                 user_id: u.to_owned(),
                 ..Default::default()
             }),
@@ -152,11 +152,11 @@ fn agents_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ("TokenBrokerService/ListProviders", alone(&pb::ListProvidersRequest {})),
         (
             "TokenBrokerService/AcquireLease",
-            by(CANARY, "never", |u| pb::AcquireLeaseRequest { key: user(u), ..Default::default() }),
+            by(THEIRS, "never", |u| pb::AcquireLeaseRequest { key: user(u), ..Default::default() }),
         ),
         (
             "TokenBrokerService/RenewLease",
-            by(CANARY, "never", |u| pb::RenewLeaseRequest {
+            by(THEIRS, "never", |u| pb::RenewLeaseRequest {
                 key: user(u),
                 lease_id: lease.clone(),
                 ttl: None,
@@ -164,7 +164,7 @@ fn agents_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ),
         (
             "TokenBrokerService/ReleaseLease",
-            by(CANARY, "never", |u| pb::ReleaseLeaseRequest { key: user(u), lease_id: lease.clone() }),
+            by(THEIRS, "never", |u| pb::ReleaseLeaseRequest { key: user(u), lease_id: lease.clone() }),
         ),
         (
             "TokenBrokerService/WatchCredentials",
@@ -212,7 +212,7 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ),
         (
             "AdminService/GetCaller",
-            admin(CANARY, |t, c| pb::GetCallerRequest { tenant: t.to_owned(), caller: c.to_owned() }),
+            admin(THEIRS, |t, c| pb::GetCallerRequest { tenant: t.to_owned(), caller: c.to_owned() }),
         ),
         (
             "AdminService/ListCallers",
@@ -220,7 +220,7 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ),
         (
             "AdminService/UpdateCaller",
-            admin(CANARY, |t, c| pb::UpdateCallerRequest {
+            admin(THEIRS, |t, c| pb::UpdateCallerRequest {
                 tenant: t.to_owned(),
                 caller: c.to_owned(),
                 revision: 1,
@@ -229,11 +229,11 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ),
         (
             "AdminService/DeleteCaller",
-            admin(CANARY, |t, c| pb::DeleteCallerRequest { tenant: t.to_owned(), caller: c.to_owned() }),
+            admin(THEIRS, |t, c| pb::DeleteCallerRequest { tenant: t.to_owned(), caller: c.to_owned() }),
         ),
         (
             "AdminService/CreateApiKey",
-            admin(CANARY, |t, c| pb::CreateApiKeyRequest {
+            admin(THEIRS, |t, c| pb::CreateApiKeyRequest {
                 tenant: t.to_owned(),
                 caller: c.to_owned(),
                 ..Default::default()
@@ -241,7 +241,7 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ),
         (
             "AdminService/ListApiKeys",
-            admin(CANARY, |t, c| pb::ListApiKeysRequest { tenant: t.to_owned(), caller: c.to_owned() }),
+            admin(THEIRS, |t, c| pb::ListApiKeysRequest { tenant: t.to_owned(), caller: c.to_owned() }),
         ),
         (
             "AdminService/RotateApiKey",
@@ -262,7 +262,7 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ),
         (
             "AdminService/ExplainAccess",
-            admin(CANARY, |t, c| pb::ExplainAccessRequest {
+            admin(THEIRS, |t, c| pb::ExplainAccessRequest {
                 tenant: t.to_owned(),
                 caller: c.to_owned(),
                 action: "revoke".to_owned(),
@@ -286,7 +286,7 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
         ("AdminService/DeleteTenant", tenant(|t| pb::DeleteTenantRequest { tenant: t.to_owned() })),
         (
             "AdminService/RevokeUserCredentials",
-            tenant(|t| pb::RevokeUserCredentialsRequest { tenant: t.to_owned(), user_id: CANARY.to_owned() }),
+            tenant(|t| pb::RevokeUserCredentialsRequest { tenant: t.to_owned(), user_id: THEIRS.to_owned() }),
         ),
         (
             "AdminService/RevokeTenantCredentials",
@@ -321,6 +321,8 @@ async fn broker(server: &HostileServer) -> (TestBroker, Things) {
     let mut builder = BrokerBuilder::new()
         .hostile(server)
         .set("authentication.cache_ttl", "0s")
+        // Hundreds of calls by nobody come from one address here.
+        .set("limits.strangers", 0)
         .caller("nobody", CallerRights::none("acme"))
         .caller("ops", CallerRights::none("acme").admin(false))
         .caller("root", CallerRights::none("globex").admin(true))
@@ -335,25 +337,25 @@ async fn broker(server: &HostileServer) -> (TestBroker, Things) {
     let mut agent = broker.client("agent").await;
     let begin = pb::BeginOAuthRequest {
         provider: "hostile".to_owned(),
-        user_id: CANARY.to_owned(),
+        user_id: THEIRS.to_owned(),
         services: vec!["files".to_owned()],
         ..Default::default()
     };
     let flow = answered(agent.begin_o_auth(begin).await).flow.unwrap().flow_id;
     let import = pb::ImportCredentialRequest {
-        key: Some(key(CANARY)),
-        access_token: format!("{CANARY}-token"),
+        key: Some(key(THEIRS)),
+        access_token: format!("{THEIRS}-token"),
         ..Default::default()
     };
     answered(agent.import_credential(import).await);
-    let acquire = pb::AcquireLeaseRequest { key: Some(key(CANARY)), ..Default::default() };
+    let acquire = pb::AcquireLeaseRequest { key: Some(key(THEIRS)), ..Default::default() };
     let Some(AcquireResult::Leased(leased)) = answered(agent.acquire_lease(acquire).await).result else {
         panic!("no lease")
     };
     let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
     let mut rival = broker.admin_client("rival", &broker.grpc_address()).await;
     let mut api_key = String::new();
-    for (is_rival, name) in [(false, CANARY), (false, "own"), (true, "own")] {
+    for (is_rival, name) in [(false, THEIRS), (false, "own"), (true, "own")] {
         let admin = if is_rival { &mut rival } else { &mut ops };
         let create = pb::CreateCallerRequest {
             caller: name.to_owned(),
@@ -446,7 +448,7 @@ async fn every_rpc_refuses_nobody_the_powerless_and_the_tenant_next_door() {
         for body in [&row.request, &Vec::new()] {
             if let Ok(answer) = ask(rpc, "rival", body).await {
                 let text = String::from_utf8_lossy(&answer);
-                assert!(!text.contains(CANARY) && !text.contains("acme"), "{rpc}: {text}");
+                assert!(!text.contains(THEIRS) && !text.contains("acme"), "{rpc}: {text}");
             }
             *counts.entry("rival").or_default() += 1;
         }
@@ -454,12 +456,12 @@ async fn every_rpc_refuses_nobody_the_powerless_and_the_tenant_next_door() {
     assert_eq!(denials.len(), 1, "one answer for all that is not allowed: {denials:#?}");
 
     // And nothing of acme's has changed.
-    let list = pb::ListCredentialsRequest { user_id: CANARY.to_owned(), ..Default::default() };
+    let list = pb::ListCredentialsRequest { user_id: THEIRS.to_owned(), ..Default::default() };
     assert_eq!(answered(broker.client("agent").await.list_credentials(list).await).credentials.len(), 1);
     let flow = pb::GetFlowRequest { flow_id: things.flow.clone() };
     let flow = answered(broker.client("agent").await.get_flow(flow).await).flow.unwrap();
     assert!(flow.status() == pb::FlowStatus::Pending);
-    let keys = pb::ListApiKeysRequest { caller: CANARY.to_owned(), ..Default::default() };
+    let keys = pb::ListApiKeysRequest { caller: THEIRS.to_owned(), ..Default::default() };
     let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
     let keys = answered(ops.list_api_keys(keys).await).keys;
     assert!(keys.len() == 1 && keys[0].good && keys[0].key_id == things.api_key);
