@@ -160,13 +160,15 @@ impl Clerk {
         };
         let anywhere = self.dice.index(self.clients.len());
         let begun = timeout(DEADLINE, self.clients[anywhere].begin_o_auth(request)).await.ok()?.ok()?;
-        // Confirmed wherever the link leads, which may be at another replica than it was begun at.
-        let link = begun.into_inner().flow?.authorization_url;
-        let page = self.browser.get(&link).send().await.ok()?;
+        // Confirmed at any replica, which may be another than it was begun at.
+        let mut link: Url = begun.into_inner().flow?.authorization_url.parse().ok()?;
+        let confirmed_at = self.dice.index(self.clients.len());
+        link.set_port(Some(self.load.site.replicas[confirmed_at].public)).ok()?;
+        let page = self.browser.get(link.clone()).send().await.ok()?;
         let cookie = page.headers().get("set-cookie")?.to_str().ok()?.split(';').next()?.to_owned();
         let text = page.text().await.ok()?;
         let token = text.split_once("name=\"token\" value=\"")?.1.split_once('"')?.0.to_owned();
-        let form = self.browser.post(&link).header("content-type", "application/x-www-form-urlencoded");
+        let form = self.browser.post(link).header("content-type", "application/x-www-form-urlencoded");
         let page = form.header("cookie", &cookie).body(format!("token={token}")).send().await.ok()?;
         let page = self.browser.get(page.headers().get("location")?.to_str().ok()?).send().await.ok()?;
         let mut back: Url = page.headers().get("location")?.to_str().ok()?.parse().ok()?;
