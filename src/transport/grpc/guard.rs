@@ -35,6 +35,7 @@ use super::status::code_name;
 use crate::application::audit::{Auditor, Decision, Notes};
 use crate::application::error::BrokerError;
 use crate::application::limits::{Admission as Admitted, Limits};
+use crate::application::types::ServiceKey;
 use crate::domain::access_policy::Principal;
 use crate::domain::key::UserId;
 use crate::domain::ports::Entropy;
@@ -68,6 +69,12 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// What it is about is known: notes it, and asks all rate limits.
+    pub(super) async fn is_about(&self, key: &ServiceKey) -> Result<(), BrokerError> {
+        self.notes.about(key);
+        self.limited(Some(&key.user)).await
+    }
+
     /// Asks all rate limits, before any work is done.
     pub(super) async fn limited(&self, user: Option<&UserId>) -> Result<(), BrokerError> {
         match &self.admission {
@@ -125,7 +132,7 @@ impl Guard {
             Err(_elapsed) => Err(status::deadline_exceeded()),
         };
         let (known, admitted, refusal) = match known {
-            Ok(known) => match self.limits.at_the_door(&known.principal, method.class()) {
+            Ok(known) => match self.within_limits(&known, method).await {
                 Ok(admitted) => {
                     (Some(known), Some(admitted), deadline.is_err().then(status::malformed_timeout))
                 }
@@ -134,6 +141,15 @@ impl Guard {
             Err(refusal) => (None, None, Some(self.to_stranger(refusal, connection))),
         };
         Admission { known, admitted, deadline: deadline.ok(), refusal }
+    }
+
+    /// The limits of whom the call is from. Whom it is for, only its message says: see [`Call::limited`].
+    async fn within_limits(&self, known: &Known, method: Method) -> Result<Admitted, BrokerError> {
+        let admitted = self.limits.at_the_door(&known.principal, method.class())?;
+        if method.is_operators() {
+            admitted.ask(None).await?;
+        }
+        Ok(admitted)
     }
 
     /// Guessing is bounded; whoever is known is never held up by strangers at the same address.
@@ -201,12 +217,15 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     if let Some(admitted) = admitted {
         admitted.end().await;
     }
+    let mut outcome = status_of(&response);
     if let Some(decision) = decision
-        && audit::end(decision, status_of(&response).as_ref()).await.is_err()
+        && audit::end(decision, outcome.as_ref()).await.is_err()
     {
-        response = status::audit_unavailable().into_http();
+        let withheld = status::audit_unavailable();
+        outcome = Some(withheld.clone());
+        response = withheld.into_http();
     }
-    record.end(status_of(&response).as_ref());
+    record.end(outcome.as_ref());
     response.headers_mut().insert(REQUEST_ID, request_id);
     response
 }

@@ -106,6 +106,11 @@ impl Method {
         METHODS[self.0]
     }
 
+    /// Whether it is one of operators': it is for no user, so that its limits can be asked before it is read.
+    pub(super) fn is_operators(self) -> bool {
+        (BROKER_METHODS..HEALTH).contains(&self.0)
+    }
+
     /// Whether it is health: the one thing that needs no key.
     pub(super) fn is_open(self) -> bool {
         self.0 == HEALTH

@@ -69,8 +69,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<GetCredentialResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::get_credential(message, call.deadline.time_left())?;
-        call.notes.about(&input.key);
-        call.limited(Some(&input.key.user)).await?;
+        call.is_about(&input.key).await?;
         let answer = self.broker.get_credential(&call.principal, input).await?;
         note_token(&call, &answer);
         Ok(Response::new(answers::get_credential(answer)))
@@ -79,8 +78,7 @@ impl TokenBrokerService for BrokerService {
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::refresh(message, call.deadline.time_left())?;
-        call.notes.about(&input.key);
-        call.limited(Some(&input.key.user)).await?;
+        call.is_about(&input.key).await?;
         let answer = self.broker.refresh(&call.principal, input).await?;
         note_token(&call, &answer);
         Ok(Response::new(answers::refresh(answer)))
@@ -89,8 +87,7 @@ impl TokenBrokerService for BrokerService {
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let (key, force) = requests::revoke(message)?;
-        call.notes.about(&key);
-        call.limited(Some(&key.user)).await?;
+        call.is_about(&key).await?;
         let answer = self.broker.revoke(&call.principal, key, force).await?;
         Ok(Response::new(answers::revoke(&answer)))
     }
@@ -171,8 +168,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ImportCredentialResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::import_credential(message)?;
-        call.notes.about(&input.key);
-        call.limited(Some(&input.key.user)).await?;
+        call.is_about(&input.key).await?;
         let credential = self.broker.import_credential(&call.principal, input).await?;
         Ok(Response::new(ImportCredentialResponse {
             credential: Some(answers::credential_summary(credential)),
@@ -195,8 +191,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<AcquireLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::acquire_lease(message, call.deadline.time_left())?;
-        call.notes.about(&input.key);
-        call.limited(Some(&input.key.user)).await?;
+        call.is_about(&input.key).await?;
         let answer = self.broker.acquire_lease(&call.principal, input).await?;
         match &answer {
             LeaseAnswer::Leased { grant, .. } => call.notes.gave(grant),
@@ -213,8 +208,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<RenewLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::renew_lease(message, call.deadline.time_left())?;
-        call.notes.about(&input.lease.key);
-        call.limited(Some(&input.lease.key.user)).await?;
+        call.is_about(&input.lease.key).await?;
         let (grant, lease) = self.broker.renew_lease(&call.principal, input).await?;
         call.notes.gave(&grant);
         Ok(Response::new(RenewLeaseResponse { leased: Some(answers::leased(*grant, lease)) }))
@@ -226,8 +220,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ReleaseLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::release_lease(message)?;
-        call.notes.about(&input.key);
-        call.limited(Some(&input.key.user)).await?;
+        call.is_about(&input.key).await?;
         let released = self.broker.release_lease(&call.principal, input).await?;
         Ok(Response::new(ReleaseLeaseResponse { released }))
     }

@@ -1,7 +1,7 @@
 //! At the gRPC door, by a clock that stands still.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,10 +18,11 @@ use super::{limits, only};
 use crate::support::doors::{AGENT, BOBS, Doors, RIVAL, bearer, files};
 use crate::support::hostile::{Gate, Reply};
 
-/// Buckets that are empty from a call on, or away.
+/// Buckets that count, and are used up when they are told so.
 #[derive(Default)]
 struct Counting {
     taken: AtomicUsize,
+    used_up: AtomicBool,
     buckets: std::sync::Mutex<Vec<Vec<RateLimit>>>,
 }
 
@@ -30,7 +31,8 @@ impl SharedBuckets for Counting {
     async fn take(&self, _: &TenantId, buckets: &[Bucket]) -> Result<Result<(), Empty>, CoordinationError> {
         self.taken.fetch_add(1, Ordering::SeqCst);
         self.buckets.lock().unwrap().push(buckets.iter().map(|bucket| bucket.limit).collect());
-        Ok(Ok(()))
+        let empty = Empty { limit: RateLimit::Caller, retry_after: Duration::from_secs(7) };
+        Ok(if self.used_up.load(Ordering::SeqCst) { Err(empty) } else { Ok(()) })
     }
 }
 
@@ -46,7 +48,7 @@ fn ask(user: &str) -> GetCredentialRequest {
     GetCredentialRequest { key: Some(files("hostile", user)), ..Default::default() }
 }
 
-/// Generated from the proto: an RPC that is added without asking the limits fails here.
+/// Generated from the proto: an RPC that is added and is not counted fails here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_rpc_takes_once_from_the_shared_buckets() {
     let shared = Arc::new(Counting::default());
@@ -69,6 +71,29 @@ async fn each_rpc_takes_once_from_the_shared_buckets() {
         }
     }
     assert!(calls >= 17);
+}
+
+/// Generated from the proto. Operators may do less or more; nobody is asked what before the limits are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_rpc_of_operators_is_done_over_a_used_up_budget() {
+    let shared = Arc::new(Counting::default());
+    shared.used_up.store(true, Ordering::SeqCst);
+    let settings = limits(|limits| limits.caller = only(1_000));
+    let doors = Doors::open_limited(settings, Some(shared.clone()), false).await;
+    let files = prost_types::FileDescriptorSet::decode(token_broker::r#gen::FILE_DESCRIPTOR_SET).unwrap();
+    let services = files.file.iter().flat_map(|file| &file.service);
+    let operators = services.filter(|service| service.name() == "AdminService");
+    for method in operators.flat_map(|service| &service.method) {
+        let mut client = tonic::client::Grpc::new(doors.channel().await);
+        client.ready().await.unwrap();
+        let mut request = Request::new(());
+        request.metadata_mut().insert("authorization", bearer(AGENT));
+        let codec = tonic_prost::ProstCodec::<(), ()>::default();
+        let path = format!("/tokenbroker.v1.AdminService/{}", method.name());
+        let refused = client.server_streaming(request, path.parse().unwrap(), codec).await.err().unwrap();
+        assert_eq!(limited(&refused), ("caller".to_owned(), Duration::from_secs(7)), "{path}");
+    }
+    assert!(shared.taken.load(Ordering::SeqCst) >= 21);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -23,7 +23,6 @@ pub(super) async fn query(
     let (call, message) = open(request)?;
     let (tenant, asked) = convert::query(message, call.principal.tenant())?;
     call.notes.about_user(asked.user.as_ref(), asked.provider.as_ref());
-    call.limited(None).await?;
     let page = broker.query_audit(&call.principal, tenant, asked).await?;
     Ok(Response::new(pb::QueryAuditResponse {
         rows: page.rows.into_iter().map(convert::row).collect(),
@@ -37,7 +36,6 @@ pub(super) async fn verify(
 ) -> Result<Response<pb::VerifyAuditResponse>, Status> {
     let (call, message) = open(request)?;
     let (tenant, noted) = convert::verify(message)?;
-    call.limited(None).await?;
     let verdict = broker.verify_audit(&call.principal, tenant, noted).await?;
     Ok(Response::new(pb::VerifyAuditResponse {
         base: Some(heads(verdict.base)),
@@ -53,7 +51,6 @@ pub(super) async fn export(
 ) -> Result<Response<Export>, Status> {
     let (call, message) = open(request)?;
     let (tenant, after) = convert::export(message)?;
-    call.limited(None).await?;
     let export = broker.export_audit(&call.principal, tenant, after).await?;
     let chunks = stream::unfold(Some(export), |export| async move {
         let mut export = export?;
