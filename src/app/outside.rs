@@ -6,7 +6,7 @@ use super::audit::{self, Audit};
 use super::database::Database;
 use super::{Overrides, StartError, keyring, oauth_client, providers};
 use crate::application::Ports;
-use crate::application::limits::{LimitSettings, Limits};
+use crate::application::limits::Limits;
 use crate::config::{self, Config};
 use crate::domain::coordination::{LeaseStore, PermitStore, Wakeups};
 use crate::domain::key::ClaimOwner;
@@ -58,7 +58,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
     let (journal, former) = FileJournal::open(&config.journal.directory, owner, Arc::clone(&clock))?;
     // The lock on an embedded database shows that every other owner is dead; of a server's, journals tell.
     let dead = matches!(database, Database::Sqlite(_)).then_some(DeadOwners::AllBut(owner));
-    let limits = Limits::new(limit_settings(&config.limits), Arc::clone(&clock), coordination.buckets);
+    let limits = Limits::new(config.limits, Arc::clone(&clock), coordination.buckets);
     let audit = audit::start(&config.audit, roles.audit, vault.clone(), Arc::clone(&clock))?;
     let ports = Ports {
         audit: audit.log.clone(),
@@ -139,11 +139,6 @@ async fn coordination(config: &Config, clock: &Arc<dyn Clock>) -> Result<Coordin
     let RedisCoordination { permits, leases, wakeups, buckets } =
         RedisCoordination::connect(&redis_settings(redis)).await?;
     Ok(Coordination { permits, wakeups, leases, buckets: Some(buckets) })
-}
-
-fn limit_settings(limits: &config::Limits) -> LimitSettings {
-    let config::Limits { tenant, caller, user, consents, lists, changes, strangers, pages } = *limits;
-    LimitSettings { tenant, caller, user, consents, lists, changes, strangers, pages }
 }
 
 fn redis_settings(redis: &config::Redis) -> RedisSettings {

@@ -16,32 +16,11 @@ use crate::domain::access_policy::Principal;
 use crate::domain::key::UserId;
 use crate::domain::ports::Clock;
 use crate::domain::rate_limit::{
-    Bucket, Empty, LocalBuckets, Rate, RateLimit, SharedBuckets, client_network,
+    Bucket, Empty, LocalBuckets, Rate, RateLimit, RateLimits, SharedBuckets, client_network,
 };
 
 /// How many buckets a process remembers; each takes about a hundred bytes.
 const BUCKETS: usize = 100_000;
-
-/// The limits that there are; `None`: there is none.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LimitSettings {
-    /// All calls of a tenant.
-    pub tenant: Option<Rate>,
-    /// All calls of a caller.
-    pub caller: Option<Rate>,
-    /// All calls for a user, by whichever caller.
-    pub user: Option<Rate>,
-    /// A caller's calls that begin or end consents.
-    pub consents: Option<Rate>,
-    /// A caller's calls that read lists.
-    pub lists: Option<Rate>,
-    /// A caller's calls that change something.
-    pub changes: Option<Rate>,
-    /// An address' calls whose caller could not be identified.
-    pub strangers: Option<Rate>,
-    /// An address' pages.
-    pub pages: Option<Rate>,
-}
 
 /// What kind of call it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +37,7 @@ pub enum CallClass {
 
 /// See the module.
 pub struct Limits {
-    settings: LimitSettings,
+    settings: RateLimits,
     clock: Option<Arc<dyn Clock>>,
     local: LocalBuckets,
     shared: Option<Arc<dyn SharedBuckets>>,
@@ -73,18 +52,14 @@ impl fmt::Debug for Limits {
 impl Limits {
     /// By the settings; `shared`: with other replicas.
     #[must_use]
-    pub fn new(
-        settings: LimitSettings,
-        clock: Arc<dyn Clock>,
-        shared: Option<Arc<dyn SharedBuckets>>,
-    ) -> Self {
+    pub fn new(settings: RateLimits, clock: Arc<dyn Clock>, shared: Option<Arc<dyn SharedBuckets>>) -> Self {
         Self { settings, clock: Some(clock), local: LocalBuckets::new(BUCKETS), shared }
     }
 
     /// None at all.
     #[must_use]
     pub fn none() -> Self {
-        Self { settings: LimitSettings::default(), clock: None, local: LocalBuckets::new(0), shared: None }
+        Self { settings: RateLimits::default(), clock: None, local: LocalBuckets::new(0), shared: None }
     }
 
     fn now(&self) -> u64 {
@@ -110,20 +85,12 @@ impl Limits {
 
     /// A call from this address whose caller could not be identified.
     pub fn stranger(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
-        self.of_address(RateLimit::Strangers, self.settings.strangers, address, LocalBuckets::take)
-    }
-
-    /// Whether a call from this address may be looked at closely, where looking is dear.
-    pub fn may_try(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
-        let look = |local: &LocalBuckets, now, buckets: &[Bucket]| {
-            buckets.iter().try_for_each(|bucket| local.look(now, bucket))
-        };
-        self.of_address(RateLimit::Strangers, self.settings.strangers, address, look)
+        self.of_address(RateLimit::Strangers, self.settings.strangers, address)
     }
 
     /// A page for this address.
     pub fn page(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
-        self.of_address(RateLimit::Pages, self.settings.pages, address, LocalBuckets::take)
+        self.of_address(RateLimit::Pages, self.settings.pages, address)
     }
 
     fn of_address(
@@ -131,17 +98,16 @@ impl Limits {
         limit: RateLimit,
         rate: Option<Rate>,
         address: Option<IpAddr>,
-        take: impl FnOnce(&LocalBuckets, u64, &[Bucket]) -> Result<(), Empty>,
     ) -> Result<(), BrokerError> {
         let Some(rate) = rate else { return Ok(()) };
         // Whose address is not known shares one bucket.
         let client = address.map(client_network).map_or_else(String::new, |network| network.to_string());
-        take(&self.local, self.now(), &[Bucket::new(limit, rate, &[client.as_bytes()])]).map_err(refused)
+        self.local.take(self.now(), &[Bucket::new(limit, rate, &[client.as_bytes()])]).map_err(refused)
     }
 
     fn of_caller(&self, principal: &Principal, class: CallClass) -> Vec<Bucket> {
         let (tenant, caller) = (principal.tenant().as_str().as_bytes(), principal.id().as_str().as_bytes());
-        let LimitSettings { consents, lists, changes, .. } = self.settings;
+        let RateLimits { consents, lists, changes, .. } = self.settings;
         let class = match class {
             CallClass::Tokens => None,
             CallClass::Consents => consents.map(|rate| (RateLimit::Consents, rate)),

@@ -9,9 +9,9 @@ use super::output::Output;
 use super::settings::DEFAULT_PATH;
 use super::write;
 use crate::config::DEFAULT_FILE;
+use crate::domain::access_policy::hash_api_key;
 use crate::domain::access_policy::{Caller, Rule};
 use crate::domain::key::{CallerId, TenantId};
-use crate::infra::callers::hash_api_key;
 
 const HELP: &str = "\
 Writes token-broker.toml (every setting, with its meaning) and vault.key, both readable by you alone, and prints the API

@@ -27,13 +27,7 @@ const DEFAULT_TENANT: &str = "default";
 
 pub(super) fn read(section: &Section<'_>) -> Option<Vec<CallerEntry>> {
     let mut owners = HashMap::new();
-    let entries: Vec<_> = section
-        .named_sections()
-        .into_iter()
-        .map(|(id, section)| read_entry(&id, &section, &mut owners))
-        .collect();
-    section.finish();
-    entries.into_iter().collect()
+    section.entries(|id, section| read_entry(id, section, &mut owners))
 }
 
 fn read_entry(

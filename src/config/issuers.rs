@@ -83,13 +83,7 @@ pub(super) fn read_jwt(section: &Section<'_>) -> Option<Jwt> {
 
 pub(super) fn read(section: &Section<'_>) -> Option<Vec<IssuerEntry>> {
     let mut owners = BTreeMap::new();
-    let entries: Vec<_> = section
-        .named_sections()
-        .into_iter()
-        .map(|(name, section)| read_entry(&name, &section, &mut owners))
-        .collect();
-    section.finish();
-    entries.into_iter().collect()
+    section.entries(|name, section| read_entry(name, section, &mut owners))
 }
 
 fn read_entry(

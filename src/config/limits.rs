@@ -3,30 +3,9 @@
 use std::time::Duration;
 
 use super::reader::Section;
-use crate::domain::rate_limit::Rate;
+use crate::domain::rate_limit::{Rate, RateLimits};
 
-/// See `default.toml`. `None`: there is no such limit.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// All calls of a tenant.
-    pub tenant: Option<Rate>,
-    /// All calls of a caller.
-    pub caller: Option<Rate>,
-    /// All calls for a user.
-    pub user: Option<Rate>,
-    /// A caller's consents.
-    pub consents: Option<Rate>,
-    /// A caller's lists.
-    pub lists: Option<Rate>,
-    /// A caller's changes.
-    pub changes: Option<Rate>,
-    /// An address' calls that nobody is known to make.
-    pub strangers: Option<Rate>,
-    /// An address' pages.
-    pub pages: Option<Rate>,
-}
-
-pub(super) fn read(section: &Section<'_>) -> Option<Limits> {
+pub(super) fn read(section: &Section<'_>) -> Option<RateLimits> {
     let rate = |key: &str| section.required(key).integer(0..=1_000_000);
     let (tenant, caller, user) = (rate("tenant"), rate("caller"), rate("user"));
     let (consents, lists, changes) = (rate("consents"), rate("lists"), rate("changes"));
@@ -35,7 +14,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Limits> {
     section.finish();
     let burst = burst?;
     let of = |per_second: Option<u32>| Some(Rate::new(per_second?, burst));
-    Some(Limits {
+    Some(RateLimits {
         tenant: of(tenant)?,
         caller: of(caller)?,
         user: of(user)?,

@@ -52,7 +52,6 @@ pub use grpc::{Grpc, TlsFiles};
 pub use issuers::{IssuerEntry, Jwt, KeyPlace};
 pub use journal::Journal;
 pub use leases::Leases;
-pub use limits::Limits;
 pub use log::{Log, LogFormat};
 pub use login::Login;
 pub use oauth::OAuth;
@@ -70,6 +69,7 @@ pub use values::duration as parse_duration;
 pub use vault::{Vault, VaultKey};
 
 use crate::domain::access_policy::Identity;
+use crate::domain::rate_limit::RateLimits;
 use crate::domain::spiffe::SpiffeId;
 use problem::Problems;
 use reader::{Context, Section};
@@ -124,7 +124,7 @@ pub struct Config {
     /// How callers are authenticated.
     pub authentication: Authentication,
     /// Who may ask how often.
-    pub limits: Limits,
+    pub limits: RateLimits,
     /// The log of decisions.
     pub audit: Audit,
     /// Logs.

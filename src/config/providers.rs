@@ -41,10 +41,7 @@ pub struct PrivateKeyEntry {
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<Vec<ProviderEntry>> {
-    let entries: Vec<_> =
-        section.named_sections().into_iter().map(|(id, section)| read_entry(&id, &section)).collect();
-    section.finish();
-    entries.into_iter().collect()
+    section.entries(read_entry)
 }
 
 fn read_entry(name: &str, section: &Section<'_>) -> Option<ProviderEntry> {

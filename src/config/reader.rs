@@ -101,6 +101,14 @@ impl<'a> Section<'a> {
         table.keys().map(|key| (key.clone(), self.child(key, &join(&self.schema, "*")))).collect()
     }
 
+    /// Reads each of [`Section::named_sections`], also behind one with mistakes, and finishes this one.
+    pub(super) fn entries<T>(&self, mut read: impl FnMut(&str, &Section<'a>) -> Option<T>) -> Option<Vec<T>> {
+        let entries: Vec<_> =
+            self.named_sections().into_iter().map(|(name, section)| read(&name, &section)).collect();
+        self.finish();
+        entries.into_iter().collect()
+    }
+
     /// The tables of a list: each `[[section.key]]` of the file.
     pub(super) fn sections(&self, key: &str) -> Vec<Section<'a>> {
         self.known.borrow_mut().push(key.to_owned());

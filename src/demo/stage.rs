@@ -19,9 +19,9 @@ use super::server::{CLIENT_ID, CLIENT_SECRET, DemoServer};
 use crate::app::{self, Overrides};
 use crate::config::{Config, Environment};
 use crate::domain::access_policy::API_KEY_PREFIX;
+use crate::domain::access_policy::hash_api_key;
 use crate::domain::ports::Entropy;
 use crate::domain::secret::SecretString;
-use crate::infra::callers::hash_api_key;
 use crate::infra::system::{SystemClock, SystemEntropy};
 use crate::lifecycle::Running;
 

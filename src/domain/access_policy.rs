@@ -140,6 +140,12 @@ pub const API_KEY_PREFIX: &str = "tb_";
 /// The length of a key in bytes: the prefix, and 32 random bytes as base64url without padding.
 pub const API_KEY_BYTES: usize = 46;
 
+/// The hash of an API key as the configuration and the database hold it. A key has 256 random bits, so one SHA-256 is enough.
+#[must_use]
+pub fn hash_api_key(key: &SecretString) -> [u8; 32] {
+    Sha256::digest(key.expose_secret().as_bytes()).into()
+}
+
 impl Identity {
     /// Of an API key. `None`: the text is none, whoever presents it.
     #[must_use]
@@ -148,7 +154,7 @@ impl Identity {
         let well_formed = text.len() == API_KEY_BYTES
             && text.starts_with(API_KEY_PREFIX)
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        well_formed.then(|| Self::ApiKey(Sha256::digest(text.as_bytes()).into()))
+        well_formed.then(|| Self::ApiKey(hash_api_key(key)))
     }
 
     /// How it was proved, for logs and the audit trail.

@@ -1,4 +1,6 @@
-//! All seams on one screen: what the use cases need from the outside. Each is implemented in `infra` (for real) and, where
+//! The seams: what the use cases need from the outside. Those of a part of the domain that has types of its own stand beside
+//! them: replicas and leases (`coordination.rs`), events (`event.rs`), stored callers and tenants (`caller_store.rs`), the audit
+//! log (`audit/ports.rs`), shared rate limits (`rate_limit.rs`). Each is implemented in `infra` (for real) and, where
 //! tests steer it, in `testing`. Store methods are shaped after use cases and atomic; no transaction crosses a port, so
 //! none can stay open during a call to a provider.
 

@@ -182,19 +182,32 @@ impl LocalBuckets {
         Ok(())
     }
 
-    /// Whether a bucket has enough for one call. Takes nothing.
-    pub fn look(&self, now: u64, bucket: &Bucket) -> Result<(), Empty> {
-        let full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = full_at.get(&bucket.key).copied().unwrap_or_default();
-        let taken = bucket.rate.take(before, now).map(|_| ());
-        taken.map_err(|retry_after| Empty { limit: bucket.limit, retry_after })
-    }
-
     /// How many are remembered.
     #[must_use]
     pub fn remembered(&self) -> usize {
         self.full_at.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
+}
+
+/// The limits that there are; `None`: there is none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RateLimits {
+    /// All calls of a tenant.
+    pub tenant: Option<Rate>,
+    /// All calls of a caller.
+    pub caller: Option<Rate>,
+    /// All calls for a user, by whichever caller.
+    pub user: Option<Rate>,
+    /// A caller's calls that begin or end consents.
+    pub consents: Option<Rate>,
+    /// A caller's calls that read lists.
+    pub lists: Option<Rate>,
+    /// A caller's calls that change something.
+    pub changes: Option<Rate>,
+    /// An address' calls whose caller could not be identified.
+    pub strangers: Option<Rate>,
+    /// An address' pages.
+    pub pages: Option<Rate>,
 }
 
 /// What counts as one client: an IPv4 address, or an IPv6 network of 64 bits, which is what one subscriber has.

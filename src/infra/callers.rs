@@ -15,12 +15,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
 use crate::domain::access_policy::{Caller, Identity};
 use crate::domain::ports::{CallerDirectory, StoreError};
-use crate::domain::secret::SecretString;
 
 /// The callers in memory.
 #[derive(Debug, Default)]
@@ -52,12 +50,6 @@ impl ConfiguredCallers {
     }
 }
 
-/// The hash of an API key as configuration holds it.
-#[must_use]
-pub fn hash_api_key(key: &SecretString) -> [u8; 32] {
-    Sha256::digest(key.expose_secret().as_bytes()).into()
-}
-
 #[async_trait]
 impl CallerDirectory for ConfiguredCallers {
     /// Looks at every API key whatever it finds, so that the time tells nothing about where the right one is. A key has 256
@@ -78,7 +70,9 @@ impl CallerDirectory for ConfiguredCallers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::access_policy::hash_api_key;
     use crate::domain::key::{CallerId, TenantId};
+    use crate::domain::secret::SecretString;
 
     fn caller(id: &str) -> Caller {
         Caller::new(CallerId::new(id).unwrap(), TenantId::new("t").unwrap(), vec![])

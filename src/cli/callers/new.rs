@@ -11,8 +11,8 @@ use crate::cli::init::caller_id;
 use crate::cli::output::Output;
 use crate::cli::write::new_api_key;
 use crate::domain::access_policy::Caller;
+use crate::domain::access_policy::hash_api_key;
 use crate::domain::key::{CallerId, TenantId};
-use crate::infra::callers::hash_api_key;
 
 /// A caller may do nothing that is not named.
 #[derive(Debug, clap::Args)]

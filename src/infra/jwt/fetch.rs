@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 
 use super::Issuer;
 use super::jwks::{self, Key, Uses};
-use crate::domain::loopback::is_loopback;
 use crate::infra::outbound::{Http, Reach, Request, Route, is_allowed};
 
 /// For all of a fetch: one request, or two with discovery.
@@ -104,11 +103,7 @@ async fn discovered(
     }
     let keys = Url::parse(text("jwks_uri")?).map_err(|_| FetchProblem::BadJwksUri)?;
     // A server elsewhere has no business to point the broker into this network; to itself it may.
-    let reach = if keys.origin() == metadata.origin() {
-        Reach::Configured
-    } else {
-        Reach::Discovered { loopback: is_loopback(&metadata) }
-    };
+    let reach = Reach::by_origin(&[metadata], &keys);
     if !door.http.admits(&keys, reach) {
         return Err(FetchProblem::BadJwksUri);
     }

@@ -9,11 +9,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use super::reach::of_issuer;
 use super::response::document;
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::ports::{Clock, ProviderFailure};
-use crate::infra::outbound::{Http, Request, is_allowed};
+use crate::infra::outbound::{Http, Reach, Request, is_allowed};
 
 /// Endpoints are asked for anew after this long.
 const FRESH: Duration = Duration::from_hours(1);
@@ -129,7 +128,7 @@ async fn fetch(http: &Http, issuer: &str, until: Instant) -> Result<Found, Probl
         oauth.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
         get(http, oauth, until).await?.ok_or(Problem::NoAnswer)?
     };
-    read(issuer, &metadata, |found| http.admits(found, of_issuer(&url, found)))
+    read(issuer, &metadata, |found| http.admits(found, Reach::by_origin(std::slice::from_ref(&url), found)))
 }
 
 /// `None`: there is no such document.
@@ -193,7 +192,9 @@ mod tests {
             "token_endpoint": format!("{issuer}/token"),
         });
         change(&mut metadata);
-        read(issuer, &metadata, |found| http.admits(found, of_issuer(&url, found)))
+        read(issuer, &metadata, |found| {
+            http.admits(found, Reach::by_origin(std::slice::from_ref(&url), found))
+        })
     }
 
     #[test]

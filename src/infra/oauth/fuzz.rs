@@ -8,12 +8,12 @@ use serde_json::Value;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{classify, discovery, identity, reach, response};
+use super::{classify, discovery, identity, response};
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
 use crate::domain::token_set::MAX_LIFETIME;
-use crate::infra::outbound::{Answer, Guard};
+use crate::infra::outbound::{Answer, Guard, Reach, is_allowed};
 
 /// The issuer of the documents in the corpus.
 const ISSUER: &str = "https://issuer.example";
@@ -45,7 +45,7 @@ pub(crate) fn metadata(data: &[u8]) {
     let (Some(issuer), Ok(metadata)) = (AT.as_ref(), serde_json::from_slice::<Value>(data)) else { return };
     let guard = Guard::default();
     let admits = |url: &Url| {
-        crate::infra::outbound::is_allowed(url) && guard.admits_url(url, reach::of_issuer(issuer, url))
+        is_allowed(url) && guard.admits_url(url, Reach::by_origin(std::slice::from_ref(issuer), url))
     };
     let Ok(found) = discovery::read(ISSUER, &metadata, admits) else { return };
     for endpoints in [&found.usual, &found.by_certificate] {

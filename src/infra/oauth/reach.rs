@@ -1,28 +1,14 @@
 //! Who named a URL: the operator, or a document of the provider's.
 
-use url::{Origin, Url};
+use url::Url;
 
-use crate::domain::loopback::is_loopback;
 use crate::domain::provider::{EndpointSource, Provider, Revocation};
 use crate::infra::outbound::Reach;
 
-/// An origin that the operator wrote down is reached as such. Every other comes from a document: of an issuer, now or when a
-/// flow was recorded. Those may lead to this machine only if the operator has put the provider there, as in a demo.
+/// Of the operator's own are the URLs of the provider's definition and registration. A flow that recorded others when it began
+/// had them from a document.
 pub(super) fn reach(provider: &Provider, url: &Url) -> Reach {
-    by_origins(&operators_own(provider), &url.origin())
-}
-
-/// The same for a URL in the metadata of an issuer.
-pub(super) fn of_issuer(issuer: &Url, url: &Url) -> Reach {
-    by_origins(std::slice::from_ref(issuer), &url.origin())
-}
-
-fn by_origins(own: &[Url], origin: &Origin) -> Reach {
-    if own.iter().any(|url| url.origin() == *origin) {
-        Reach::Configured
-    } else {
-        Reach::Discovered { loopback: own.iter().any(is_loopback) }
-    }
+    Reach::by_origin(&operators_own(provider), url)
 }
 
 fn operators_own(provider: &Provider) -> Vec<Url> {

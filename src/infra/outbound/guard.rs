@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use url::{Host, Url};
 
+use crate::domain::loopback::is_loopback;
+
 use super::address::{is_public, plain};
 
 /// Who named a destination.
@@ -18,6 +20,19 @@ pub enum Reach {
         /// Loopback is allowed too: what the document belongs to is configured to be on this machine.
         loopback: bool,
     },
+}
+
+impl Reach {
+    /// An origin that the operator wrote down, as one of these URLs, is reached as such. Every other comes from a document, of an
+    /// issuer for example. Those may lead to this machine only if the operator has put what they belong to there, as in a demo.
+    #[must_use]
+    pub fn by_origin(own: &[Url], url: &Url) -> Self {
+        if own.iter().any(|own| own.origin() == url.origin()) {
+            Self::Configured
+        } else {
+            Self::Discovered { loopback: own.iter().any(is_loopback) }
+        }
+    }
 }
 
 /// The destinations in this network that documents from outside may name, from `outbound.allow_private`.

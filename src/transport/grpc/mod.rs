@@ -122,6 +122,18 @@ const MAX_HEADER_LIST_BYTES: u32 = 24 * 1024;
 /// streams on a connection could fill as much memory.
 const MAX_NAME_BYTES: usize = 4 * 1024;
 
+/// A service with the limit and the compressions of all. A macro, since generated servers share no trait.
+macro_rules! on_the_wire {
+    ($service:expr, $max_request_bytes:expr) => {
+        $service
+            .max_decoding_message_size($max_request_bytes)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Gzip)
+    };
+}
+
 /// The whole gRPC surface: the broker's service and, behind the same guard, reflection; health is open to everybody.
 pub fn router<H: Health>(
     broker: Arc<Broker>,
@@ -133,23 +145,13 @@ pub fn router<H: Health>(
     let auditor = broker.auditor();
     let mut routes = Routes::new(health.max_decoding_message_size(MAX_NAME_BYTES));
     if options.services != Services::Broker {
-        let service = AdminServiceServer::new(Admin::new(Arc::clone(&broker)))
-            .max_decoding_message_size(options.max_request_bytes)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd)
-            .send_compressed(CompressionEncoding::Zstd)
-            .send_compressed(CompressionEncoding::Gzip);
-        routes = routes.add_service(service);
+        let service = AdminServiceServer::new(Admin::new(Arc::clone(&broker)));
+        routes = routes.add_service(on_the_wire!(service, options.max_request_bytes));
     }
     if options.services != Services::Admin {
         let service = BrokerService::new(broker, options.max_connection_age, options.stop);
-        let service = TokenBrokerServiceServer::new(service)
-            .max_decoding_message_size(options.max_request_bytes)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Zstd)
-            .send_compressed(CompressionEncoding::Zstd)
-            .send_compressed(CompressionEncoding::Gzip);
-        routes = routes.add_service(service);
+        let service = TokenBrokerServiceServer::new(service);
+        routes = routes.add_service(on_the_wire!(service, options.max_request_bytes));
     }
     if options.reflection {
         routes = add_reflection(routes);

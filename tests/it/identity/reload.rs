@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -16,17 +15,6 @@ const REFUSED: &str = "new TLS files cannot be used";
 
 async fn broker(pki: &Pki) -> TestBroker {
     pki.mtls(BrokerBuilder::new()).set("grpc.tls_reload", "1s").spawn_process().await
-}
-
-/// Waits until the log has a text so many times.
-async fn logged(broker: &TestBroker, text: &str, times: usize) {
-    let waiting = async {
-        while broker.logs().matches(text).count() < times {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(60), waiting).await;
-    assert!(waited.is_ok(), "{text:?} is not {times} times in the log:\n{}", broker.logs());
 }
 
 async fn metric(broker: &TestBroker, name: &str) -> String {
@@ -67,14 +55,14 @@ async fn certificate_and_bundle_change_under_load_without_a_failed_call() {
     // The server's certificate, from another authority. Two files: between the two writes they do not fit.
     pki.server = next_server;
     pki.write_server(&pki.server.server());
-    logged(&broker, RELOADED, 1).await;
+    broker.wait_for_log_times(RELOADED, 1).await;
     let only_next = channel(&address, pki.server.pem(), Some(&pki.ours.svid(AGENT)));
     assert_eq!(ask(only_next, &[]).await, Outcome::Answered, "the new certificate is in force");
 
     // The bundle: the next authority beside the old one.
     let before = broker.logs().matches(RELOADED).count();
     pki.write("ours.pem", &format!("{}{}", pki.ours.pem(), next_ours.pem()));
-    logged(&broker, RELOADED, before + 1).await;
+    broker.wait_for_log_times(RELOADED, before + 1).await;
     assert_eq!(ask(channel(&address, &both, Some(&next_leaf)), &[]).await, Outcome::Answered);
     assert_eq!(ask(channel(&address, &both, Some(&pki.ours.svid(AGENT))), &[]).await, Outcome::Answered);
 
@@ -86,7 +74,7 @@ async fn certificate_and_bundle_change_under_load_without_a_failed_call() {
 
     // The old authority goes: nobody comes in by it any more.
     pki.write("ours.pem", next_ours.pem());
-    logged(&broker, RELOADED, before + 2).await;
+    broker.wait_for_log_times(RELOADED, before + 2).await;
     assert_eq!(ask(channel(&address, &both, Some(&pki.ours.svid(AGENT))), &[]).await, Outcome::NoConnection);
     assert_eq!(ask(channel(&address, &both, Some(&next_leaf)), &[]).await, Outcome::Answered);
 }
@@ -109,16 +97,16 @@ async fn files_that_can_not_be_used_change_nothing_and_are_reported() {
     ] {
         pki.write(file, content);
         errors += 1;
-        logged(&broker, REFUSED, errors).await;
+        broker.wait_for_log_times(REFUSED, errors).await;
         assert_eq!(ask(pki.channel(&address, Some(&leaf)), &[]).await, Outcome::Answered, "{what}");
         assert_eq!(metric(&broker, "token_broker_tls_files_valid").await, "0", "{what}");
         pki.write("server.crt", &server);
         pki.write("ours.pem", pki.ours.pem());
-        logged(&broker, RELOADED, errors).await;
+        broker.wait_for_log_times(RELOADED, errors).await;
         assert_eq!(metric(&broker, "token_broker_tls_files_valid").await, "1", "{what}");
     }
     std::fs::remove_file(pki.path("server.key")).unwrap();
-    logged(&broker, REFUSED, errors + 1).await;
+    broker.wait_for_log_times(REFUSED, errors + 1).await;
     assert_eq!(ask(pki.channel(&address, Some(&leaf)), &[]).await, Outcome::Answered);
     assert_eq!(metric(&broker, "token_broker_tls_reload_errors_total").await, (errors + 1).to_string());
     assert!(!broker.logs().contains("PRIVATE KEY"));

@@ -6,16 +6,15 @@ mod shared;
 
 use std::time::Duration;
 
-use token_broker::application::limits::LimitSettings;
-use token_broker::domain::rate_limit::Rate;
+use token_broker::domain::rate_limit::{Rate, RateLimits};
 
 /// So many calls at once, and then none for as long as a test takes.
 fn only(calls: u32) -> Option<Rate> {
     Rate::new(1, Duration::from_secs(u64::from(calls)))
 }
 
-fn limits(set: impl FnOnce(&mut LimitSettings)) -> LimitSettings {
-    let mut settings = LimitSettings::default();
+fn limits(set: impl FnOnce(&mut RateLimits)) -> RateLimits {
+    let mut settings = RateLimits::default();
     set(&mut settings);
     settings
 }

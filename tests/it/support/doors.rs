@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use token_broker::application::audit::{AuditArchive, AuditLog, AuditSettings};
-use token_broker::application::limits::{LimitSettings, Limits};
+use token_broker::application::limits::Limits;
 use token_broker::application::{Broker, Login, Ports, Settings};
 use token_broker::domain::access_policy::{Allowed, Caller, Identity, Rule, UserRule};
 use token_broker::domain::audit::{AuditSink, NoAudit};
@@ -17,7 +17,7 @@ use token_broker::domain::flow::ConsentBinding;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory, StoreError};
 use token_broker::domain::provider::{EndpointSource, Provider};
-use token_broker::domain::rate_limit::SharedBuckets;
+use token_broker::domain::rate_limit::{RateLimits, SharedBuckets};
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::step::NoSteps;
 use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
@@ -138,52 +138,41 @@ impl Doors {
 
     /// With this public base URL, and this limit for every call.
     pub(crate) async fn open_with(public_base_url: &str, max_deadline: Duration) -> Self {
+        Self::open_as(public_base_url, |at, _| at.max_deadline = max_deadline).await
+    }
+
+    /// At an empty database, with what is decided about the opening by whoever knows the clock.
+    async fn open_as(public_base_url: &str, decide: impl FnOnce(&mut Opening, Arc<ManualClock>)) -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
         let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
         let server = Arc::new(HostileServer::start().await);
         let clock = Arc::new(ManualClock::new());
-        let at = Opening::new(settings(public_base_url, &server.base()), max_deadline, 1);
+        let mut at = Opening::new(settings(public_base_url, &server.base()), Duration::from_secs(60), 1);
+        decide(&mut at, clock.clone());
         Self::over(home, store, server, clock, at).await
     }
 
     /// With an audit log: at the database, with these sinks.
     pub(crate) async fn open_audited(audit: AuditSettings, sinks: Vec<Arc<dyn AuditSink>>) -> Self {
-        let home = Arc::new(tempfile::tempdir().unwrap());
-        let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
-        let server = Arc::new(HostileServer::start().await);
-        let clock = Arc::new(ManualClock::new());
-        let settings = settings("https://broker.example", &server.base());
-        let mut at = Opening::new(settings, Duration::from_secs(60), 1);
-        at.audit = Some((audit, sinks));
-        Self::over(home, store, server, clock, at).await
+        Self::open_as("https://broker.example", |at, _| at.audit = Some((audit, sinks))).await
     }
 
     /// With rate limits, by the test's clock.
     pub(crate) async fn open_limited(
-        limits: LimitSettings,
+        limits: RateLimits,
         shared: Option<Arc<dyn SharedBuckets>>,
         audited: bool,
     ) -> Self {
-        let home = Arc::new(tempfile::tempdir().unwrap());
-        let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
-        let server = Arc::new(HostileServer::start().await);
-        let clock = Arc::new(ManualClock::new());
-        let settings = settings("https://broker.example", &server.base());
-        let mut at = Opening::new(settings, Duration::from_secs(60), 1);
-        at.limits = Arc::new(Limits::new(limits, clock.clone(), shared));
-        at.audit = audited.then(|| (AuditSettings::default(), vec![]));
-        Self::over(home, store, server, clock, at).await
+        Self::open_as("https://broker.example", |at, clock| {
+            at.limits = Arc::new(Limits::new(limits, clock, shared));
+            at.audit = audited.then(|| (AuditSettings::default(), vec![]));
+        })
+        .await
     }
 
     /// Where callers may use these bindings alone.
     pub(crate) async fn open_bound(bindings: &[ConsentBinding]) -> Self {
-        let home = Arc::new(tempfile::tempdir().unwrap());
-        let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
-        let server = Arc::new(HostileServer::start().await);
-        let clock = Arc::new(ManualClock::new());
-        let mut settings = settings("https://broker.example", &server.base());
-        settings.bindings = bindings.to_vec();
-        Self::over(home, store, server, clock, Opening::new(settings, Duration::from_secs(60), 1)).await
+        Self::open_as("https://broker.example", |at, _| at.settings.bindings = bindings.to_vec()).await
     }
 
     /// Another replica at the same database and provider. The two share nothing else: no word of one reaches the other.

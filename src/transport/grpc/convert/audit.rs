@@ -7,20 +7,9 @@ use crate::domain::audit::{AuditQuery, Hash, Head, Outcome, Row};
 use crate::domain::key::{CallerId, ProviderId, ServiceId, TenantId, UserId};
 use crate::r#gen::v1 as pb;
 
-const MAX_PAGE_SIZE: i32 = 1_000;
 const DEFAULT_PAGE_SIZE: u32 = 50;
 /// The longest action: longer than any name of an RPC.
 const MAX_ACTION_BYTES: usize = 64;
-
-/// A part that may be left out.
-fn optional<T, E: std::fmt::Display>(
-    check: &mut Check,
-    field: &str,
-    text: String,
-    new: impl FnOnce(String) -> Result<T, E>,
-) -> Option<T> {
-    if text.is_empty() { None } else { check.parsed(field, new(text)) }
-}
 
 fn outcome(check: &mut Check, number: i32) -> Option<Outcome> {
     match pb::AuditOutcome::try_from(number) {
@@ -45,12 +34,8 @@ pub(in super::super) fn query(
     own: &TenantId,
 ) -> Result<(Option<TenantId>, AuditQuery), BrokerError> {
     let mut check = Check::default();
-    let tenant = optional(&mut check, "tenant", message.tenant, TenantId::new);
-    let limit = match message.page_size {
-        0 => Some(DEFAULT_PAGE_SIZE),
-        size if (1..=MAX_PAGE_SIZE).contains(&size) => u32::try_from(size).ok(),
-        _ => check.fail("page_size", format!("must be 0 to {MAX_PAGE_SIZE}")),
-    };
+    let tenant = check.tenant(message.tenant);
+    let limit = check.page_size(message.page_size, DEFAULT_PAGE_SIZE);
     let before = match message.page_token.as_str() {
         "" => None,
         text => match text.parse::<u64>() {
@@ -59,10 +44,10 @@ pub(in super::super) fn query(
         },
     };
     let asked = AuditQuery {
-        user: optional(&mut check, "user_id", message.user_id, UserId::new),
-        provider: optional(&mut check, "provider", message.provider, ProviderId::new),
-        service: optional(&mut check, "service", message.service, ServiceId::new),
-        caller: optional(&mut check, "caller", message.caller, CallerId::new),
+        user: check.optional("user_id", message.user_id, UserId::new),
+        provider: check.optional("provider", message.provider, ProviderId::new),
+        service: check.optional("service", message.service, ServiceId::new),
+        caller: check.optional("caller", message.caller, CallerId::new),
         action: check.text("action", message.action, MAX_ACTION_BYTES).map(Into::into),
         outcome: outcome(&mut check, message.outcome),
         since: time(&mut check, "start_time", message.start_time),
@@ -78,7 +63,7 @@ pub(in super::super) fn verify(
     message: pb::VerifyAuditRequest,
 ) -> Result<(Option<TenantId>, Option<Head>), BrokerError> {
     let mut check = Check::default();
-    let tenant = optional(&mut check, "tenant", message.tenant, TenantId::new);
+    let tenant = check.tenant(message.tenant);
     let noted = message.noted_head.and_then(|head| {
         let mut hash = [0; 32];
         let sequence = u64::try_from(head.sequence).ok().filter(|sequence| *sequence > 0);
@@ -95,7 +80,7 @@ pub(in super::super) fn export(
     message: pb::ExportAuditRequest,
 ) -> Result<(Option<TenantId>, u64), BrokerError> {
     let mut check = Check::default();
-    let tenant = optional(&mut check, "tenant", message.tenant, TenantId::new);
+    let tenant = check.tenant(message.tenant);
     let after = u64::try_from(message.after_sequence).ok();
     if after.is_none() {
         check.fail::<()>("after_sequence", "must not be negative");

@@ -25,26 +25,20 @@ const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
 /// The longest life of a key: a hundred years, which no clock runs over.
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
+/// The callers or tenants of a page that does not say how many.
+const DEFAULT_PAGE_SIZE: u32 = 100;
+
 /// A page of a list: what comes behind which id, and how many.
 pub(in super::super) type Page<I> = (Option<I>, u32);
 
 impl Check {
-    /// Empty: the principal's own.
-    fn tenant(&mut self, text: String) -> Option<TenantId> {
-        if text.is_empty() { None } else { self.parsed("tenant", TenantId::new(text)) }
-    }
-
     fn page<I>(
         &mut self,
         page_size: i32,
         page_token: String,
         id: impl Fn(String) -> Option<I>,
     ) -> Option<Page<I>> {
-        let size = match u32::try_from(page_size) {
-            Ok(0) => Some(100),
-            Ok(size @ 1..=1000) => Some(size),
-            Ok(_) | Err(_) => self.fail("page_size", "must be 0 to 1000"),
-        };
+        let size = self.page_size(page_size, DEFAULT_PAGE_SIZE);
         if page_token.is_empty() {
             return Some((None, size?));
         }

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 
 use crate::application::error::{BrokerError, Violation};
-use crate::domain::key::{Account, FlowId};
+use crate::domain::key::{Account, FlowId, TenantId};
 use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::secret::SecretString;
 
+/// The longest page.
+const MAX_PAGE_SIZE: i32 = 1_000;
 /// The most scopes of one list.
 pub(super) const MAX_SCOPES: usize = 64;
 /// The longest token, in bytes.
@@ -131,6 +133,30 @@ impl Check {
             return self.fail(field, "values must not contain control characters");
         }
         Some(values.into_iter().collect())
+    }
+
+    /// A part that may be left out.
+    pub(super) fn optional<T, E: Display>(
+        &mut self,
+        field: &str,
+        value: String,
+        new: impl FnOnce(String) -> Result<T, E>,
+    ) -> Option<T> {
+        if value.is_empty() { None } else { self.parsed(field, new(value)) }
+    }
+
+    /// The tenant that an operator's call is about; empty: the caller's own.
+    pub(super) fn tenant(&mut self, value: String) -> Option<TenantId> {
+        self.optional("tenant", value, TenantId::new)
+    }
+
+    /// How long a page may be; 0: so long.
+    pub(super) fn page_size(&mut self, size: i32, default: u32) -> Option<u32> {
+        match size {
+            0 => Some(default),
+            size if (1..=MAX_PAGE_SIZE).contains(&size) => u32::try_from(size).ok(),
+            _ => self.fail("page_size", format!("must be 0 to {MAX_PAGE_SIZE}")),
+        }
     }
 
     /// A flow's id.

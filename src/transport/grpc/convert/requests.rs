@@ -29,7 +29,6 @@ const MAX_CLIENT_STATE_BYTES: usize = 1_024;
 const MAX_LOGIN_HINT_BYTES: usize = 256;
 /// A secret or code of a consent has 43.
 const MAX_HALF_BYTES: usize = 256;
-const MAX_PAGE_SIZE: i32 = 1_000;
 const DEFAULT_PAGE_SIZE: u32 = 50;
 /// A page token holds a key.
 const MAX_PAGE_TOKEN_BYTES: usize = 4_096;
@@ -123,7 +122,7 @@ pub(in super::super) fn watch_credentials(
     message: pb::WatchCredentialsRequest,
 ) -> Result<WatchInput, BrokerError> {
     let mut check = Check::default();
-    let user = given(message.user_id).and_then(|id| check.parsed("user_id", UserId::new(id)));
+    let user = check.optional("user_id", message.user_id, UserId::new);
     let cursor = check.text("cursor", message.cursor, MAX_CURSOR_BYTES);
     check.finish(|| Some(WatchInput { user, cursor }))
 }
@@ -191,14 +190,10 @@ pub(in super::super) fn list_credentials(
     message: pb::ListCredentialsRequest,
 ) -> Result<ListInput, BrokerError> {
     let mut check = Check::default();
-    let user = given(message.user_id).and_then(|id| check.parsed("user_id", UserId::new(id)));
-    let provider = given(message.provider).and_then(|id| check.parsed("provider", ProviderId::new(id)));
+    let user = check.optional("user_id", message.user_id, UserId::new);
+    let provider = check.optional("provider", message.provider, ProviderId::new);
     let covering_scopes = check.scopes("covering_scopes", message.covering_scopes);
-    let page_size = match message.page_size {
-        0 => Some(DEFAULT_PAGE_SIZE),
-        size if (1..=MAX_PAGE_SIZE).contains(&size) => u32::try_from(size).ok(),
-        _ => check.fail("page_size", format!("must be 0 to {MAX_PAGE_SIZE}")),
-    };
+    let page_size = check.page_size(message.page_size, DEFAULT_PAGE_SIZE);
     let page_token = check.text("page_token", message.page_token, MAX_PAGE_TOKEN_BYTES);
     check.finish(|| {
         Some(ListInput {

@@ -97,6 +97,11 @@ impl TestBroker {
         self.site.logs.wait_for(text).await;
     }
 
+    /// Waits until the logs contain a text so many times.
+    pub(crate) async fn wait_for_log_times(&self, text: &str, times: usize) {
+        self.site.logs.wait_for_times(text, times).await;
+    }
+
     /// A new connection.
     pub(crate) async fn channel(&self) -> Channel {
         clients::connect(&self.grpc_address()).await

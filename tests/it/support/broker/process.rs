@@ -30,13 +30,18 @@ impl Logs {
     }
 
     pub(super) async fn wait_for(&self, text: &str) {
-        self.wait_from(0, text).await;
+        self.wait_for_times(text, 1).await;
     }
 
-    async fn wait_from(&self, offset: usize, text: &str) {
+    pub(super) async fn wait_for_times(&self, text: &str, times: usize) {
+        self.wait_from(0, text, times).await;
+    }
+
+    async fn wait_from(&self, offset: usize, text: &str, times: usize) {
         let mut reader = self.0.subscribe();
-        let found = timeout(PATIENCE, reader.wait_for(|logs| logs[offset..].contains(text))).await;
-        assert!(found.is_ok(), "{text:?} is not in the log:\n{}", self.text());
+        let found = reader.wait_for(|logs| logs[offset..].matches(text).count() >= times);
+        let found = timeout(PATIENCE, found).await.is_ok();
+        assert!(found, "{text:?} is not {times} times in the log:\n{}", self.text());
     }
 
     fn collect(&self, stream: impl AsyncRead + Unpin + Send + 'static) {
@@ -67,7 +72,7 @@ impl Process {
         site.logs.collect(child.stdout.take().unwrap());
         site.logs.collect(child.stderr.take().unwrap());
         tokio::select! {
-            () = site.logs.wait_from(offset, "{\"listening\":") => {}
+            () = site.logs.wait_from(offset, "{\"listening\":", 1) => {}
             status = child.wait() => panic!("it ended with {}:\n{}", status.unwrap(), site.logs.text()),
         }
         Self { child }
