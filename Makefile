@@ -29,9 +29,9 @@ cluster: ## See three replicas over Postgres and Redis share their work; ends by
 # How many credentials are due and how many rows there are at last, where `make bench` measures refresh ahead of expiry.
 CREDENTIALS = 100000
 ROWS = 1000000
-bench: ## Measure what replicas cost and bear: all, or ONLY=storm, restart, outage or ahead
+bench: ## Measure what replicas cost and bear: all, or ONLY=storm, restart, outage, ahead or keys
 	tests/setup
-	for measurement in $(or $(ONLY),storm restart outage ahead); do \
+	for measurement in $(or $(ONLY),storm restart outage ahead keys); do \
 		cargo test --locked --profile measure --test chaos -- --measure $$measurement \
 			--credentials $(CREDENTIALS) --rows $(ROWS) || exit 1; \
 	done

@@ -16,7 +16,9 @@ use tonic_health::server::HealthReporter;
 use crate::app::Database;
 use crate::application::Broker;
 use crate::application::audit::{AuditArchive, AuditLog};
+use crate::application::keys::Keys;
 use crate::domain::coordination::PermitStore;
+use crate::domain::data_key::FOLLOW_EVERY;
 use crate::domain::ports::{DeadOwners, StoreHealth};
 use crate::infra::journal::Former;
 use crate::telemetry::metrics::{PERMIT_STORE_UP, STORE_UP};
@@ -146,6 +148,24 @@ pub(crate) async fn prune_audit(archive: Arc<AuditArchive>, stop: CancellationTo
             tracing::error!(%error, "old audit rows could not be removed");
         }
     }
+}
+
+/// Learns of data keys that were replaced or deleted, until it is cancelled.
+pub(crate) async fn follow_keys(keys: Arc<Keys>, stop: CancellationToken) {
+    let mut ticks = interval(FOLLOW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        keys.follow().await;
+    }
+}
+
+/// Moves rows to the active data keys, where nobody else does, until it is cancelled; a step that has begun is finished.
+pub(crate) async fn move_rows(keys: Arc<Keys>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let pause = keys.work().await;
+        stop.run_until_cancelled(sleep(pause)).await;
+    }
+    keys.stop_working().await;
 }
 
 /// Replays what dead processes left in the journal; what is not replayed at the end is found again at the next start.

@@ -3,6 +3,7 @@
 //! other. Part of the harness in `tests/chaos`, whose fleet, provider and clients these measurements use.
 
 mod ahead;
+mod keys;
 mod outage;
 mod plans;
 mod restart;
@@ -23,6 +24,8 @@ pub(crate) enum Measurement {
     Restart,
     /// Redis, then Postgres, are gone for a while under load.
     Outage,
+    /// A data key is replaced under load, twice; once the replica that moves the rows is killed.
+    Keys,
 }
 
 /// Runs it. Whether what it relies on held; what it measured is printed.
@@ -33,5 +36,6 @@ pub(crate) async fn run(measurement: Measurement, credentials: u32, rows: u32) -
         Measurement::Ahead => ahead::run(credentials, rows).await,
         Measurement::Restart => restart::run().await,
         Measurement::Outage => outage::run().await,
+        Measurement::Keys => keys::run(credentials).await,
     }
 }

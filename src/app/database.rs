@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::audit::AuditStore;
 use crate::domain::caller_store::{CallerStore, TenantStore};
+use crate::domain::data_key::ReencryptionStore;
 use crate::domain::event::EventStore;
 use crate::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
 use crate::infra::storage::postgres::{Company, PgStore};
@@ -26,6 +27,7 @@ pub(super) struct Roles {
     pub(super) events: Arc<dyn EventStore>,
     pub(super) data_keys: Arc<dyn DataKeyStore>,
     pub(super) audit: Arc<dyn AuditStore>,
+    pub(super) reencryption: Arc<dyn ReencryptionStore>,
     pub(super) health: Arc<dyn StoreHealth>,
     pub(super) callers: Arc<dyn CallerStore>,
     pub(super) tenants: Arc<dyn TenantStore>,
@@ -64,9 +66,10 @@ where
         + EventStore
         + DataKeyStore
         + AuditStore
-        + StoreHealth
         + CallerStore
         + TenantStore
+        + ReencryptionStore
+        + StoreHealth
         + Clone
         + 'static,
 {
@@ -78,6 +81,7 @@ where
         events: shared.clone(),
         data_keys: shared.clone(),
         audit: shared.clone(),
+        reencryption: shared.clone(),
         health: shared.clone(),
         callers: shared.clone(),
         tenants: shared,

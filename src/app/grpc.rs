@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::application::Broker;
+use crate::application::keys::Keys;
 use crate::application::limits::Limits;
 use crate::config;
 use crate::domain::ports::{CallerDirectory, Entropy, TokenVerifier};
@@ -21,6 +22,7 @@ const FIRST_BYTES: Duration = Duration::from_secs(10);
 /// What the listeners have in common.
 pub(super) struct Door<H: Health> {
     pub(super) broker: Arc<Broker>,
+    pub(super) keys: Arc<Keys>,
     pub(super) callers: Arc<dyn CallerDirectory>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) health: HealthServer<H>,
@@ -44,6 +46,7 @@ impl<H: Health> Door<H> {
     fn serve(&self, listener: TcpListener, services: Services) -> JoinHandle<()> {
         let router = grpc::router(
             Arc::clone(&self.broker),
+            Arc::clone(&self.keys),
             Arc::clone(&self.callers),
             self.entropy.as_ref(),
             self.health.clone(),

@@ -4,6 +4,7 @@ mod audit;
 mod database;
 mod grpc;
 mod identity;
+mod keys;
 mod login;
 mod outside;
 
@@ -33,7 +34,8 @@ use crate::domain::step::Steps;
 use crate::infra::audit::FileSinkError;
 use crate::infra::callers::{ConfiguredCallers, Directory};
 use crate::infra::coordination::redis::RedisSetupError;
-use crate::infra::crypto::{KeyEncryptionKey, Keyring, KeyringError, VaultError};
+use crate::infra::crypto::services::KeyServiceSetupError;
+use crate::infra::crypto::{KeyringError, VaultError};
 use crate::infra::journal;
 use crate::infra::jwt::FetchProblem;
 use crate::infra::oauth::{BadClientKey, HttpOAuthClient, check_client_keys};
@@ -106,6 +108,14 @@ pub enum StartError {
     /// Key-encryption keys that can't be used.
     #[error("vault: {0}")]
     Keyring(#[from] KeyringError),
+    /// A key service that can't be used as it is configured.
+    #[error("vault.keys.{id}: {source}")]
+    KeyService {
+        /// Which key.
+        id: String,
+        /// Why not.
+        source: KeyServiceSetupError,
+    },
     /// Key-encryption keys that are not those of the database.
     #[error("vault: {0}")]
     Vault(#[from] VaultError),
@@ -183,7 +193,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
 
     identity::check_key_files(&config)?;
     let tls = identity::tls(&config)?;
-    let Outside { database, ports, audit, limits, owner, former, dead } =
+    let Outside { database, ports, audit, keys, limits, owner, former, dead } =
         outside::open(&config, overrides).await?;
     let listeners = Listeners::bind(&config).await?;
     let tasks = TaskTracker::new();
@@ -205,6 +215,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let door = grpc::Door {
         broker: Arc::clone(&broker),
         callers,
+        keys: Arc::clone(&keys),
         entropy,
         health,
         settings: config.grpc.clone(),
@@ -239,6 +250,8 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         tokio::spawn(lifecycle::replay(broker, former, dead, stop.clone())),
         tokio::spawn(lifecycle::watch_permits(permits, stop.clone())),
         tokio::spawn(lifecycle::prune_audit(audit.archive, stop.clone())),
+        tokio::spawn(lifecycle::follow_keys(Arc::clone(&keys), stop.clone())),
+        tokio::spawn(lifecycle::move_rows(keys, stop.clone())),
     ]);
     if let Some(tls) = tls {
         servers.push(tokio::spawn(identity::reload(tls, config.grpc.tls_reload, stop.clone())));
@@ -328,7 +341,7 @@ fn warn_of_risks(config: &Config) {
 pub fn check(config: &Config) -> Result<(), StartError> {
     providers(config)?;
     config.login.as_ref().map(login::login).transpose()?;
-    keyring(config)?;
+    keys::check(config)?;
     identity::tls(config)?;
     identity::check_key_files(config)?;
     Ok(())
@@ -370,11 +383,6 @@ fn client_key_mistake(provider: &Provider) -> Option<RegistrationError> {
         BadClientKey::Certificate => RegistrationMistake::BadCertificate,
     };
     Some(RegistrationError { provider: provider.id.clone(), mistake })
-}
-
-fn keyring(config: &Config) -> Result<Keyring, KeyringError> {
-    let keys = config.vault.keys.iter().map(|key| KeyEncryptionKey::new(&key.id, key.key.clone()));
-    Keyring::new(keys.collect::<Result<_, _>>()?, &config.vault.active_key)
 }
 
 /// What everything that goes out by HTTP keeps to.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::audit::{self, Audit};
 use super::database::Database;
-use super::{Overrides, StartError, keyring, oauth_client, providers};
+use super::{Overrides, StartError, keys, oauth_client, providers};
 use crate::application::Ports;
+use crate::application::keys::{KeyPorts, Keys};
 use crate::application::limits::Limits;
 use crate::config::{self, Config};
 use crate::domain::coordination::{LeaseStore, PermitStore, Wakeups};
@@ -29,6 +30,7 @@ pub(super) struct Outside {
     pub(super) ports: Ports,
     pub(super) audit: Audit,
     pub(super) limits: Arc<Limits>,
+    pub(super) keys: Arc<Keys>,
     pub(super) owner: ClaimOwner,
     pub(super) former: Vec<Former>,
     /// Who else is provably dead.
@@ -38,8 +40,8 @@ pub(super) struct Outside {
 pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outside, StartError> {
     // What only reads comes first, so that a mistake there leaves no new database behind.
     let providers = providers(config)?;
-    let keyring = keyring(config)?;
     let local = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock));
+    let keyring = keys::keyring(config, &local)?;
     let entropy = overrides.entropy.unwrap_or_else(|| Arc::new(SystemEntropy));
     let oauth = match overrides.oauth {
         Some(oauth) => oauth,
@@ -49,6 +51,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
 
     let (database, clock) = database(config, local).await?;
     let roles = database.roles();
+    let data_keys = Arc::clone(&roles.data_keys);
     let vault = Vault::new(keyring, roles.data_keys, Arc::clone(&entropy), Arc::clone(&clock));
     vault.check().await?;
     let vault = Arc::new(vault);
@@ -60,6 +63,9 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
     let dead = matches!(database, Database::Sqlite(_)).then_some(DeadOwners::AllBut(owner));
     let limits = Limits::new(config.limits, Arc::clone(&clock), coordination.buckets);
     let audit = audit::start(&config.audit, roles.audit, vault.clone(), Arc::clone(&clock))?;
+    let key_ports =
+        KeyPorts { clock: Arc::clone(&clock), keeper: vault.clone(), data_keys, rows: roles.reencryption };
+    let keys = Arc::new(Keys::new(key_ports, keys::settings(config), owner));
     let ports = Ports {
         audit: audit.log.clone(),
         audit_archive: Some(Arc::clone(&audit.archive)),
@@ -74,7 +80,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
         events: roles.events,
         callers: roles.callers,
         tenants: roles.tenants,
-        cipher: vault,
+        cipher: vault.clone(),
         oauth,
         providers: Arc::new(providers),
         permits: match overrides.wrap_permits {
@@ -86,7 +92,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
         leases: coordination.leases,
         steps: overrides.steps.unwrap_or_else(|| Arc::new(NoSteps)),
     };
-    Ok(Outside { database, ports, audit, limits: Arc::new(limits), owner, former, dead })
+    Ok(Outside { database, ports, audit, keys, limits: Arc::new(limits), owner, former, dead })
 }
 
 /// Opens the configured database. The clock that comes with it is the one that rows go by.

@@ -106,7 +106,11 @@ impl Broker {
         }
     }
 
-    async fn open_write(&self, key: &CredentialKey, write: &LineageWrite) -> Result<Pair, CipherError> {
+    pub(super) async fn open_write(
+        &self,
+        key: &CredentialKey,
+        write: &LineageWrite,
+    ) -> Result<Pair, CipherError> {
         let grant = write.grant_id;
         let access = self.open_text(key, grant, Field::AccessToken, &write.tokens.access_sealed).await?;
         let refresh = match &write.tokens.refresh {

@@ -84,6 +84,8 @@ pub enum NotFound {
     ApiKey,
     /// No tenant of this id, or it is deleted.
     Tenant,
+    /// No data key of this id.
+    DataKey,
 }
 
 /// What forbids it.
@@ -104,6 +106,8 @@ pub enum Precondition {
         /// By so many leases.
         leases: u64,
     },
+    /// The data key is not retired.
+    KeyInUse(super::keys::Refusal),
     /// The cursor is older than the events that are kept, or of another database.
     CursorExpired,
     /// There is a caller of this id already, in the configuration or in the database.
@@ -145,6 +149,8 @@ pub enum Limit {
 pub enum Unavailable {
     /// The database.
     Storage,
+    /// The service that holds the key-encryption key.
+    KeyService,
     /// The provider, while no valid token is left.
     Provider,
     /// The provider limits the rate, while no valid token is left.
@@ -192,7 +198,11 @@ impl From<CipherError> for BrokerError {
     fn from(error: CipherError) -> Self {
         match error {
             CipherError::Store(store) => store.into(),
-            CipherError::UnknownKey | CipherError::DoesNotOpen => {
+            CipherError::KeyService(cause) => {
+                tracing::error!(%cause, "key service not available");
+                Self::Unavailable { what: Unavailable::KeyService, retry_after: STORAGE_RETRY }
+            }
+            CipherError::UnknownKey | CipherError::KeysDeleted | CipherError::DoesNotOpen => {
                 tracing::error!(%error, "stored secret does not open");
                 Self::DataLoss
             }

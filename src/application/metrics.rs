@@ -96,3 +96,15 @@ pub(super) fn rate_limited(limit: RateLimit) {
 pub(super) fn limits_alone() {
     metrics::counter!("token_broker_rate_limits_alone_total").increment(1);
 }
+
+/// Rows of a step of a pass that were sealed under the active data key, and those that somebody else was changing.
+pub(super) fn reencrypted(renewed: u64, skipped: u64) {
+    metrics::counter!("token_broker_reencrypted_rows_total", "outcome" => "renewed").increment(renewed);
+    metrics::counter!("token_broker_reencrypted_rows_total", "outcome" => "skipped").increment(skipped);
+}
+
+/// About how many rows the pass that is under way will still look at.
+pub(super) fn reencryption_left(rows: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    metrics::gauge!("token_broker_reencryption_rows_left").set(rows as f64);
+}

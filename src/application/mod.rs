@@ -19,6 +19,7 @@ mod gates;
 mod get_credential;
 mod import_credential;
 mod keyed_lock;
+pub mod keys;
 mod lease;
 mod lease_gate;
 pub mod limits;

@@ -49,11 +49,13 @@ impl Broker {
                         now: obtained_at,
                     });
                 }
-                Err(CipherError::Store(error)) => {
+                Err(error @ (CipherError::Store(_) | CipherError::KeyService(_))) => {
                     tracing::error!(credential = %ready.row.id, %error, "a new token pair is not sealed yet");
                     pauses.wait().await;
                 }
-                Err(error @ (CipherError::UnknownKey | CipherError::DoesNotOpen)) => {
+                Err(
+                    error @ (CipherError::UnknownKey | CipherError::KeysDeleted | CipherError::DoesNotOpen),
+                ) => {
                     return Err(vault_failed(error));
                 }
             }

@@ -12,7 +12,7 @@ use super::metrics;
 use super::pauses::Pauses;
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::FormerRun;
-use crate::domain::ports::DeadOwners;
+use crate::domain::ports::{CipherError, DeadOwners, LineageWrite};
 use crate::domain::step::Step;
 
 impl Broker {
@@ -32,6 +32,11 @@ impl Broker {
     pub async fn replay(self: &Arc<Self>, former: &FormerRun) {
         tracing::info!(owner = %former.owner, records = former.records.len(), "replaying a dead process's journal");
         for write in &former.records {
+            if self.is_unreadable(write).await {
+                // Its data key is gone: the row would lose the token pair that it has, for one that nobody can open.
+                tracing::error!(credential = %write.id, "a token pair of a journal does not open any more, and is dropped");
+                continue;
+            }
             // First where all replicas see it: should this process die too, the pair is not in one place only.
             self.keep_successor(write).await;
             let mut pauses = Pauses::new();
@@ -45,6 +50,13 @@ impl Broker {
             metrics::permit_store_error("owner_died");
         }
         self.settle_early(DeadOwners::One(former.owner)).await;
+    }
+
+    async fn is_unreadable(&self, write: &LineageWrite) -> bool {
+        match self.ports.credentials.load_by_id(write.id).await {
+            Ok(Some(row)) => matches!(self.open_write(&row.key, write).await, Err(CipherError::DoesNotOpen)),
+            Ok(None) | Err(_) => false,
+        }
     }
 
     /// Lets claims of dead owners settle as soon as their requests have certainly ended. Tries until the database answers.

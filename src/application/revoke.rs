@@ -169,11 +169,11 @@ impl Broker {
                 Some(id) => self.newest_known(id, &taken.key, taken.grant_id, pair).await,
                 None => pair,
             },
-            Err(CipherError::DoesNotOpen) => {
+            Err(CipherError::DoesNotOpen | CipherError::KeysDeleted) => {
                 tracing::error!(provider = %provider.id, "a token to revoke does not open");
                 return Attempt::Finished(RevocationOutcome::Failed);
             }
-            Err(error @ (CipherError::UnknownKey | CipherError::Store(_))) => {
+            Err(error @ (CipherError::UnknownKey | CipherError::Store(_) | CipherError::KeyService(_))) => {
                 tracing::error!(provider = %provider.id, %error, "a token to revoke can't be opened now");
                 return Attempt::Later(None);
             }

@@ -146,6 +146,7 @@ impl From<StartError> for CliError {
             | StartError::Journal(_) => Exit::Database,
             StartError::Vault(_) => Exit::Vault,
             StartError::Keyring(_)
+            | StartError::KeyService { .. }
             | StartError::Definitions(_)
             | StartError::Registrations(_)
             | StartError::Keys { .. }

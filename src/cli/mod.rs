@@ -12,6 +12,7 @@ mod exit;
 mod get;
 mod healthcheck;
 mod init;
+mod keys;
 mod list;
 mod migrate;
 mod output;
@@ -88,6 +89,8 @@ enum Command {
     Audit(audit::Args),
     /// Callers, their rules and API keys: make, change, explain
     Callers(callers::Args),
+    /// Look after data keys: rotate, rewrap, see how far it is, retire
+    Keys(keys::Args),
     /// Tenants: make, disable, delete; revoke all of a user's or a tenant's credentials
     Tenants(tenants::Args),
     /// Look at the provider catalogue and the configured providers
@@ -131,6 +134,7 @@ async fn run(command: Command, output: Output) -> Result<Exit, CliError> {
         Command::Watch(args) => watch::run(args, output).await,
         Command::Audit(args) => audit::run(args, output).await,
         Command::Callers(args) => callers::run(args, output).await,
+        Command::Keys(args) => keys::run(args, output).await,
         Command::Tenants(args) => tenants::run(args, output).await,
         Command::Providers(args) => providers::run(&args, output),
     }

@@ -66,7 +66,7 @@ enum Command {
         #[arg(long)]
         enable: bool,
     },
-    /// Delete a tenant for good, with its callers; its id is never used again
+    /// Delete a tenant for good, with its callers and the keys to its users' tokens; its id is never used again
     Delete {
         /// Its id
         #[arg(value_parser = tenant_id)]
@@ -117,7 +117,10 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
         Command::Delete { id, yes: _ } => {
             let request = pb::DeleteTenantRequest { tenant: id.to_string() };
             client.delete_tenant(request).await?;
-            output.answer(&format!("deleted, with its callers: {id}"), &json!({ "deleted": id.as_str() }))?;
+            output.answer(
+                &format!("deleted, with its callers and the keys to its users' tokens: {id}"),
+                &json!({ "deleted": id.as_str() }),
+            )?;
             Ok(Exit::Done)
         }
         Command::RevokeUser { user, tenant } => {

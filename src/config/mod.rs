@@ -35,6 +35,7 @@ mod storage;
 mod tree;
 mod values;
 mod vault;
+mod vault_services;
 
 #[cfg(test)]
 mod tests;
@@ -66,7 +67,8 @@ pub use shutdown::Shutdown;
 pub use spiffe::{JwtBundle, TrustDomainEntry};
 pub use storage::{Postgres, Storage};
 pub use values::duration as parse_duration;
-pub use vault::{Vault, VaultKey};
+pub use vault::{Vault, VaultKey, VaultKeyKind};
+pub use vault_services::{AwsEnvironment, AwsKms, GcpKms, Transit, TransitAuth};
 
 use crate::domain::access_policy::Identity;
 use crate::domain::rate_limit::RateLimits;

@@ -161,6 +161,11 @@ impl<'a> Section<'a> {
         table.iter().filter_map(|(k, node)| Some((k.clone(), key(k, Some(node)).text()?))).collect()
     }
 
+    /// The process's environment, for variables whose names others have given.
+    pub(super) fn environment(&self) -> &'a Environment {
+        self.context.environment
+    }
+
     /// Notes a mistake of the section itself.
     pub(super) fn problem(&self, message: impl Into<String>) {
         self.context.problems.add(&self.name, self.origin.filter(|o| **o != Origin::Default), message);

@@ -8,6 +8,7 @@ pub mod caller_store;
 pub mod client;
 pub mod coordination;
 pub mod credential;
+pub mod data_key;
 pub mod event;
 pub mod flow;
 pub mod jwt;

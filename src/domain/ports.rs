@@ -15,6 +15,7 @@ use super::access_policy::{Caller, Identity, UserReach};
 use super::credential::{
     BackOff, Claim, Credential, Epoch, Fingerprint, Generation, ReauthReason, Sealed, StoredTokens,
 };
+use super::data_key::DataKeyId;
 use super::flow::{Flow, FlowStatus, RecordedEndpoints, SecretHash, StateHash};
 use super::key::{
     ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, OutboxId, ProviderId, TenantId, UserId,
@@ -72,12 +73,18 @@ pub enum CipherError {
     /// The ciphertext was made with a key that is not configured.
     #[error("the ciphertext was made with a key that is not configured")]
     UnknownKey,
+    /// The tenant is deleted, and with it the keys that its secrets were sealed with.
+    #[error("the tenant's keys are deleted")]
+    KeysDeleted,
     /// Damaged, moved from another row or field, or made with another key of the same id.
     #[error("the ciphertext does not open")]
     DoesNotOpen,
     /// The data keys could not be read or stored.
     #[error("the data keys could not be read or stored")]
     Store(#[source] StoreError),
+    /// The service that holds the key-encryption key does not answer, or refuses. Worth trying again.
+    #[error("the key-encryption key is not available now")]
+    KeyService(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// AES-256-GCM under keys of the tenant.
@@ -115,6 +122,8 @@ pub struct WrappedDataKey {
     pub wrapped: Vec<u8>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Since when it only opens what it made; `None`: it is the active one.
+    pub superseded_at: Option<Timestamp>,
 }
 
 /// Where wrapped data keys are.
@@ -122,12 +131,13 @@ pub struct WrappedDataKey {
 pub trait DataKeyStore: Send + Sync {
     /// One by id.
     async fn data_key(&self, id: [u8; 16]) -> Result<Option<WrappedDataKey>, StoreError>;
-    /// The tenant's newest for a purpose, after storing this one if there was none. Atomic: of two that race, one is kept.
+    /// The tenant's active one for a purpose, after storing this one if there was none. Atomic: of two that race, one is kept.
+    /// `None`: the tenant is deleted, and never has a key for encryption again.
     async fn newest_data_key_or_insert(
         &self,
         candidate: WrappedDataKey,
-    ) -> Result<WrappedDataKey, StoreError>;
-    /// The tenant's newest for a purpose.
+    ) -> Result<Option<WrappedDataKey>, StoreError>;
+    /// The tenant's active one for a purpose.
     async fn newest_data_key(
         &self,
         tenant: &TenantId,
@@ -137,6 +147,29 @@ pub trait DataKeyStore: Send + Sync {
     async fn kek_ids_in_use(&self) -> Result<BTreeSet<String>, StoreError>;
     /// Some data keys wrapped under this key-encryption key, the newest first, so that start-up can try it.
     async fn data_keys_under(&self, kek_id: &str, limit: u32) -> Result<Vec<WrappedDataKey>, StoreError>;
+    /// All, or a tenant's, in the order of their ids, behind one.
+    async fn data_keys(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<DataKeyId>,
+        limit: u32,
+    ) -> Result<Vec<WrappedDataKey>, StoreError>;
+    /// Those of these that are there, each with the time since when it is superseded.
+    async fn data_key_states(
+        &self,
+        ids: &[DataKeyId],
+    ) -> Result<Vec<(DataKeyId, Option<Timestamp>)>, StoreError>;
+    /// One transaction: this one becomes the active one of its tenant and purpose, and `over` superseded at its creation.
+    /// False: `over` is not the active one any more, and nothing was changed.
+    async fn supersede_data_key(
+        &self,
+        over: DataKeyId,
+        successor: WrappedDataKey,
+    ) -> Result<bool, StoreError>;
+    /// Stores another wrapping of a data key, if it is still wrapped as it was read.
+    async fn rewrap_data_key(&self, was: &WrappedDataKey, is: &WrappedDataKey) -> Result<bool, StoreError>;
+    /// Deletes a data key that was superseded before this time. False: there is none.
+    async fn retire_data_key(&self, id: DataKeyId, superseded_before: Timestamp) -> Result<bool, StoreError>;
 }
 
 // ---- storage --------------------------------------------------------------------------------------------------------

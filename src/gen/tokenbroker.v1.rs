@@ -3044,6 +3044,212 @@ pub struct RevokeTenantCredentialsResponse {
     #[prost(bool, tag = "3")]
     pub more: bool,
 }
+/// Which data keys.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListDataKeysRequest {
+    /// Only this tenant's. Empty: the caller's own.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Every tenant's. Needs the right for all tenants.
+    #[prost(bool, tag = "2")]
+    pub all_tenants: bool,
+    /// At most so many; 0 to 1000. 0: 100. A page may have fewer, even none, and not be the last.
+    #[prost(int32, tag = "3")]
+    pub page_size: i32,
+    /// `next_page_token` of the page before.
+    #[prost(string, tag = "4")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// A page of data keys, and how the work stands.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListDataKeysResponse {
+    /// In the order of their ids.
+    #[prost(message, repeated, tag = "1")]
+    pub data_keys: ::prost::alloc::vec::Vec<DataKey>,
+    /// Empty: that was the last page.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+    /// The key-encryption key that wraps new data keys.
+    #[prost(string, tag = "3")]
+    pub active_kek: ::prost::alloc::string::String,
+    /// The key-encryption keys that this replica is configured with.
+    #[prost(string, repeated, tag = "4")]
+    pub configured_keks: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// How far the work is that moves rows to the active data keys, of all tenants.
+    #[prost(message, optional, tag = "5")]
+    pub reencryption: ::core::option::Option<Reencryption>,
+}
+/// A data key, without the key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DataKey {
+    /// Its id, as a UUID.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Whose it is.
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    /// What it is for.
+    #[prost(enumeration = "DataKeyPurpose", tag = "3")]
+    pub purpose: i32,
+    /// The id of the key-encryption key that it is wrapped with.
+    #[prost(string, tag = "4")]
+    pub kek: ::prost::alloc::string::String,
+    /// When it was made.
+    #[prost(message, optional, tag = "5")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Since when it only opens what it made. Not set: it is the active one.
+    #[prost(message, optional, tag = "6")]
+    pub supersede_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// The rows that the last whole pass found with a ciphertext that it made. Not set: there was no pass yet, or the key is not
+    /// for rows.
+    #[prost(message, optional, tag = "7")]
+    pub rows: ::core::option::Option<SealedRows>,
+}
+/// Numbers of rows, by table.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SealedRows {
+    /// Credentials.
+    #[prost(int64, tag = "1")]
+    pub credentials: i64,
+    /// Consents.
+    #[prost(int64, tag = "2")]
+    pub flows: i64,
+    /// Revocations that providers have not been told yet.
+    #[prost(int64, tag = "3")]
+    pub revocations: i64,
+}
+/// The work of moving rows to the active data keys, of all tenants. It goes in passes through all rows, and ends with a pass
+/// that found nothing to do. The numbers of rows are 0 for an operator of one tenant.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct Reencryption {
+    /// Whether there is something to do.
+    #[prost(bool, tag = "1")]
+    pub under_way: bool,
+    /// The number of the pass that is under way, or else of the last one. 0: there was none.
+    #[prost(int64, tag = "2")]
+    pub pass: i64,
+    /// When that pass began.
+    #[prost(message, optional, tag = "3")]
+    pub begin_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When a pass last ended.
+    #[prost(message, optional, tag = "4")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Rows that it has looked at.
+    #[prost(int64, tag = "5")]
+    pub looked_at: i64,
+    /// Rows that it has moved.
+    #[prost(int64, tag = "6")]
+    pub renewed: i64,
+    /// Rows that somebody else was changing just then. The next pass looks again.
+    #[prost(int64, tag = "7")]
+    pub skipped: i64,
+    /// Rows with a ciphertext that does not open. They stay as they are.
+    #[prost(int64, tag = "8")]
+    pub unreadable: i64,
+    /// Rows that it will still look at, about.
+    #[prost(int64, tag = "9")]
+    pub left: i64,
+    /// Rows that it has looked at in a second, on average.
+    #[prost(double, tag = "10")]
+    pub rows_per_second: f64,
+}
+/// Whose data key is replaced.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RotateDataKeysRequest {
+    /// This tenant's. Empty: the caller's own.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Every tenant's. Needs the right for all tenants.
+    #[prost(bool, tag = "2")]
+    pub all_tenants: bool,
+}
+/// What was done.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RotateDataKeysResponse {
+    /// The data keys that are active now, by tenant. A tenant that has no data key yet is left out.
+    #[prost(message, repeated, tag = "1")]
+    pub rotated: ::prost::alloc::vec::Vec<RotatedDataKey>,
+}
+/// A tenant's new data key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RotatedDataKey {
+    /// Whose it is.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Its id, as a UUID.
+    #[prost(string, tag = "2")]
+    pub data_key: ::prost::alloc::string::String,
+}
+/// Nothing to say: all that are not under the active key-encryption key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RewrapDataKeysRequest {}
+/// What was done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RewrapDataKeysResponse {
+    /// Data keys that were wrapped anew by this call.
+    #[prost(int64, tag = "1")]
+    pub rewrapped: i64,
+    /// Data keys that do not open, and stay as they are.
+    #[prost(int64, tag = "2")]
+    pub failed: i64,
+    /// Whether there may be more to do.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+}
+/// Which data key.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RetireDataKeyRequest {
+    /// Its id, as a UUID.
+    #[prost(string, tag = "1")]
+    pub data_key: ::prost::alloc::string::String,
+}
+/// It is deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RetireDataKeyResponse {}
+/// What a data key is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DataKeyPurpose {
+    Unspecified = 0,
+    /// It seals tokens, profiles and the secrets of consents.
+    Encryption = 1,
+    /// It makes fingerprints of refresh tokens. It is never replaced, only wrapped anew.
+    Fingerprint = 2,
+}
+impl DataKeyPurpose {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DATA_KEY_PURPOSE_UNSPECIFIED",
+            Self::Encryption => "DATA_KEY_PURPOSE_ENCRYPTION",
+            Self::Fingerprint => "DATA_KEY_PURPOSE_FINGERPRINT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DATA_KEY_PURPOSE_UNSPECIFIED" => Some(Self::Unspecified),
+            "DATA_KEY_PURPOSE_ENCRYPTION" => Some(Self::Encryption),
+            "DATA_KEY_PURPOSE_FINGERPRINT" => Some(Self::Fingerprint),
+            _ => None,
+        }
+    }
+}
 /// Nothing to say.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -3804,7 +4010,8 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tokenbroker.v1.AdminService", "UpdateTenant"));
             self.inner.unary(req, path, codec).await
         }
-        /// Deletes a tenant for good, with its callers.
+        /// Deletes a tenant for good, with its callers and its data keys: its users' tokens can't be read any more. Their providers
+        /// are not told: RevokeTenantCredentials does that, before.
         pub async fn delete_tenant(
             &mut self,
             request: impl tonic::IntoRequest<super::DeleteTenantRequest>,
@@ -3887,6 +4094,114 @@ pub mod admin_service_client {
                         "RevokeTenantCredentials",
                     ),
                 );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Lists data keys with the rows that were sealed with them, the key-encryption keys in use, and how far the work is that
+        /// moves rows to the active data keys.
+        pub async fn list_data_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDataKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDataKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/ListDataKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tokenbroker.v1.AdminService", "ListDataKeys"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a new data key the active one of a tenant, or of every tenant. The former one only opens what it made. Rows are
+        /// moved to the new one in the background.
+        pub async fn rotate_data_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateDataKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateDataKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/RotateDataKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tokenbroker.v1.AdminService", "RotateDataKeys"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Wraps data keys under the active key-encryption key that are under another one, some at a time: to be called until
+        /// `more` is false. Needs `all_tenants`.
+        pub async fn rewrap_data_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RewrapDataKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RewrapDataKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/RewrapDataKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tokenbroker.v1.AdminService", "RewrapDataKeys"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes a superseded data key, for good. FAILED_PRECONDITION says why not yet: it is active, it was superseded too
+        /// lately, rows are left, or they are still being counted.
+        pub async fn retire_data_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RetireDataKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireDataKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/RetireDataKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tokenbroker.v1.AdminService", "RetireDataKey"));
             self.inner.unary(req, path, codec).await
         }
     }
@@ -4051,7 +4366,8 @@ pub mod admin_service_server {
             tonic::Response<super::UpdateTenantResponse>,
             tonic::Status,
         >;
-        /// Deletes a tenant for good, with its callers.
+        /// Deletes a tenant for good, with its callers and its data keys: its users' tokens can't be read any more. Their providers
+        /// are not told: RevokeTenantCredentials does that, before.
         async fn delete_tenant(
             &self,
             request: tonic::Request<super::DeleteTenantRequest>,
@@ -4073,6 +4389,42 @@ pub mod admin_service_server {
             request: tonic::Request<super::RevokeTenantCredentialsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RevokeTenantCredentialsResponse>,
+            tonic::Status,
+        >;
+        /// Lists data keys with the rows that were sealed with them, the key-encryption keys in use, and how far the work is that
+        /// moves rows to the active data keys.
+        async fn list_data_keys(
+            &self,
+            request: tonic::Request<super::ListDataKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDataKeysResponse>,
+            tonic::Status,
+        >;
+        /// Makes a new data key the active one of a tenant, or of every tenant. The former one only opens what it made. Rows are
+        /// moved to the new one in the background.
+        async fn rotate_data_keys(
+            &self,
+            request: tonic::Request<super::RotateDataKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateDataKeysResponse>,
+            tonic::Status,
+        >;
+        /// Wraps data keys under the active key-encryption key that are under another one, some at a time: to be called until
+        /// `more` is false. Needs `all_tenants`.
+        async fn rewrap_data_keys(
+            &self,
+            request: tonic::Request<super::RewrapDataKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RewrapDataKeysResponse>,
+            tonic::Status,
+        >;
+        /// Deletes a superseded data key, for good. FAILED_PRECONDITION says why not yet: it is active, it was superseded too
+        /// lately, rows are left, or they are still being counted.
+        async fn retire_data_key(
+            &self,
+            request: tonic::Request<super::RetireDataKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireDataKeyResponse>,
             tonic::Status,
         >;
     }
@@ -5094,6 +5446,186 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeTenantCredentialsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/ListDataKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDataKeysSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListDataKeysRequest>
+                    for ListDataKeysSvc<T> {
+                        type Response = super::ListDataKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDataKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_data_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDataKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/RotateDataKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateDataKeysSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RotateDataKeysRequest>
+                    for RotateDataKeysSvc<T> {
+                        type Response = super::RotateDataKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateDataKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::rotate_data_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateDataKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/RewrapDataKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct RewrapDataKeysSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RewrapDataKeysRequest>
+                    for RewrapDataKeysSvc<T> {
+                        type Response = super::RewrapDataKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RewrapDataKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::rewrap_data_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RewrapDataKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/RetireDataKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RetireDataKeySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RetireDataKeyRequest>
+                    for RetireDataKeySvc<T> {
+                        type Response = super::RetireDataKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RetireDataKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::retire_data_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RetireDataKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

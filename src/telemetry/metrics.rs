@@ -100,6 +100,18 @@ pub const METRICS: &[Metric] = &[
     gauge(PERMIT_STORE_UP, "1 while the permit store answers; without it refreshes go by claim alone."),
     gauge("token_broker_redis_up", "1 while Redis is connected; of a cluster, while all of it answers."),
     counter("token_broker_redis_errors_total", "Calls to Redis without a usable answer, by operation."),
+    counter(
+        "token_broker_key_service_calls_total",
+        "Calls to services that hold key-encryption keys, by key, operation and outcome.",
+    ),
+    counter(
+        "token_broker_reencrypted_rows_total",
+        "Rows that were moved to the active data key, or left for the next pass, by outcome.",
+    ),
+    gauge(
+        "token_broker_reencryption_rows_left",
+        "Rows that the pass to the active data keys will still look at, on the replica that works.",
+    ),
     gauge(BUILD_INFO, "1, with the version."),
 ];
 

@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
+use token_broker::r#gen::v1::admin_service_client::AdminServiceClient;
 use token_broker::r#gen::v1::get_credential_response::Result as Got;
 use token_broker::r#gen::v1::refresh_response::Result as Refreshed;
 use token_broker::r#gen::v1::token_broker_service_client::TokenBrokerServiceClient;
@@ -55,6 +56,20 @@ pub(crate) fn clients(site: &Site) -> Vec<Client> {
         .iter()
         .map(|replica| TokenBrokerServiceClient::with_interceptor(connect(replica.grpc), key.clone()))
         .collect()
+}
+
+/// The same for operators.
+pub(crate) type AdminClient = AdminServiceClient<InterceptedService<Channel, WithKey>>;
+
+/// An operator's client for each replica.
+pub(crate) fn admins(site: &Site) -> Vec<AdminClient> {
+    let key = WithKey(format!("Bearer {}", site.api_key).parse().unwrap());
+    let admin = |port: u16| {
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+        let channel = endpoint.connect_timeout(Duration::from_secs(2)).timeout(DEADLINE).connect_lazy();
+        AdminServiceClient::with_interceptor(channel, key.clone())
+    };
+    site.replicas.iter().map(|replica| admin(replica.grpc)).collect()
 }
 
 /// Which provider a credential is at: most are at the strict one.

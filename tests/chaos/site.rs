@@ -78,6 +78,7 @@ base_url = "{base_url}"
 listen = "127.0.0.1:{operations}"
 [vault]
 active_key = "chaos"
+reencrypt_rows_per_second = 10000
 [vault.keys.chaos]
 file = "vault.key"
 {backing}
@@ -107,6 +108,8 @@ actions = "any"
 providers = "any"
 users = "any"
 assert_user_id = true
+admin = "any"
+all_tenants = true
 [log]
 level = "info"
 [shutdown]

@@ -14,7 +14,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("infra", &["infra", "domain"]),
     ("infra::audit", &["infra::audit", "infra::file_lock", "domain"]),
     ("infra::coordination", &["infra::coordination", "infra::record", "domain"]),
-    ("infra::crypto", &["infra::crypto", "domain"]),
+    ("infra::crypto", &["infra::crypto", "infra::outbound", "domain"]),
     ("infra::journal", &["infra::journal", "infra::record", "infra::file_lock", "domain"]),
     // The one part that others may use: what goes out by HTTP goes by the same limits, whoever sends it.
     ("infra::outbound", &["infra::outbound", "domain"]),
@@ -37,10 +37,13 @@ const EVERYTHING: &[&str] = &["app", "cli", "demo", "fuzzing", "lifecycle", "mai
 /// Engines and doors: a crate, and the modules that know it (beside [`EVERYTHING`]).
 const OWNED_CRATES: &[(&str, &[&str])] = &[
     ("aes_gcm", &["infra::crypto"]),
+    ("aws_credential_types", &["infra::crypto"]),
+    ("aws_sigv4", &["infra::crypto"]),
     ("askama", &["transport::http"]),
     // tonic serves by an axum router, and takes axum's middleware.
     ("axum", &["transport"]),
     ("clap", &["cli"]),
+    ("google_cloud_auth", &["infra::crypto"]),
     ("hyper", &["transport::http"]),
     ("hyper_util", &["transport::http"]),
     ("jsonwebtoken", &["infra::jwt", "infra::oauth"]),

@@ -69,6 +69,7 @@ async fn help_has_examples_and_exit_codes_and_a_wrong_command_line_is_2() {
         "revoke",
         "watch",
         "callers",
+        "keys",
         "tenants",
         "providers",
     ] {

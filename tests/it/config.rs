@@ -151,8 +151,54 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[vault.keys.other]\nfile = \"no-such-file\"", "vault.keys.other.file", "cannot be read"),
     ("[vault.keys.other]\nenv = \"NO_SUCH\"", "vault.keys.other.env", "is not set"),
     ("[vault.keys.other]\nenv = \"SHORT\"", "vault.keys.other.env", "is not a key"),
-    ("[vault.keys.other]\nenv = \"KEY\"\nfile = \"f\"", "vault.keys.other", "exactly one of file and env"),
-    ("[vault.keys.other]", "vault.keys.other", "exactly one of file and env"),
+    (
+        "[vault.keys.other]\nenv = \"KEY\"\nfile = \"f\"",
+        "vault.keys.other",
+        "exactly one of file, env, aws_kms",
+    ),
+    ("[vault.keys.other]", "vault.keys.other", "exactly one of file, env, aws_kms"),
+    (
+        "[vault.keys.other]\nenv = \"KEY\"\naws_kms = \"arn:aws:kms:eu-central-1:1:key/k\"",
+        "vault.keys.other",
+        "exactly one of",
+    ),
+    ("[vault.keys.other]\naws_kms = \"alias/k\"", "vault.keys.other.aws_kms", "must be the ARN"),
+    (
+        "[vault.keys.other]\nenv = \"KEY\"\naws_endpoint = \"https://kms.example\"",
+        "vault.keys.other.aws_endpoint",
+        "beside aws_kms only",
+    ),
+    ("[vault.keys.other]\ngcp_kms = \"k\"", "vault.keys.other.gcp_kms", "must be a key's name"),
+    (
+        "[vault.keys.other]\nenv = \"KEY\"\ngcp_credentials_file = \"f\"",
+        "vault.keys.other.gcp_credentials_file",
+        "beside gcp_kms only",
+    ),
+    (
+        "[vault.keys.other]\ntransit = \"https://v.example/v1/transit/keys/k\"",
+        "vault.keys.other.transit",
+        "exactly one of transit_token_file",
+    ),
+    (
+        "[vault.keys.other]\ntransit = \"http://v.example/v1/transit/keys/k\"\ntransit_token_file = \"f\"",
+        "vault.keys.other.transit",
+        "must begin with https",
+    ),
+    (
+        "[vault.keys.other]\ntransit = \"https://v.example/transit\"\ntransit_token_file = \"f\"",
+        "vault.keys.other.transit",
+        "must be the key's address",
+    ),
+    (
+        "[vault.keys.other]\ntransit = \"https://v.example/v1/t/keys/k\"\ntransit_approle_role_id = \"r\"",
+        "vault.keys.other.transit_approle_secret_id_file",
+        "is required",
+    ),
+    (
+        "[vault.keys.other]\nenv = \"KEY\"\ntransit_namespace = \"n\"",
+        "vault.keys.other.transit_namespace",
+        "beside transit only",
+    ),
     ("[vault.keys.Other]\nenv = \"KEY\"", "vault.keys.Other", "the name of a key"),
     ("[providers.google]", "providers.google", "needs one of client_id"),
     (
@@ -253,6 +299,22 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[authentication]\ncache_ttl = \"6s\"", "authentication.cache_ttl", "from 0s to 5s"),
     ("[callers.a]\nkey_sha256 = [\"HASH\"]\ntenant = \"A B\"", "callers.a.tenant", "must begin"),
 ];
+
+#[test]
+fn data_keys_are_kept_for_longer_than_tokens_live_elsewhere() {
+    for (variable, value, key, expected) in [
+        ("TOKEN_BROKER_VAULT__RETIRE_AFTER", "24h", "vault.retire_after", "a duration from 25h"),
+        (
+            "TOKEN_BROKER_VAULT__REENCRYPT_ROWS_PER_SECOND",
+            "0",
+            "vault.reencrypt_rows_per_second",
+            "a whole number",
+        ),
+    ] {
+        let found = problems(LEAST, &[(variable, value)])[0].to_string();
+        assert!(found.starts_with(key) && found.contains(expected), "{found}");
+    }
+}
 
 fn with_hash(text: &str) -> String {
     let text = text

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use token_broker::domain::credential::Sealed;
+use token_broker::domain::data_key::DataKeyId;
 use token_broker::domain::key::{CredentialKey, TenantId};
 use token_broker::domain::ports::{
     Binding, Cipher, CipherError, Clock, DataKeyPurpose, DataKeyStore, Entropy, Field, StoreError,
@@ -74,14 +75,14 @@ impl DataKeyStore for Keys {
     async fn newest_data_key_or_insert(
         &self,
         candidate: WrappedDataKey,
-    ) -> Result<WrappedDataKey, StoreError> {
+    ) -> Result<Option<WrappedDataKey>, StoreError> {
         let mut all = self.all.lock().unwrap();
         let same = |key: &&WrappedDataKey| key.tenant == candidate.tenant && key.purpose == candidate.purpose;
         if let Some(found) = all.iter().find(same) {
-            return Ok(found.clone());
+            return Ok(Some(found.clone()));
         }
         all.push(candidate.clone());
-        Ok(candidate)
+        Ok(Some(candidate))
     }
 
     async fn newest_data_key(
@@ -104,6 +105,34 @@ impl DataKeyStore for Keys {
     async fn data_keys_under(&self, kek_id: &str, limit: u32) -> Result<Vec<WrappedDataKey>, StoreError> {
         let under = self.list().into_iter().filter(|key| key.kek_id == kek_id);
         Ok(under.take(usize::try_from(limit).unwrap()).collect())
+    }
+
+    async fn data_keys(
+        &self,
+        _: Option<&TenantId>,
+        _: Option<DataKeyId>,
+        _: u32,
+    ) -> Result<Vec<WrappedDataKey>, StoreError> {
+        Ok(self.list())
+    }
+
+    async fn data_key_states(
+        &self,
+        _: &[DataKeyId],
+    ) -> Result<Vec<(DataKeyId, Option<Timestamp>)>, StoreError> {
+        Ok(self.list().into_iter().map(|key| (key.id, key.superseded_at)).collect())
+    }
+
+    async fn supersede_data_key(&self, _: DataKeyId, _: WrappedDataKey) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn rewrap_data_key(&self, _: &WrappedDataKey, _: &WrappedDataKey) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn retire_data_key(&self, _: DataKeyId, _: Timestamp) -> Result<bool, StoreError> {
+        Ok(false)
     }
 }
 

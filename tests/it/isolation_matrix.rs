@@ -25,6 +25,7 @@ struct Things {
     flow: String,
     lease: String,
     api_key: String,
+    data_key: String,
 }
 
 /// Two requests of a caller of another tenant (or with rights for several) that must be answered alike.
@@ -187,6 +188,25 @@ fn audit_rows() -> BTreeMap<&'static str, Row> {
         (
             "AdminService/ExportAudit",
             tenant(|t| pb::ExportAuditRequest { tenant: t.to_owned(), ..Default::default() }),
+        ),
+    ])
+}
+
+/// Those of `AdminService` about data keys.
+fn keys_rows(things: &Things) -> BTreeMap<&'static str, Row> {
+    BTreeMap::from([
+        (
+            "AdminService/ListDataKeys",
+            tenant(|t| pb::ListDataKeysRequest { tenant: t.to_owned(), ..Default::default() }),
+        ),
+        (
+            "AdminService/RotateDataKeys",
+            tenant(|t| pb::RotateDataKeysRequest { tenant: t.to_owned(), ..Default::default() }),
+        ),
+        ("AdminService/RewrapDataKeys", alone(&pb::RewrapDataKeysRequest {})),
+        (
+            "AdminService/RetireDataKey",
+            by(&things.data_key, NEVER, |id| pb::RetireDataKeyRequest { data_key: id.to_owned() }),
         ),
     ])
 }
@@ -369,7 +389,9 @@ async fn broker(server: &HostileServer) -> (TestBroker, Things) {
             api_key = made;
         }
     }
-    (broker, Things { flow, lease: leased.lease.unwrap().lease_id, api_key })
+    let keys = answered(ops.list_data_keys(pb::ListDataKeysRequest::default()).await).data_keys;
+    let data_key = keys.first().expect("a token is sealed").id.clone();
+    (broker, Things { flow, lease: leased.lease.unwrap().lease_id, api_key, data_key })
 }
 
 fn bearer(key: &str) -> Vec<String> {
@@ -410,6 +432,7 @@ async fn every_rpc_refuses_nobody_the_powerless_and_the_tenant_next_door() {
     let mut rows = agents_rows(&things);
     rows.extend(operators_rows(&things));
     rows.extend(audit_rows());
+    rows.extend(keys_rows(&things));
     let named: BTreeSet<String> = rows.keys().map(|rpc| (*rpc).to_owned()).collect();
     assert_eq!(named, rpcs(), "every RPC has a row here, and every row an RPC");
 

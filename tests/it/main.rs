@@ -37,6 +37,7 @@ mod http_pages;
 mod identity;
 mod isolation_matrix;
 mod journal;
+mod keys;
 mod lifecycle;
 mod limits;
 mod main_job;

@@ -144,9 +144,9 @@ async fn a_damaged_revocation_or_data_key_is_said_to_be_damaged() {
     tamper(&path, "UPDATE revocations SET id = x'00'").await;
     corrupt(&open(&path).await.due_revocations(at(0), 9).await, "id");
     for damage in [
-        "INSERT INTO data_keys VALUES (x'00', 'acme', 'encryption', 'k', x'00', 0)",
-        "INSERT INTO data_keys VALUES (zeroblob(16), 'acme', 'fun', 'k', x'00', 0)",
-        "INSERT INTO data_keys VALUES (zeroblob(16), '', 'encryption', 'k', x'00', 0)",
+        "INSERT INTO data_keys (id, tenant, purpose, kek_id, wrapped, created_at) VALUES (x'00', 'acme', 'encryption', 'k', x'00', 0)",
+        "INSERT INTO data_keys (id, tenant, purpose, kek_id, wrapped, created_at) VALUES (zeroblob(16), 'acme', 'fun', 'k', x'00', 0)",
+        "INSERT INTO data_keys (id, tenant, purpose, kek_id, wrapped, created_at) VALUES (zeroblob(16), '', 'encryption', 'k', x'00', 0)",
     ] {
         let (_home, path) = place();
         filled(&path).await;

@@ -95,7 +95,7 @@ impl Broker {
     }
 
     /// Deletes a tenant for good: its callers are gone, those of the configuration may do nothing, its id is never used
-    /// again. What its users connected stays encrypted in the database until it is revoked or its keys are destroyed.
+    /// again, and what its users connected can't be read any more: its data keys are deleted with it. Providers are not told.
     pub async fn delete_tenant(&self, principal: &Principal, id: TenantId) -> Result<Tenant, BrokerError> {
         let id = Self::administer(principal, AdminAction::ManageTenants, Some(id))?;
         let there = self.existing_tenant(principal, &id).await?;

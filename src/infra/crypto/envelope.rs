@@ -17,7 +17,8 @@
 //!
 //! A wrapped data key: version, 12-byte nonce, ciphertext and tag, under the key-encryption key itself; the additional
 //! data is its id, tenant, purpose and the id of the key-encryption key. A key-encryption key wraps a few keys per
-//! tenant, so random nonces are safe without derivation.
+//! tenant, so random nonces are safe without derivation. What a key service wraps is in the service's own format, behind
+//! the byte [`SERVICE_WRAP_VERSION`].
 //!
 //! `tests/it/crypto_format.rs` pins both formats to golden bytes.
 
@@ -27,7 +28,8 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::domain::key::{TenantId, append_length_prefixed};
+use super::kek::KeyBinding;
+use crate::domain::key::append_length_prefixed;
 use crate::domain::ports::{Binding, DataKeyPurpose, Entropy, Field};
 use crate::domain::secret::SecretBytes;
 
@@ -35,6 +37,8 @@ use crate::domain::secret::SecretBytes;
 pub(super) const RECORD_VERSION: u8 = 1;
 /// The data key format that is written.
 const WRAP_VERSION: u8 = 1;
+/// In front of what a key service made.
+pub(super) const SERVICE_WRAP_VERSION: u8 = 2;
 
 const KEY_ID_BYTES: usize = 16;
 const SALT_BYTES: usize = 16;
@@ -47,7 +51,7 @@ const RECORD_LABEL: &[u8] = b"token-broker record";
 const WRAP_LABEL: &[u8] = b"token-broker data key";
 
 /// A 256-bit key, wiped on drop.
-pub(crate) type Key = Zeroizing<[u8; 32]>;
+pub type Key = Zeroizing<[u8; 32]>;
 
 /// It does not open: too short, another version, damaged, or bound to another place. Deliberately says no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,15 +159,6 @@ fn field_tag(field: Field) -> &'static [u8] {
     }
 }
 
-/// What a wrapped data key is bound to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct KeyBinding<'a> {
-    pub(crate) id: [u8; KEY_ID_BYTES],
-    pub(crate) tenant: &'a TenantId,
-    pub(crate) purpose: DataKeyPurpose,
-    pub(crate) kek_id: &'a str,
-}
-
 /// Wraps a data key.
 pub(super) fn wrap_key(
     kek: &Aes256Gcm,
@@ -204,7 +199,7 @@ pub(crate) fn unwrap_key(
     Ok(key)
 }
 
-fn wrap_aad(binding: KeyBinding<'_>) -> Vec<u8> {
+pub(super) fn wrap_aad(binding: KeyBinding<'_>) -> Vec<u8> {
     let mut aad = Vec::with_capacity(192);
     append_length_prefixed(&mut aad, WRAP_LABEL);
     append_length_prefixed(&mut aad, &[WRAP_VERSION]);
@@ -216,7 +211,7 @@ fn wrap_aad(binding: KeyBinding<'_>) -> Vec<u8> {
 }
 
 /// Part of the format: never change one.
-fn purpose_tag(purpose: DataKeyPurpose) -> &'static [u8] {
+pub(super) fn purpose_tag(purpose: DataKeyPurpose) -> &'static [u8] {
     match purpose {
         DataKeyPurpose::Encryption => b"encryption",
         DataKeyPurpose::Fingerprint => b"fingerprint",

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use aes_gcm::{Aes256Gcm, KeyInit};
 
+use super::kek::{KeyEncryption, LocalKey};
 use crate::domain::secret::SecretBytes;
 
 /// The longest id of a key-encryption key, in bytes.
@@ -46,11 +48,11 @@ pub enum KeyringError {
     },
 }
 
-/// A key-encryption key. Only its expanded form is kept, which is wiped on drop.
+/// A key-encryption key under its id.
 #[derive(Clone)]
 pub struct KeyEncryptionKey {
     id: String,
-    cipher: Aes256Gcm,
+    key: Arc<dyn KeyEncryption>,
 }
 
 impl KeyEncryptionKey {
@@ -59,18 +61,27 @@ impl KeyEncryptionKey {
     // Takes ownership so that the caller does not keep a copy.
     #[expect(clippy::needless_pass_by_value, reason = "the key is wiped here")]
     pub fn new(id: &str, key: SecretBytes) -> Result<Self, KeyringError> {
-        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
-        if id.is_empty() || id.len() > MAX_KEY_ID_BYTES || !id.bytes().all(good) {
-            return Err(KeyringError::BadId);
-        }
+        check_id(id)?;
         let bytes = key.expose_secret();
         let cipher = Aes256Gcm::new_from_slice(bytes)
             .map_err(|_| KeyringError::BadLength { id: id.to_owned(), actual: bytes.len() })?;
         if bytes.iter().all(|b| *b == 0) {
             return Err(KeyringError::Placeholder { id: id.to_owned() });
         }
-        Ok(Self { id: id.to_owned(), cipher })
+        Ok(Self { id: id.to_owned(), key: Arc::new(LocalKey(cipher)) })
     }
+
+    /// A key that a key service holds.
+    pub fn remote(id: &str, key: Arc<dyn KeyEncryption>) -> Result<Self, KeyringError> {
+        check_id(id)?;
+        Ok(Self { id: id.to_owned(), key })
+    }
+}
+
+fn check_id(id: &str) -> Result<(), KeyringError> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    let fits = !id.is_empty() && id.len() <= MAX_KEY_ID_BYTES && id.bytes().all(good);
+    if fits { Ok(()) } else { Err(KeyringError::BadId) }
 }
 
 impl fmt::Debug for KeyEncryptionKey {
@@ -108,9 +119,14 @@ impl Keyring {
         &self.active
     }
 
+    /// All ids.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.keys.keys().map(String::as_str)
+    }
+
     /// The key of an id.
-    pub(super) fn cipher(&self, id: &str) -> Option<&Aes256Gcm> {
-        self.keys.get(id).map(|key| &key.cipher)
+    pub(super) fn key(&self, id: &str) -> Option<&dyn KeyEncryption> {
+        self.keys.get(id).map(|key| &*key.key)
     }
 }
 
@@ -146,7 +162,7 @@ mod tests {
         assert_eq!(Keyring::new(vec![], "a").unwrap_err(), KeyringError::NoActive { id: id() });
         let ring = Keyring::new(vec![key("a", 0).unwrap(), key("b", 1).unwrap()], "b").unwrap();
         assert_eq!(ring.active_id(), "b");
-        assert!(ring.cipher("a").is_some() && ring.cipher("c").is_none());
+        assert!(ring.key("a").is_some() && ring.key("c").is_none());
     }
 
     #[test]

@@ -7,8 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
 
-use super::envelope::{self, DoesNotOpen, Key, KeyBinding, Record};
+use super::envelope::{self, DoesNotOpen, Key, Record};
+use super::kek::{KekError, KeyBinding, KeyEncryption};
 use super::keyring::Keyring;
 use crate::domain::credential::{Fingerprint, Sealed};
 use crate::domain::key::TenantId;
@@ -36,6 +38,14 @@ pub enum VaultError {
         /// Configured, but the data keys wrapped under these ids do not open.
         wrong: BTreeSet<String>,
     },
+    /// A key service can't be used.
+    #[error("the key-encryption key \"{id}\" cannot be used: {source}")]
+    KeyService {
+        /// Which.
+        id: String,
+        /// Why.
+        source: KekError,
+    },
     /// The data keys could not be read.
     #[error("the data keys could not be read")]
     Store(#[from] StoreError),
@@ -51,24 +61,37 @@ impl From<DoesNotOpen> for CipherError {
     }
 }
 
-/// An unwrapped data key.
-struct DataKey {
-    id: [u8; 16],
-    tenant: TenantId,
-    purpose: DataKeyPurpose,
-    key: Key,
+impl From<KekError> for CipherError {
+    fn from(error: KekError) -> Self {
+        match error {
+            KekError::DoesNotOpen => Self::DoesNotOpen,
+            KekError::Unavailable(_)
+            | KekError::Throttled
+            | KekError::Refused(_)
+            | KekError::NoCredentials(_) => Self::KeyService(Box::new(error)),
+        }
+    }
 }
 
-/// Data keys in memory. There are two per tenant, and tenants are configured, so nothing is ever evicted.
+/// An unwrapped data key.
+pub(super) struct DataKey {
+    pub(super) id: [u8; 16],
+    pub(super) tenant: TenantId,
+    pub(super) purpose: DataKeyPurpose,
+    pub(super) key: Key,
+}
+
+/// Data keys in memory. There are a few per tenant, and none is evicted for its age: while the key service is away, what is
+/// here serves on. `keeper.rs` replaces superseded ones and forgets deleted ones.
 #[derive(Default)]
-struct Cache {
-    by_id: HashMap<[u8; 16], Arc<DataKey>>,
-    encryption: HashMap<TenantId, Arc<DataKey>>,
-    fingerprint: HashMap<TenantId, Arc<DataKey>>,
+pub(super) struct Cache {
+    pub(super) by_id: HashMap<[u8; 16], Arc<DataKey>>,
+    pub(super) encryption: HashMap<TenantId, Arc<DataKey>>,
+    pub(super) fingerprint: HashMap<TenantId, Arc<DataKey>>,
 }
 
 impl Cache {
-    fn newest(&mut self, purpose: DataKeyPurpose) -> &mut HashMap<TenantId, Arc<DataKey>> {
+    pub(super) fn newest(&mut self, purpose: DataKeyPurpose) -> &mut HashMap<TenantId, Arc<DataKey>> {
         match purpose {
             DataKeyPurpose::Encryption => &mut self.encryption,
             DataKeyPurpose::Fingerprint => &mut self.fingerprint,
@@ -76,13 +99,18 @@ impl Cache {
     }
 }
 
+/// How many data keys are loaded at one time at most. Each is loaded once however many wait for it, since those that wait
+/// for the same one wait for the same turn.
+const LOADS: usize = 32;
+
 /// The vault.
 pub struct Vault {
-    keyring: Keyring,
-    store: Arc<dyn DataKeyStore>,
-    entropy: Arc<dyn Entropy>,
+    pub(super) keyring: Keyring,
+    pub(super) store: Arc<dyn DataKeyStore>,
+    pub(super) entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
-    cache: RwLock<Cache>,
+    pub(super) cache: RwLock<Cache>,
+    loads: [tokio::sync::Mutex<()>; LOADS],
 }
 
 impl fmt::Debug for Vault {
@@ -100,54 +128,107 @@ impl Vault {
         entropy: Arc<dyn Entropy>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { keyring, store, entropy, clock, cache: RwLock::default() }
+        Self {
+            keyring,
+            store,
+            entropy,
+            clock,
+            cache: RwLock::default(),
+            loads: std::array::from_fn(|_| tokio::sync::Mutex::default()),
+        }
     }
 
     /// For start-up: every key-encryption key in use is configured, and opens what was wrapped under its id. Names every
-    /// key that does not.
+    /// key that does not. The active one is tried if a key service holds it, so that a mistake in its rights shows now and
+    /// not at the first consent.
     pub async fn check(&self) -> Result<(), VaultError> {
         let (mut missing, mut wrong) = (BTreeSet::new(), BTreeSet::new());
         for id in self.store.kek_ids_in_use().await? {
-            if self.keyring.cipher(&id).is_none() {
+            if self.keyring.key(&id).is_none() {
                 missing.insert(id);
                 continue;
             }
             let sample = self.store.data_keys_under(&id, CHECKED_DATA_KEYS).await?;
-            // One that opens proves the key: AES-GCM authenticates it.
-            if !sample.is_empty() && !sample.into_iter().any(|wrapped| self.unwrap(wrapped).is_ok()) {
+            // One that opens proves the key: its encryption authenticates it.
+            let mut opens = sample.is_empty();
+            for stored in &sample {
+                match self.unwrap(stored).await {
+                    Ok(_) => opens = true,
+                    Err(Unwrap::Kek(KekError::DoesNotOpen)) => continue,
+                    Err(Unwrap::Kek(source)) => return Err(VaultError::KeyService { id, source }),
+                    Err(Unwrap::NoKek) => {}
+                }
+                break;
+            }
+            if !opens {
                 wrong.insert(id);
             }
         }
-        if missing.is_empty() && wrong.is_empty() { Ok(()) } else { Err(VaultError::Keys { missing, wrong }) }
+        if missing.is_empty() && wrong.is_empty() {
+            self.try_active().await
+        } else {
+            Err(VaultError::Keys { missing, wrong })
+        }
+    }
+
+    async fn try_active(&self) -> Result<(), VaultError> {
+        let id = self.keyring.active_id();
+        let Some(kek) = self.keyring.key(id).filter(|kek| kek.is_remote()) else { return Ok(()) };
+        let failed = |source| VaultError::KeyService { id: id.to_owned(), source };
+        let Ok(tenant) = TenantId::new("start-up") else { return Ok(()) };
+        let binding =
+            KeyBinding { id: [0; 16], tenant: &tenant, purpose: DataKeyPurpose::Encryption, kek_id: id };
+        let mut key = Key::default();
+        self.entropy.fill(key.as_mut_slice());
+        let wrapped = kek.wrap(binding, &key, &*self.entropy).await.map_err(failed)?;
+        let opened = kek.unwrap(binding, &wrapped).await.map_err(failed)?;
+        if opened.ct_eq(&*key).into() { Ok(()) } else { Err(failed(KekError::DoesNotOpen)) }
+    }
+
+    fn cached_newest(&self, tenant: &TenantId, purpose: DataKeyPurpose) -> Option<Arc<DataKey>> {
+        let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        let newest = match purpose {
+            DataKeyPurpose::Encryption => &cache.encryption,
+            DataKeyPurpose::Fingerprint => &cache.fingerprint,
+        };
+        newest.get(tenant).map(Arc::clone)
+    }
+
+    fn cached(&self, id: [u8; 16]) -> Option<Arc<DataKey>> {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&id).map(Arc::clone)
     }
 
     /// The key that new records and fingerprints of the tenant are made with.
-    async fn newest(&self, tenant: &TenantId, purpose: DataKeyPurpose) -> Result<Arc<DataKey>, CipherError> {
-        {
-            let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
-            let newest = match purpose {
-                DataKeyPurpose::Encryption => &cache.encryption,
-                DataKeyPurpose::Fingerprint => &cache.fingerprint,
-            };
-            if let Some(key) = newest.get(tenant) {
-                return Ok(Arc::clone(key));
-            }
+    pub(super) async fn newest(
+        &self,
+        tenant: &TenantId,
+        purpose: DataKeyPurpose,
+    ) -> Result<Arc<DataKey>, CipherError> {
+        if let Some(key) = self.cached_newest(tenant, purpose) {
+            return Ok(key);
+        }
+        let turn = tenant
+            .as_str()
+            .bytes()
+            .fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let _turn = self.loads[turn % LOADS].lock().await;
+        if let Some(key) = self.cached_newest(tenant, purpose) {
+            return Ok(key);
         }
         let stored = self.store.newest_data_key(tenant, purpose).await.map_err(CipherError::Store)?;
         let stored = if let Some(stored) = stored {
             stored
         } else {
-            let candidate = self.make(tenant, purpose)?;
+            let (candidate, _) = self.make(tenant, purpose).await?;
             // Somebody else may be first; what the store answers is the tenant's key.
-            self.store.newest_data_key_or_insert(candidate).await.map_err(CipherError::Store)?
+            let stored = self.store.newest_data_key_or_insert(candidate).await.map_err(CipherError::Store)?;
+            stored.ok_or(CipherError::KeysDeleted)?
         };
-        let key = Arc::new(self.unwrap(stored)?);
+        let key = Arc::new(self.unwrap(&stored).await?);
         if key.tenant != *tenant || key.purpose != purpose {
             return Err(CipherError::DoesNotOpen);
         }
-        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
-        cache.by_id.insert(key.id, Arc::clone(&key));
-        cache.newest(purpose).insert(tenant.clone(), Arc::clone(&key));
+        self.remember_newest(&key);
         Ok(key)
     }
 
@@ -161,15 +242,25 @@ impl Vault {
         Hmac::<Sha256>::new_from_slice(key.key.as_slice()).map_err(|_| CipherError::DoesNotOpen) // takes any length
     }
 
+    pub(super) fn remember_newest(&self, key: &Arc<DataKey>) {
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        cache.by_id.insert(key.id, Arc::clone(key));
+        cache.newest(key.purpose).insert(key.tenant.clone(), Arc::clone(key));
+    }
+
     /// The key that a record was made with.
-    async fn by_id(&self, id: [u8; 16]) -> Result<Arc<DataKey>, CipherError> {
-        if let Some(key) = self.cache.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&id) {
-            return Ok(Arc::clone(key));
+    pub(super) async fn by_id(&self, id: [u8; 16]) -> Result<Arc<DataKey>, CipherError> {
+        if let Some(key) = self.cached(id) {
+            return Ok(key);
+        }
+        let _turn = self.loads[usize::from(id[15]) % LOADS].lock().await;
+        if let Some(key) = self.cached(id) {
+            return Ok(key);
         }
         // A key that is nowhere: the header is damaged, or the tenant's keys were deleted.
         let stored =
             self.store.data_key(id).await.map_err(CipherError::Store)?.ok_or(CipherError::DoesNotOpen)?;
-        let key = Arc::new(self.unwrap(stored)?);
+        let key = Arc::new(self.unwrap(&stored).await?);
         if key.id != id {
             return Err(CipherError::DoesNotOpen);
         }
@@ -178,32 +269,83 @@ impl Vault {
         Ok(key)
     }
 
-    fn make(&self, tenant: &TenantId, purpose: DataKeyPurpose) -> Result<WrappedDataKey, CipherError> {
+    /// A new data key, wrapped and as it is.
+    pub(super) async fn make(
+        &self,
+        tenant: &TenantId,
+        purpose: DataKeyPurpose,
+    ) -> Result<(WrappedDataKey, DataKey), CipherError> {
         let mut id = [0; 16];
         self.entropy.fill(&mut id);
         let mut key = Key::default();
         self.entropy.fill(key.as_mut_slice());
-        let kek_id = self.keyring.active_id();
-        let kek = self.keyring.cipher(kek_id).ok_or(CipherError::UnknownKey)?;
-        let wrapped =
-            envelope::wrap_key(kek, KeyBinding { id, tenant, purpose, kek_id }, &key, &*self.entropy)?;
-        Ok(WrappedDataKey {
-            id,
-            tenant: tenant.clone(),
-            purpose,
-            kek_id: kek_id.to_owned(),
-            wrapped,
-            created_at: self.clock.now(),
-        })
+        let data_key = DataKey { id, tenant: tenant.clone(), purpose, key };
+        let (kek_id, wrapped) = self.wrap(&data_key).await?;
+        let tenant = tenant.clone();
+        let created_at = self.clock.now();
+        let stored = WrappedDataKey { id, tenant, purpose, kek_id, wrapped, created_at, superseded_at: None };
+        Ok((stored, data_key))
     }
 
-    fn unwrap(&self, stored: WrappedDataKey) -> Result<DataKey, CipherError> {
-        let WrappedDataKey { id, tenant, purpose, kek_id, wrapped, created_at: _ } = stored;
-        let kek = self.keyring.cipher(&kek_id).ok_or(CipherError::UnknownKey)?;
-        let binding = KeyBinding { id, tenant: &tenant, purpose, kek_id: &kek_id };
-        let key = envelope::unwrap_key(kek, binding, &wrapped)?;
-        Ok(DataKey { id, tenant, purpose, key })
+    /// Wraps a data key under the active key-encryption key; answers its id, too.
+    pub(super) async fn wrap(&self, data_key: &DataKey) -> Result<(String, Vec<u8>), CipherError> {
+        let kek_id = self.keyring.active_id();
+        let kek = self.keyring.key(kek_id).ok_or(CipherError::UnknownKey)?;
+        let DataKey { id, tenant, purpose, key } = data_key;
+        let binding = KeyBinding { id: *id, tenant, purpose: *purpose, kek_id };
+        let wrapped = kek.wrap(binding, key, &*self.entropy).await;
+        Ok((kek_id.to_owned(), counted(kek, kek_id, "wrap", wrapped)?))
     }
+
+    pub(super) async fn unwrap(&self, stored: &WrappedDataKey) -> Result<DataKey, Unwrap> {
+        let WrappedDataKey { id, tenant, purpose, kek_id, wrapped, .. } = stored;
+        let kek = self.keyring.key(kek_id).ok_or(Unwrap::NoKek)?;
+        let binding = KeyBinding { id: *id, tenant, purpose: *purpose, kek_id };
+        let key = counted(kek, kek_id, "unwrap", kek.unwrap(binding, wrapped).await).map_err(Unwrap::Kek)?;
+        Ok(DataKey { id: *id, tenant: tenant.clone(), purpose: *purpose, key })
+    }
+}
+
+/// Why a stored data key could not be unwrapped.
+pub(super) enum Unwrap {
+    /// Its key-encryption key is not configured.
+    NoKek,
+    /// What the key-encryption key said.
+    Kek(KekError),
+}
+
+impl From<Unwrap> for CipherError {
+    fn from(error: Unwrap) -> Self {
+        match error {
+            Unwrap::NoKek => Self::UnknownKey,
+            Unwrap::Kek(error) => error.into(),
+        }
+    }
+}
+
+/// Counts a call to a key service.
+fn counted<T>(
+    kek: &dyn KeyEncryption,
+    id: &str,
+    operation: &'static str,
+    outcome: Result<T, KekError>,
+) -> Result<T, KekError> {
+    if kek.is_remote() {
+        let word = match &outcome {
+            Ok(_) => "ok",
+            Err(KekError::DoesNotOpen) => "does_not_open",
+            Err(KekError::Unavailable(_)) => "unavailable",
+            Err(KekError::Throttled) => "throttled",
+            Err(KekError::Refused(_)) => "refused",
+            Err(KekError::NoCredentials(_)) => "no_credentials",
+        };
+        metrics::counter!("token_broker_key_service_calls_total", "key" => id.to_owned(), "operation" => operation, "outcome" => word)
+            .increment(1);
+        if let Err(error) = &outcome {
+            tracing::warn!(key = id, operation, %error, "a call to a key service failed");
+        }
+    }
+    outcome
 }
 
 #[async_trait]

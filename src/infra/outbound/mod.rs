@@ -10,12 +10,14 @@
 //! | `resolve` | from names to addresses, checked and pinned |
 //! | `address` | which addresses are public |
 //! | `settings` | the limits |
+//! | `service` | the same for key services and the machine's metadata service |
 
 mod address;
 mod clients;
 mod guard;
 mod http;
 mod resolve;
+mod service;
 mod settings;
 
 pub(crate) use clients::check_certificate;
@@ -23,4 +25,6 @@ pub use guard::{Guard, Reach};
 pub use http::Http;
 pub(crate) use http::{Answer, Request, Route, SendError, is_allowed};
 pub use resolve::{Lookup, SystemLookup};
+pub use service::ServiceSetupError;
+pub(crate) use service::{ServiceAnswer, ServiceError, ServiceHttp};
 pub use settings::{HttpSettings, HttpSetupError};

@@ -102,6 +102,10 @@ pub(super) const UPDATE_TENANT: &str = "
 /// Keys and identities go with them.
 pub(super) const DELETE_CALLERS: &str = "DELETE FROM callers WHERE tenant = $1";
 
+/// What was sealed with them does not open any more.
+pub(super) const DELETE_DATA_KEYS: &str =
+    "DELETE FROM data_keys WHERE tenant = $1 AND purpose = 'encryption'";
+
 /// For the test of query plans.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
@@ -121,4 +125,5 @@ pub(super) const STATEMENTS: &[&str] = &[
     TENANTS,
     UPDATE_TENANT,
     DELETE_CALLERS,
+    DELETE_DATA_KEYS,
 ];

@@ -2,7 +2,15 @@
 
 use crate::domain::ports::{StoreError, WrappedDataKey};
 
-use super::codec::{array, purpose, tenant, time};
+use super::codec::{array, optional_time, purpose, tenant, time};
+
+/// The columns of [`DataKeyRow`].
+macro_rules! data_key_columns {
+    () => {
+        "id, tenant, purpose, kek_id, wrapped, created_at, superseded_at"
+    };
+}
+pub(super) use data_key_columns;
 
 /// As stored.
 #[derive(Debug, sqlx::FromRow)]
@@ -13,6 +21,7 @@ pub(super) struct DataKeyRow {
     kek_id: String,
     wrapped: Vec<u8>,
     created_at: i64,
+    superseded_at: Option<i64>,
 }
 
 impl TryFrom<DataKeyRow> for WrappedDataKey {
@@ -26,6 +35,7 @@ impl TryFrom<DataKeyRow> for WrappedDataKey {
             kek_id: row.kek_id,
             wrapped: row.wrapped,
             created_at: time(row.created_at)?,
+            superseded_at: optional_time(row.superseded_at)?,
         })
     }
 }

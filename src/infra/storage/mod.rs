@@ -12,6 +12,7 @@ mod migrations;
 pub mod postgres;
 mod refused;
 mod revocation_row;
+mod sealed_row;
 pub mod sqlite;
 
 pub use migrations::MigrationState;

@@ -41,6 +41,7 @@ use tonic::transport::server::Router;
 use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::application::Broker;
+use crate::application::keys::Keys;
 use crate::application::limits::Limits;
 use crate::domain::ports::{CallerDirectory, Entropy, TokenVerifier};
 use crate::r#gen::FILE_DESCRIPTOR_SET;
@@ -137,6 +138,7 @@ macro_rules! on_the_wire {
 /// The whole gRPC surface: the broker's service and, behind the same guard, reflection; health is open to everybody.
 pub fn router<H: Health>(
     broker: Arc<Broker>,
+    keys: Arc<Keys>,
     callers: Arc<dyn CallerDirectory>,
     entropy: &dyn Entropy,
     health: HealthServer<H>,
@@ -145,7 +147,7 @@ pub fn router<H: Health>(
     let auditor = broker.auditor();
     let mut routes = Routes::new(health.max_decoding_message_size(MAX_NAME_BYTES));
     if options.services != Services::Broker {
-        let service = AdminServiceServer::new(Admin::new(Arc::clone(&broker)));
+        let service = AdminServiceServer::new(Admin::new(Arc::clone(&broker), keys));
         routes = routes.add_service(on_the_wire!(service, options.max_request_bytes));
     }
     if options.services != Services::Admin {

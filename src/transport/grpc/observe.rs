@@ -35,7 +35,7 @@ const CODES: usize = 17;
 pub(super) struct Method(usize);
 
 /// The methods, the broker's own by their names in the proto, which no two of its services share.
-const METHODS: [&str; 38] = [
+const METHODS: [&str; 42] = [
     "GetCredential",
     "Refresh",
     "Revoke",
@@ -71,6 +71,10 @@ const METHODS: [&str; 38] = [
     "QueryAudit",
     "VerifyAudit",
     "ExportAudit",
+    "ListDataKeys",
+    "RotateDataKeys",
+    "RewrapDataKeys",
+    "RetireDataKey",
     "Health",
     "Reflection",
     "unknown",

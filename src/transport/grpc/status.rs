@@ -1,16 +1,15 @@
 //! Errors to statuses: the one map. Each status carries `google.rpc.ErrorInfo` with a stable reason; texts are fixed, so
 //! that nothing of a provider or of the database can reach a caller. `docs/API.md` lists them all.
 
+mod precondition;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use super::convert::consent_reason_name;
-use crate::application::error::{
-    BrokerError, Limit, LostLease, NotFound, Precondition, Unavailable, Violation,
-};
+use crate::application::error::{BrokerError, Limit, NotFound, Unavailable, Violation};
 use crate::domain::access_policy::Suspension;
 
 /// `ErrorInfo.domain` of every error.
@@ -39,7 +38,7 @@ impl From<BrokerError> for Status {
             ),
             BrokerError::Suspended(suspension) => suspended(suspension),
             BrokerError::NotFound(what) => not_found(what),
-            BrokerError::FailedPrecondition(what) => failed_precondition(what),
+            BrokerError::FailedPrecondition(what) => precondition::failed_precondition(what),
             BrokerError::ResourceExhausted { limit, retry_after } => limit_reached(limit, retry_after),
             BrokerError::Unavailable { what, retry_after } => unavailable(what, retry_after),
             BrokerError::DataLoss => status(
@@ -75,6 +74,7 @@ fn not_found(what: NotFound) -> Status {
         NotFound::Service => {
             ("SERVICE_NOT_FOUND", "no such service at this provider: ListProviders names those there are")
         }
+        NotFound::DataKey => ("DATA_KEY_NOT_FOUND", "no such data key"),
         NotFound::Flow => ("FLOW_NOT_FOUND", "no such flow: it never was, or ended long ago"),
         NotFound::Caller => ("CALLER_NOT_FOUND", "no such caller: ListCallers names those there are"),
         NotFound::ApiKey => ("API_KEY_NOT_FOUND", "this caller has no such API key, or it is good no more"),
@@ -100,59 +100,13 @@ fn limit_reached(limit: Limit, retry_after: Duration) -> Status {
     status(Code::ResourceExhausted, reason, text, Some(retry_after))
 }
 
-fn failed_precondition(what: Precondition) -> Status {
-    let mut metadata = HashMap::new();
-    let (reason, text) = match what {
-        Precondition::CredentialExists => (
-            "CREDENTIAL_EXISTS",
-            "a credential of this key is in order: set `overwrite` to replace it, or revoke it first",
-        ),
-        Precondition::FlowEnded => {
-            ("FLOW_ENDED", "the flow is not pending any more: GetFlow tells how it ended")
-        }
-        Precondition::BrowserNotBack => {
-            ("BROWSER_NOT_BACK", "the user's browser has not come back yet: there is nothing to complete")
-        }
-        Precondition::OtherBinding => (
-            "OTHER_BINDING",
-            "this flow's browser completes it by itself: CompleteOAuth is for the binding APP",
-        ),
-        Precondition::LeaseLost(why) => {
-            let why = match why {
-                LostLease::Ended => "ENDED",
-                LostLease::NoToken(reason) => consent_reason_name(reason),
-            };
-            metadata.insert("lease_lost_reason".to_owned(), why.to_owned());
-            ("LEASE_LOST", "the lease is none any more: do not use the token, acquire a new lease")
-        }
-        Precondition::Leased { leases } => {
-            metadata.insert("leases".to_owned(), leases.to_string());
-            ("LEASED", "the credential is in use: wait for its leases to end, or set `force`")
-        }
-        Precondition::CursorExpired => {
-            ("CURSOR_EXPIRED", "the cursor is too old, or of another database: watch without one, then list")
-        }
-        Precondition::CallerExists => ("CALLER_EXISTS", "there is a caller of this id already"),
-        Precondition::CallerConfigured => (
-            "CALLER_CONFIGURED",
-            "this caller is in the broker's configuration, and can only be changed there",
-        ),
-        Precondition::CallerChanged => {
-            ("CALLER_CHANGED", "the caller has been changed meanwhile: read it again, and change that")
-        }
-        Precondition::IdentityTaken => ("IDENTITY_TAKEN", "one of the identities is another caller's"),
-        Precondition::TooManyApiKeys => {
-            ("TOO_MANY_API_KEYS", "the caller has as many good API keys as it may have: revoke one first")
-        }
-        Precondition::TenantExists => ("TENANT_EXISTS", "there is a tenant of this id, or was one"),
-    };
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
-    Status::with_error_details(Code::FailedPrecondition, text, details)
-}
-
 fn unavailable(what: Unavailable, retry_after: Duration) -> Status {
     let (reason, text) = match what {
         Unavailable::Storage => ("STORAGE_UNAVAILABLE", "the broker's database does not answer"),
+        Unavailable::KeyService => (
+            "KEY_SERVICE_UNAVAILABLE",
+            "the service that holds the broker's key-encryption key does not answer",
+        ),
         Unavailable::Provider => {
             ("PROVIDER_UNAVAILABLE", "the provider does not answer, and no valid token is left")
         }
@@ -326,6 +280,7 @@ pub fn code_name(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::application::error::{LostLease, Precondition};
     use crate::application::types::ConsentReason;
     use crate::domain::rate_limit::RateLimit;
 
@@ -337,6 +292,7 @@ mod tests {
             (BrokerError::PermissionDenied, Code::PermissionDenied, "PERMISSION_DENIED", None),
             (BrokerError::NotFound(NotFound::Provider), Code::NotFound, "PROVIDER_NOT_FOUND", None),
             (BrokerError::NotFound(NotFound::Service), Code::NotFound, "SERVICE_NOT_FOUND", None),
+            (BrokerError::NotFound(NotFound::DataKey), Code::NotFound, "DATA_KEY_NOT_FOUND", None),
             (BrokerError::NotFound(NotFound::Flow), Code::NotFound, "FLOW_NOT_FOUND", None),
             (
                 BrokerError::FailedPrecondition(Precondition::CredentialExists),
@@ -400,6 +356,7 @@ mod tests {
                 Some(RETRY),
             ),
             (unavailable(Unavailable::Storage), Code::Unavailable, "STORAGE_UNAVAILABLE", Some(RETRY)),
+            (unavailable(Unavailable::KeyService), Code::Unavailable, "KEY_SERVICE_UNAVAILABLE", Some(RETRY)),
             (unavailable(Unavailable::Provider), Code::Unavailable, "PROVIDER_UNAVAILABLE", Some(RETRY)),
             (
                 unavailable(Unavailable::ProviderRateLimited),

@@ -18,6 +18,7 @@ mod leases;
 mod lineage;
 mod outbox_store;
 mod permit_store;
+mod reencryption;
 mod revocation;
 mod tenant_store;
 mod wakeups;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use token_broker::domain::audit::AuditStore;
 use token_broker::domain::caller_store::{CallerStore, TenantStore};
+use token_broker::domain::data_key::ReencryptionStore;
 use token_broker::domain::event::EventStore;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
 use token_broker::infra::storage::postgres::RowClock;
@@ -44,6 +46,7 @@ pub(crate) struct Stores {
     pub(crate) flows: Arc<dyn FlowStore>,
     pub(crate) outbox: Arc<dyn OutboxStore>,
     pub(crate) data_keys: Arc<dyn DataKeyStore>,
+    pub(crate) reencryption: Arc<dyn ReencryptionStore>,
     pub(crate) events: Arc<dyn EventStore>,
     pub(crate) audit: Arc<dyn AuditStore>,
     pub(crate) health: Arc<dyn StoreHealth>,
@@ -62,6 +65,7 @@ pub(crate) async fn sqlite() -> Stores {
         flows: store.clone(),
         outbox: store.clone(),
         data_keys: store.clone(),
+        reencryption: store.clone(),
         events: store.clone(),
         audit: store.clone(),
         health: store.clone(),
@@ -79,6 +83,7 @@ pub(crate) async fn memory() -> Stores {
         flows: store.clone(),
         outbox: store.clone(),
         data_keys: store.clone(),
+        reencryption: store.clone(),
         events: store.clone(),
         audit: store.clone(),
         health: store.clone(),
@@ -98,6 +103,7 @@ pub(crate) async fn postgres() -> Stores {
         flows: store.clone(),
         outbox: store.clone(),
         data_keys: store.clone(),
+        reencryption: store.clone(),
         events: store.clone(),
         audit: store.clone(),
         health: store.clone(),

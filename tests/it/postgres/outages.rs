@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use sqlx::{AssertSqlSafe, Executor as _};
+use token_broker::domain::data_key::{PassStep, ReencryptionStore as _, SealedTable};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore as _, DataKeyPurpose, DataKeyStore as _, DeadOwners, DueRequest,
@@ -22,6 +23,8 @@ use crate::contract::samples::{
 };
 use crate::engines::postgres::{self, Options, Postgres, Stop};
 
+const LEASE: Duration = Duration::from_secs(30);
+
 fn impatient(url: &str) -> PgSettings {
     PgSettings {
         connect_timeout: Duration::from_secs(2),
@@ -30,8 +33,9 @@ fn impatient(url: &str) -> PgSettings {
     }
 }
 
-/// What each method of each port says, all asked at one time. All in one place, so that one that is left out can be seen.
-async fn everything(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str, Option<StoreError>)> {
+/// What each method of each port says, all asked at one time. All in one place, so that one that is left out can be seen:
+/// those of data keys are in [`about_keys`].
+async fn about_rows(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str, Option<StoreError>)> {
     let alice = key("alice");
     let (acme, google) = (tenant("acme"), provider("google"));
     let row = new_grant(alice.clone(), 1);
@@ -45,14 +49,6 @@ async fn everything(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str,
         limit: 9,
     };
     let due = DueRequest { provider: google.clone(), now: at(1), until: at(2), limit: 9 };
-    let data_key = token_broker::domain::ports::WrappedDataKey {
-        id: [1; 16],
-        tenant: acme.clone(),
-        purpose: DataKeyPurpose::Encryption,
-        kek_id: "k".to_owned(),
-        wrapped: vec![1],
-        created_at: at(1),
-    };
     let credential = token_broker::domain::credential::Credential {
         id: claim.id,
         key: alice.clone(),
@@ -112,12 +108,44 @@ async fn everything(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str,
             store.finish_revocation(outbox_id(1), RevocationOutcome::Failed, at(2)).await.err()
         }),
         said("delete_finished", async { store.delete_finished_revocations(at(1)).await.err() }),
+        said("ping", async { store.ping().await.err() }),
+    ])
+    .await
+}
+
+/// The same, of those of data keys.
+async fn about_keys(store: &PgStore) -> Vec<(&'static str, Option<StoreError>)> {
+    let acme = tenant("acme");
+    let data_key = token_broker::domain::ports::WrappedDataKey {
+        id: [1; 16],
+        tenant: acme.clone(),
+        purpose: DataKeyPurpose::Encryption,
+        kek_id: "k".to_owned(),
+        wrapped: vec![1],
+        created_at: at(1),
+        superseded_at: None,
+    };
+    let (wrapped, step) = (data_key.clone(), PassStep::default());
+    futures_util::future::join_all([
         said("data_key", async { store.data_key([1; 16]).await.err() }),
         said("newest_or_insert", async { store.newest_data_key_or_insert(data_key).await.err() }),
         said("newest", async { store.newest_data_key(&acme, DataKeyPurpose::Encryption).await.err() }),
         said("kek_ids", async { store.kek_ids_in_use().await.err() }),
         said("under", async { store.data_keys_under("k", 9).await.err() }),
-        said("ping", async { store.ping().await.err() }),
+        said("data_keys", async { store.data_keys(None, None, 9).await.err() }),
+        said("key_states", async { store.data_key_states(&[[1; 16]]).await.err() }),
+        said("supersede", async { store.supersede_data_key([1; 16], wrapped.clone()).await.err() }),
+        said("rewrap", async { store.rewrap_data_key(&wrapped, &wrapped).await.err() }),
+        said("retire", async { store.retire_data_key([1; 16], at(1)).await.err() }),
+        said("sealed_rows", async { store.sealed_rows(SealedTable::Flows, None, 9).await.err() }),
+        said("replace_sealed", async { store.replace_sealed(SealedTable::Flows, &[]).await.err() }),
+        said("expected_rows", async { store.expected_rows().await.err() }),
+        said("reencryption", async { store.reencryption().await.err() }),
+        said("request", async { store.request_reencryption(at(1)).await.err() }),
+        said("take_work", async { store.take_reencryption(owner(1), at(1), LEASE).await.err() }),
+        said("save_work", async { store.save_reencryption(owner(1), &step, at(1), LEASE).await.err() }),
+        said("rows_per_key", async { store.rows_per_key(1).await.err() }),
+        said("forget_passes", async { store.forget_passes(1).await.err() }),
     ])
     .await
 }
@@ -141,7 +169,8 @@ async fn a_stopped_server_is_unavailable_to_every_call_and_comes_back() {
         let reads = (0..6).map(|_| store.load(&row.key));
         futures_util::future::try_join_all(reads).await.unwrap();
         server.stop(how);
-        for (method, error) in everything(&store, &claim).await {
+        let (rows, keys) = tokio::join!(about_rows(&store, &claim), about_keys(&store));
+        for (method, error) in rows.into_iter().chain(keys) {
             let error =
                 error.unwrap_or_else(|| panic!("{method} got an answer from a server that is not there"));
             assert!(matches!(error, StoreError::Unavailable(_)), "{method}: {error:?}");

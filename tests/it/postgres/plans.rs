@@ -4,6 +4,7 @@
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
+use token_broker::domain::data_key::{ReencryptionStore as _, RenewedRow, SealedTable};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::key::{CredentialId, GrantId, UserId};
 use token_broker::domain::ports::{
@@ -201,6 +202,14 @@ async fn a_round(place: &Place, n: u32, ids: &[[u8; 16]], grant: GrantId) {
     store.newest_data_key(&tenant("acme"), DataKeyPurpose::Encryption).await.unwrap();
     store.data_keys_under("k1", 3).await.unwrap();
     store.kek_ids_in_use().await.unwrap();
+    store.data_keys(None, None, 9).await.unwrap();
+    store.data_keys(Some(&tenant("acme")), None, 9).await.unwrap();
+    store.data_key_states(&ids[..3]).await.unwrap();
+    for table in SealedTable::ALL {
+        let rows = store.sealed_rows(table, Some(ids[0]), 50).await.unwrap();
+        let unchanged: Vec<_> = rows.into_iter().map(|was| RenewedRow { is: was.clone(), was }).collect();
+        assert_eq!(store.replace_sealed(table, &unchanged).await.unwrap().len(), unchanged.len());
+    }
     store.ping().await.unwrap();
 }
 

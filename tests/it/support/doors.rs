@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use token_broker::application::audit::{AuditArchive, AuditLog, AuditSettings};
+use token_broker::application::keys::{KeyPorts, KeySettings, Keys};
 use token_broker::application::limits::Limits;
 use token_broker::application::{Broker, Login, Ports, Settings};
 use token_broker::domain::access_policy::{Allowed, Caller, Identity, Rule, UserRule};
@@ -42,6 +43,7 @@ use super::faulty_store::{Faults, FaultyStore};
 use super::hostile::{HostileServer, Reply};
 use super::memory_journal::MemoryJournal;
 use super::provider;
+use crate::fakes::MemoryStore;
 
 /// May do everything in tenant a.
 pub(crate) const AGENT: &str = "tb_agent__________________________________________";
@@ -447,7 +449,7 @@ async fn serve_grpc(
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status(SERVICE, tonic_health::ServingStatus::Serving).await;
     let options = grpc::GrpcOptions { max_deadline, limits, ..grpc::GrpcOptions::default() };
-    let router = grpc::router(broker, Arc::new(callers()), &SystemEntropy, health, options);
+    let router = grpc::router(broker, keys(), Arc::new(callers()), &SystemEntropy, health, options);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
@@ -459,6 +461,18 @@ fn vault(store: &SqliteStore, clock: &Arc<ManualClock>) -> Vault {
     let key = KeyEncryptionKey::new("k1", SecretBytes::new(vec![7; 32])).unwrap();
     let keyring = Keyring::new(vec![key], "k1").unwrap();
     Vault::new(keyring, Arc::new(store.clone()), Arc::new(SystemEntropy), clock.clone())
+}
+
+/// Key use cases over an empty database in memory.
+fn keys() -> Arc<Keys> {
+    let store = Arc::new(MemoryStore::default());
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new());
+    let kek = KeyEncryptionKey::new("k", SecretBytes::new((1..33).collect())).unwrap();
+    let keyring = Keyring::new(vec![kek], "k").unwrap();
+    let vault = Vault::new(keyring, store.clone(), Arc::new(SystemEntropy), Arc::clone(&clock));
+    let ports = KeyPorts { clock, keeper: Arc::new(vault), data_keys: store.clone(), rows: store };
+    let settings = KeySettings { rows_per_second: 1000, retire_after: Duration::from_hours(25) };
+    Arc::new(Keys::new(ports, settings, ClaimOwner::from_bytes([1; 16])))
 }
 
 fn ports(

@@ -8,7 +8,7 @@ use token_broker::domain::caller_store::{
     StoredCaller, Tenant, TenantStore, TenantWrite,
 };
 use token_broker::domain::key::{ApiKeyId, CallerId, TenantId};
-use token_broker::domain::ports::StoreError;
+use token_broker::domain::ports::{DataKeyPurpose, StoreError};
 
 use super::memory_store::{MemoryStore, Tables};
 
@@ -219,6 +219,7 @@ impl TenantStore for MemoryStore {
             if deleted {
                 tables.callers.retain(|caller| caller.tenant != id);
                 tables.api_keys.retain(|key| key.key.tenant != id);
+                tables.data_keys.retain(|key| key.tenant != id || key.purpose != DataKeyPurpose::Encryption);
             }
             TenantWrite::Done
         }))

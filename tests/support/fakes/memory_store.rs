@@ -11,9 +11,10 @@ use token_broker::domain::caller_store::{NewApiKey, StoredCaller, Tenant};
 use token_broker::domain::credential::{
     Credential, CredentialState, Epoch, Fingerprint, ReauthReason, StoredTokens,
 };
+use token_broker::domain::data_key::{Reencryption, RowsPerKey};
 use token_broker::domain::event::{Change, Event, EventPosition, FlowCause, NewEvent, Standing};
 use token_broker::domain::flow::{Flow, FlowStatus};
-use token_broker::domain::key::{CredentialId, CredentialKey, TenantId};
+use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, TenantId};
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, GrantCondition, LineageWrite,
     ListQuery, NewGrant, PendingRevocation, Persisted, Release, RevocationOutcome, RevokeWrite, RevokedRow,
@@ -29,7 +30,7 @@ pub(super) struct Chain {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Row {
-    credential: Credential,
+    pub(super) credential: Credential,
     used_at: Timestamp,
     /// Outlives the claim and its release.
     failures: u32,
@@ -47,13 +48,22 @@ pub(super) struct RevocationRow {
     pub(super) finished: Option<(RevocationOutcome, Timestamp)>,
 }
 
+/// The work of moving rows to the active data keys.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Work {
+    pub(super) state: Reencryption,
+    pub(super) worker: Option<ClaimOwner>,
+    pub(super) rows: BTreeMap<i64, RowsPerKey>,
+}
+
 /// What a commit makes durable.
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct Tables {
-    rows: BTreeMap<CredentialId, Row>,
+    pub(super) rows: BTreeMap<CredentialId, Row>,
     pub(super) flows: Vec<FlowRow>,
     pub(super) revocations: Vec<RevocationRow>,
     pub(super) data_keys: Vec<WrappedDataKey>,
+    pub(super) reencryption: Work,
     pub(super) events: Vec<Event>,
     pub(super) audit: BTreeMap<TenantId, Chain>,
     pub(super) callers: Vec<StoredCaller>,

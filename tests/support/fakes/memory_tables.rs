@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use token_broker::domain::caller_store::Tenant;
+use token_broker::domain::data_key::DataKeyId;
 use token_broker::domain::event::{EventPage, EventPosition, EventQuery, EventStore};
 use token_broker::domain::flow::{Flow, FlowFailure, FlowStatus, SecretHash, StateHash};
 use token_broker::domain::key::{CredentialKey, FlowId, OutboxId, ProviderId, TenantId};
@@ -24,9 +26,8 @@ impl Tables {
     }
 
     fn newest_key(&self, tenant: &TenantId, purpose: DataKeyPurpose) -> Option<WrappedDataKey> {
-        let keys = self.data_keys.iter().filter(|key| key.tenant == *tenant && key.purpose == purpose);
-        // Of several, the last one.
-        keys.max_by_key(|key| key.created_at).cloned()
+        let mut keys = self.data_keys.iter().filter(|key| key.tenant == *tenant && key.purpose == purpose);
+        keys.find(|key| key.superseded_at.is_none()).cloned()
     }
 }
 
@@ -332,13 +333,17 @@ impl DataKeyStore for MemoryStore {
     async fn newest_data_key_or_insert(
         &self,
         candidate: WrappedDataKey,
-    ) -> Result<WrappedDataKey, StoreError> {
+    ) -> Result<Option<WrappedDataKey>, StoreError> {
         Ok(self.write(|tables| {
             if let Some(newest) = tables.newest_key(&candidate.tenant, candidate.purpose) {
-                return newest;
+                return Some(newest);
+            }
+            let deleted = |there: &Tenant| there.id == candidate.tenant && there.deleted_at.is_some();
+            if candidate.purpose == DataKeyPurpose::Encryption && tables.tenants.iter().any(deleted) {
+                return None;
             }
             tables.data_keys.push(candidate.clone());
-            candidate
+            Some(candidate)
         }))
     }
 
@@ -361,6 +366,74 @@ impl DataKeyStore for MemoryStore {
             keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
             keys.truncate(limit as usize);
             keys
+        }))
+    }
+
+    async fn data_keys(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<DataKeyId>,
+        limit: u32,
+    ) -> Result<Vec<WrappedDataKey>, StoreError> {
+        Ok(self.read(|tables| {
+            let behind = tables.data_keys.iter().filter(|key| after.is_none_or(|after| key.id > after));
+            let of_tenant = behind.filter(|key| tenant.is_none_or(|tenant| key.tenant == *tenant));
+            let mut keys: Vec<_> = of_tenant.cloned().collect();
+            keys.sort_by_key(|key| key.id);
+            keys.truncate(limit as usize);
+            keys
+        }))
+    }
+
+    async fn data_key_states(
+        &self,
+        ids: &[DataKeyId],
+    ) -> Result<Vec<(DataKeyId, Option<Timestamp>)>, StoreError> {
+        Ok(self.read(|tables| {
+            let found = tables.data_keys.iter().filter(|key| ids.contains(&key.id));
+            found.map(|key| (key.id, key.superseded_at)).collect()
+        }))
+    }
+
+    async fn supersede_data_key(
+        &self,
+        over: DataKeyId,
+        mut successor: WrappedDataKey,
+    ) -> Result<bool, StoreError> {
+        Ok(self.write(|tables| {
+            let of_one =
+                |key: &WrappedDataKey| (&key.tenant, key.purpose) == (&successor.tenant, successor.purpose);
+            let newest = tables.data_keys.iter().filter(|key| of_one(key)).map(|key| key.created_at).max();
+            let active = tables.data_keys.iter_mut();
+            let active =
+                active.filter(|key| of_one(key)).find(|key| key.id == over && key.superseded_at.is_none());
+            let Some(active) = active else { return false };
+            active.superseded_at = Some(successor.created_at.max(active.created_at));
+            let later = newest.map(|newest| newest + jiff::SignedDuration::from_micros(1));
+            successor.created_at =
+                later.map_or(successor.created_at, |later| later.max(successor.created_at));
+            tables.data_keys.push(successor);
+            true
+        }))
+    }
+
+    async fn rewrap_data_key(&self, was: &WrappedDataKey, is: &WrappedDataKey) -> Result<bool, StoreError> {
+        Ok(self.write(|tables| {
+            let same = |key: &&mut WrappedDataKey| {
+                (key.id, &key.kek_id, &key.wrapped) == (was.id, &was.kek_id, &was.wrapped)
+            };
+            let Some(key) = tables.data_keys.iter_mut().find(same) else { return false };
+            (key.kek_id, key.wrapped) = (is.kek_id.clone(), is.wrapped.clone());
+            true
+        }))
+    }
+
+    async fn retire_data_key(&self, id: DataKeyId, superseded_before: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.write(|tables| {
+            let count = tables.data_keys.len();
+            let old = |key: &WrappedDataKey| key.superseded_at.is_some_and(|since| since < superseded_before);
+            tables.data_keys.retain(|key| key.id != id || !old(key));
+            tables.data_keys.len() < count
         }))
     }
 }

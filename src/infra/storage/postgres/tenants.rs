@@ -6,10 +6,10 @@ use super::PgStore;
 use super::session::{Again, lock_of};
 use crate::domain::caller_store::{Tenant, TenantStore, TenantWrite};
 use crate::domain::key::TenantId;
-use crate::domain::ports::StoreError;
+use crate::domain::ports::{DataKeyPurpose, StoreError};
 use crate::infra::storage::caller_row::TenantRow;
 use crate::infra::storage::caller_sql as sql;
-use crate::infra::storage::codec::micros;
+use crate::infra::storage::codec::{micros, purpose_text};
 
 #[async_trait]
 impl TenantStore for PgStore {
@@ -51,7 +51,12 @@ impl TenantStore for PgStore {
             return Ok(TenantWrite::Unknown);
         }
         if tenant.deleted_at.is_some() {
-            transaction.execute(sqlx::query(sql::DELETE_CALLERS).bind(tenant.id.as_str())).await?;
+            // Whoever is making the tenant's first data key has either stored it by now, or will see that it is deleted.
+            let lock = lock_of("data key", &[tenant.id.as_str(), purpose_text(DataKeyPurpose::Encryption)]);
+            transaction.execute(sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock)).await?;
+            for delete in [sql::DELETE_CALLERS, sql::DELETE_DATA_KEYS] {
+                transaction.execute(sqlx::query(delete).bind(tenant.id.as_str())).await?;
+            }
         }
         transaction.commit().await?;
         Ok(TenantWrite::Done)

@@ -3,32 +3,68 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::error::store_error;
 use super::{Query, SqliteStore};
+use crate::domain::data_key::DataKeyId;
 use crate::domain::key::TenantId;
 use crate::domain::ports::{DataKeyPurpose, DataKeyStore, StoreError, WrappedDataKey};
-use crate::infra::storage::codec::{micros, purpose_text};
-use crate::infra::storage::data_key_row::DataKeyRow;
+use crate::infra::storage::codec::{micros, optional_time, purpose_text};
+use crate::infra::storage::data_key_row::{DataKeyRow, data_key_columns};
 
-const BY_ID: &str = "SELECT id, tenant, purpose, kek_id, wrapped, created_at FROM data_keys WHERE id = ?1";
+const BY_ID: &str = concat!("SELECT ", data_key_columns!(), " FROM data_keys WHERE id = ?1");
 
-const NEWEST: &str = "
-    SELECT id, tenant, purpose, kek_id, wrapped, created_at FROM data_keys
-    WHERE tenant = ?1 AND purpose = ?2
-    ORDER BY created_at DESC, rowid DESC
-    LIMIT 1";
+/// One at most: an index says so.
+const NEWEST: &str = concat!(
+    "SELECT ",
+    data_key_columns!(),
+    " FROM data_keys WHERE tenant = ?1 AND purpose = ?2 AND superseded_at IS NULL"
+);
 
 const INSERT_IF_NONE: &str = "
     INSERT INTO data_keys (id, tenant, purpose, kek_id, wrapped, created_at)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6
-    WHERE NOT EXISTS (SELECT 1 FROM data_keys WHERE tenant = ?2 AND purpose = ?3)";
+    WHERE NOT EXISTS (SELECT 1 FROM data_keys WHERE tenant = ?2 AND purpose = ?3 AND superseded_at IS NULL)
+        AND NOT EXISTS (
+            SELECT 1 FROM tenants WHERE id = ?2 AND deleted_at IS NOT NULL AND ?3 = 'encryption'
+        )";
 
-const UNDER_KEK: &str = "
-    SELECT id, tenant, purpose, kek_id, wrapped, created_at FROM data_keys
+const UNDER_KEK: &str = concat!(
+    "SELECT ",
+    data_key_columns!(),
+    " FROM data_keys
     WHERE kek_id = ?1
     ORDER BY created_at DESC, rowid DESC
-    LIMIT ?2";
+    LIMIT ?2"
+);
+
+const ALL: &str =
+    concat!("SELECT ", data_key_columns!(), " FROM data_keys WHERE id > ?1 ORDER BY id LIMIT ?2");
+
+const OF_TENANT: &str = concat!(
+    "SELECT ",
+    data_key_columns!(),
+    " FROM data_keys WHERE tenant = ?3 AND id > ?1 ORDER BY id LIMIT ?2"
+);
+
+const STATE: &str = "SELECT superseded_at FROM data_keys WHERE id = ?1";
+
+/// Never before its own creation, should the clock have been set back.
+const SUPERSEDE: &str = "
+    UPDATE data_keys SET superseded_at = max(?4, created_at)
+    WHERE id = ?1 AND tenant = ?2 AND purpose = ?3 AND superseded_at IS NULL";
+
+/// A replica of the version before takes the key that was made last, so the successor's time is later in any case.
+const INSERT_SUCCESSOR: &str = "
+    INSERT INTO data_keys (id, tenant, purpose, kek_id, wrapped, created_at)
+    SELECT ?1, ?2, ?3, ?4, ?5, max(?6, newest + 1)
+    FROM (SELECT max(created_at) AS newest FROM data_keys WHERE tenant = ?2 AND purpose = ?3)";
+
+const REWRAP: &str =
+    "UPDATE data_keys SET kek_id = ?2, wrapped = ?3 WHERE id = ?1 AND kek_id = ?4 AND wrapped = ?5";
+
+const RETIRE: &str = "DELETE FROM data_keys WHERE id = ?1 AND superseded_at < ?2";
 
 fn newest(tenant: &TenantId, purpose: DataKeyPurpose) -> Query<'_> {
     sqlx::query(NEWEST).bind(tenant.as_str()).bind(purpose_text(purpose))
@@ -44,7 +80,7 @@ impl DataKeyStore for SqliteStore {
     async fn newest_data_key_or_insert(
         &self,
         candidate: WrappedDataKey,
-    ) -> Result<WrappedDataKey, StoreError> {
+    ) -> Result<Option<WrappedDataKey>, StoreError> {
         let mut transaction = self.begin().await?;
         sqlx::query(INSERT_IF_NONE)
             .bind(&candidate.id[..])
@@ -57,11 +93,12 @@ impl DataKeyStore for SqliteStore {
             .await
             .map_err(store_error)?;
         let row = newest(&candidate.tenant, candidate.purpose)
-            .fetch_one(&mut *transaction)
+            .fetch_optional(&mut *transaction)
             .await
             .map_err(store_error)?;
         transaction.commit().await.map_err(store_error)?;
-        <DataKeyRow as sqlx::FromRow<_>>::from_row(&row).map_err(store_error)?.try_into()
+        let row = row.as_ref().map(<DataKeyRow as sqlx::FromRow<_>>::from_row).transpose();
+        row.map_err(store_error)?.map(TryInto::try_into).transpose()
     }
 
     async fn newest_data_key(
@@ -83,8 +120,86 @@ impl DataKeyStore for SqliteStore {
         let rows: Vec<DataKeyRow> = self.read_all(sqlx::query(UNDER_KEK).bind(kek_id).bind(limit)).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }
+
+    async fn data_keys(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<DataKeyId>,
+        limit: u32,
+    ) -> Result<Vec<WrappedDataKey>, StoreError> {
+        // An empty id is before all others.
+        let after = after.as_ref().map_or(&[][..], |id| &id[..]);
+        let query = match tenant {
+            Some(tenant) => sqlx::query(OF_TENANT).bind(after).bind(limit).bind(tenant.as_str()),
+            None => sqlx::query(ALL).bind(after).bind(limit),
+        };
+        let rows: Vec<DataKeyRow> = self.read_all(query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
+    }
+
+    async fn data_key_states(
+        &self,
+        ids: &[DataKeyId],
+    ) -> Result<Vec<(DataKeyId, Option<Timestamp>)>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let row: Option<(Option<i64>,)> = self.read_one(sqlx::query(STATE).bind(&id[..])).await?;
+            if let Some((superseded,)) = row {
+                found.push((*id, optional_time(superseded)?));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn supersede_data_key(
+        &self,
+        over: DataKeyId,
+        successor: WrappedDataKey,
+    ) -> Result<bool, StoreError> {
+        let (tenant, purpose) = (successor.tenant.as_str(), purpose_text(successor.purpose));
+        let mut transaction = self.begin().await?;
+        let superseded = sqlx::query(SUPERSEDE)
+            .bind(&over[..])
+            .bind(tenant)
+            .bind(purpose)
+            .bind(micros(successor.created_at))
+            .execute(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        if superseded.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(INSERT_SUCCESSOR)
+            .bind(&successor.id[..])
+            .bind(tenant)
+            .bind(purpose)
+            .bind(&successor.kek_id)
+            .bind(&successor.wrapped)
+            .bind(micros(successor.created_at))
+            .execute(&mut *transaction)
+            .await
+            .map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(true)
+    }
+
+    async fn rewrap_data_key(&self, was: &WrappedDataKey, is: &WrappedDataKey) -> Result<bool, StoreError> {
+        let query = sqlx::query(REWRAP)
+            .bind(&was.id[..])
+            .bind(&is.kek_id)
+            .bind(&is.wrapped)
+            .bind(&was.kek_id)
+            .bind(&was.wrapped);
+        Ok(self.write(query).await? == 1)
+    }
+
+    async fn retire_data_key(&self, id: DataKeyId, superseded_before: Timestamp) -> Result<bool, StoreError> {
+        let query = sqlx::query(RETIRE).bind(&id[..]).bind(micros(superseded_before));
+        Ok(self.write(query).await? == 1)
+    }
 }
 
 /// For the test of query plans.
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[BY_ID, NEWEST, INSERT_IF_NONE, UNDER_KEK];
+pub(super) const STATEMENTS: &[&str] =
+    &[BY_ID, NEWEST, INSERT_IF_NONE, UNDER_KEK, ALL, OF_TENANT, STATE, SUPERSEDE, REWRAP, RETIRE];

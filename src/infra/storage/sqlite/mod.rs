@@ -20,6 +20,7 @@ mod lineage;
 mod listing;
 mod open;
 mod outbox;
+mod reencryption;
 mod schema;
 mod tenants;
 #[cfg(test)]
@@ -148,6 +149,7 @@ fn frequent_statements() -> Vec<&'static str> {
             events::STATEMENTS,
             callers::STATEMENTS,
             audit::STATEMENTS,
+            reencryption::STATEMENTS,
         ])
         .flatten()
         .copied()

@@ -49,7 +49,9 @@ impl TenantStore for SqliteStore {
             return Ok(TenantWrite::Unknown);
         }
         if tenant.deleted_at.is_some() {
-            execute(&mut transaction, sqlx::query(sql::DELETE_CALLERS).bind(tenant.id.as_str())).await?;
+            for delete in [sql::DELETE_CALLERS, sql::DELETE_DATA_KEYS] {
+                execute(&mut transaction, sqlx::query(delete).bind(tenant.id.as_str())).await?;
+            }
         }
         transaction.commit().await.map_err(store_error)?;
         Ok(TenantWrite::Done)

@@ -1,6 +1,7 @@
 //! `tokenbroker.v1.AdminService`, for operators. Each RPC: parse, one use case, convert.
 
 mod audit;
+mod keys;
 
 use std::sync::Arc;
 
@@ -10,18 +11,20 @@ use super::convert::callers as convert;
 use super::guard::open;
 use crate::application::Broker;
 use crate::application::admin::{BrokenGlass, CallerName, TenantChange, WhoAmI};
+use crate::application::keys::Keys;
 use crate::r#gen::v1 as pb;
 use crate::r#gen::v1::admin_service_server::AdminService;
 
 /// The service.
 pub(super) struct Admin {
     broker: Arc<Broker>,
+    keys: Arc<Keys>,
 }
 
 impl Admin {
     /// Over these use cases.
-    pub(super) fn new(broker: Arc<Broker>) -> Self {
-        Self { broker }
+    pub(super) fn new(broker: Arc<Broker>, keys: Arc<Keys>) -> Self {
+        Self { broker, keys }
     }
 }
 
@@ -63,6 +66,34 @@ impl AdminService for Admin {
             actions: actions.map(|action| convert::admin_action_message(action).into()).collect(),
             all_tenants: rights.all_tenants,
         }))
+    }
+
+    async fn list_data_keys(
+        &self,
+        request: Request<pb::ListDataKeysRequest>,
+    ) -> Result<Response<pb::ListDataKeysResponse>, Status> {
+        keys::list(&self.keys, open(request)?).await.map(Response::new)
+    }
+
+    async fn rotate_data_keys(
+        &self,
+        request: Request<pb::RotateDataKeysRequest>,
+    ) -> Result<Response<pb::RotateDataKeysResponse>, Status> {
+        keys::rotate(&self.keys, open(request)?).await.map(Response::new)
+    }
+
+    async fn rewrap_data_keys(
+        &self,
+        request: Request<pb::RewrapDataKeysRequest>,
+    ) -> Result<Response<pb::RewrapDataKeysResponse>, Status> {
+        keys::rewrap(&self.keys, open(request)?).await.map(Response::new)
+    }
+
+    async fn retire_data_key(
+        &self,
+        request: Request<pb::RetireDataKeyRequest>,
+    ) -> Result<Response<pb::RetireDataKeyResponse>, Status> {
+        keys::retire(&self.keys, open(request)?).await.map(Response::new)
     }
 
     async fn create_caller(

@@ -12,3 +12,4 @@ mod time;
 pub(super) mod user;
 
 pub(super) use enums::consent_reason_name;
+pub(super) use time::timestamp;
