@@ -3222,6 +3222,7 @@ pub struct RetireDataKeyResponse {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum DataKeyPurpose {
+    /// Never sent.
     Unspecified = 0,
     /// It seals tokens, profiles and the secrets of consents.
     Encryption = 1,
