@@ -3,6 +3,7 @@
 
 mod admin;
 mod calls;
+mod crash;
 mod files;
 mod log;
 mod replicas;

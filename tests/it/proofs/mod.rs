@@ -2,5 +2,6 @@
 
 mod canary;
 mod crash;
+mod interleavings;
 mod isolation;
 mod storm;

@@ -199,7 +199,7 @@ impl DataKeyStore for SqliteStore {
     }
 }
 
-/// For the test of query plans.
+/// For the test of query plans; but for the one that sorts an operator's few.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[BY_ID, NEWEST, INSERT_IF_NONE, UNDER_KEK, ALL, OF_TENANT, STATE, SUPERSEDE, REWRAP, RETIRE];
+    &[BY_ID, NEWEST, INSERT_IF_NONE, UNDER_KEK, ALL, STATE, SUPERSEDE, REWRAP, RETIRE];
