@@ -33,22 +33,28 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct EndpointArgs {
     /// The broker's gRPC address
-    #[arg(long, value_name = "URL", env = "TOKEN_BROKER_ENDPOINT", default_value = "http://127.0.0.1:50051")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "TOKEN_BROKER_ENDPOINT",
+        default_value = "http://127.0.0.1:50051"
+    )]
     endpoint: Url,
     /// PEM file with the certificate authority of an https endpoint [default: the system's]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// PEM file with a certificate chain to show to an https endpoint (mTLS)
-    #[arg(long, value_name = "FILE", requires = "client_key_file")]
+    #[arg(long, global = true, value_name = "FILE", requires = "client_key_file")]
     client_certificate_file: Option<PathBuf>,
     /// PEM file with the certificate's private key
-    #[arg(long, value_name = "FILE", requires = "client_certificate_file")]
+    #[arg(long, global = true, value_name = "FILE", requires = "client_certificate_file")]
     client_key_file: Option<PathBuf>,
     /// Send API key and tokens in the clear to an http endpoint that is not on this machine
-    #[arg(long)]
+    #[arg(long, global = true)]
     plaintext: bool,
     /// How long to wait for an answer
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, global = true, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     timeout: Duration,
 }
 
@@ -58,13 +64,13 @@ pub(super) struct ClientArgs {
     #[command(flatten)]
     endpoint: EndpointArgs,
     /// File with the API key [default: the variable `TOKEN_BROKER_API_KEY`]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// File with a JWT that says who calls, instead of an API key
-    #[arg(long, value_name = "FILE", conflicts_with = "api_key_file")]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "api_key_file")]
     token_file: Option<PathBuf>,
     /// File with a JWT of the user whom the call is for; --user may be left out then
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     user_token_file: Option<PathBuf>,
 }
 
