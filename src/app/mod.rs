@@ -1,6 +1,7 @@
 //! The composition root: binds the listeners and puts the broker together. `outside.rs` names the engines behind the ports.
 
 mod audit;
+mod callers;
 mod database;
 mod grpc;
 mod identity;
@@ -21,18 +22,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::application::{Broker, LeaseSettings, Ports, Settings, WatchSettings};
+use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
 use crate::config::{self, Config};
-use crate::domain::access_policy::Identity;
-use crate::domain::caller_store::CallerStore;
 use crate::domain::coordination::PermitStore;
 use crate::domain::ports::{
-    CallerDirectory, Clock, CredentialStore, Entropy, OAuthClient, ProviderDirectory as _, StoreError,
+    Clock, CredentialStore, Entropy, OAuthClient, ProviderDirectory as _, StoreError,
 };
 use crate::domain::provider::{Provider, TimingLimits};
 use crate::domain::step::Steps;
 use crate::infra::audit::FileSinkError;
-use crate::infra::callers::{ConfiguredCallers, Directory};
 use crate::infra::coordination::redis::RedisSetupError;
 use crate::infra::crypto::services::KeyServiceSetupError;
 use crate::infra::crypto::{KeyringError, VaultError};
@@ -162,6 +160,17 @@ pub enum StartError {
         /// Its id.
         id: String,
     },
+    /// An identity of the configuration that the database has, too.
+    #[error(
+        "callers.{id}.{list}: one is also that of a caller of the database: an identity belongs to one caller \
+         (`token-broker callers list --stored` shows whose, started without this one)"
+    )]
+    IdentityTwice {
+        /// The configured caller's id.
+        id: String,
+        /// The key.
+        list: &'static str,
+    },
     /// Metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -201,8 +210,8 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let permits = Arc::clone(&ports.permits);
     let clock = Arc::clone(&ports.clock);
     let tokens = identity::tokens(&config, http_settings(&config), &clock)?;
-    refuse_twice_named(&config, ports.callers.as_ref()).await?;
-    let callers = directory(&config, &ports);
+    callers::refuse_shared(&config.callers, ports.callers.as_ref()).await?;
+    let callers = callers::directory(&config, &ports);
     let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
 
     // Before anybody can ask for a token.
@@ -409,31 +418,6 @@ fn oauth_client(
     Ok(Arc::new(HttpOAuthClient::new(http_settings(config), clock, entropy)?))
 }
 
-/// Who calls, from the configuration and from the database.
-fn directory(config: &Config, ports: &Ports) -> Arc<dyn CallerDirectory> {
-    let configured = config.callers.iter().map(|entry| {
-        let keys = entry.key_hashes.iter().copied().map(Identity::ApiKey);
-        (entry.caller.clone(), keys.chain(entry.identities.iter().cloned()).collect())
-    });
-    Arc::new(Directory::new(
-        ConfiguredCallers::new(configured),
-        Arc::clone(&ports.callers),
-        Arc::clone(&ports.tenants),
-        Arc::clone(&ports.clock),
-        config.authentication.cache_ttl,
-    ))
-}
-
-/// An id is one caller's: of two, an operator would change one and the other would come in.
-async fn refuse_twice_named(config: &Config, callers: &dyn CallerStore) -> Result<(), StartError> {
-    for entry in &config.callers {
-        if callers.load_caller(&entry.caller.tenant, &entry.caller.id).await?.is_some() {
-            return Err(StartError::CallerTwice { id: entry.caller.id.to_string() });
-        }
-    }
-    Ok(())
-}
-
 fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartError> {
     let public_base_url = match &config.public.base_url {
         Some(url) => url.clone(),
@@ -450,7 +434,7 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         timings: timing_limits(config),
         leases: LeaseSettings { default_ttl: config.leases.default_ttl, max_ttl: config.leases.max_ttl },
         watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
-        configured_callers: config.callers.iter().map(|entry| Arc::new(entry.caller.clone())).collect(),
+        configured_callers: callers::for_operators(&config.callers),
         bindings: config.consent.bindings.clone(),
         login: config.login.as_ref().map(login::login).transpose()?,
     })

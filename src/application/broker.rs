@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::admin::ConfiguredCaller;
 use super::audit::AuditArchive;
 use super::gates::Gates;
 use super::keyed_lock::KeyedLock;
@@ -17,7 +18,6 @@ use super::refresh_ahead::Ahead;
 use super::single_flight::Flights;
 use super::sweep::Housekeeping;
 use super::watch::{WatchSettings, Watchers};
-use crate::domain::access_policy::Caller;
 use crate::domain::audit::Audit;
 use crate::domain::caller_store::{CallerStore, TenantStore};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
@@ -97,7 +97,7 @@ pub struct Settings {
     /// How watches run.
     pub watches: WatchSettings,
     /// The callers of the configuration, for operators to see.
-    pub configured_callers: Vec<Arc<Caller>>,
+    pub configured_callers: Vec<ConfiguredCaller>,
     /// How browsers may be proved to be their users'; the first one is what a caller gets that does not choose. Never empty.
     pub bindings: Vec<ConsentBinding>,
     /// Where users sign in, for [`ConsentBinding::Login`].

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::access_policy::Suspension;
+use crate::domain::caller_store::IdentityList;
 use crate::domain::credential::RefreshFailure;
 use crate::domain::ports::{CipherError, StoreError};
 use crate::domain::rate_limit::RateLimit;
@@ -39,6 +40,9 @@ pub enum BrokerError {
     /// There is no such thing in the caller's tenant.
     #[error("not found")]
     NotFound(NotFound),
+    /// An identity in this list is a caller's already, of whichever tenant.
+    #[error("an identity is a caller's already")]
+    IdentityTaken(IdentityList),
     /// The thing is in the wrong state.
     #[error("the state forbids it")]
     FailedPrecondition(Precondition),
@@ -116,8 +120,6 @@ pub enum Precondition {
     CallerConfigured,
     /// The caller has been changed since it was read.
     CallerChanged,
-    /// The identity is another caller's.
-    IdentityTaken,
     /// The caller has as many good API keys as it may have.
     TooManyApiKeys,
     /// There is a tenant of this id, or was one.

@@ -153,6 +153,7 @@ impl From<StartError> for CliError {
             | StartError::Tls(_)
             | StartError::NoBaseUrl
             | StartError::CallerTwice { .. }
+            | StartError::IdentityTwice { .. }
             | StartError::AuditFile(_)
             | StartError::NoLogin
             | StartError::Redis(_) => Exit::Config,

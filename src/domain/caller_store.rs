@@ -117,6 +117,45 @@ pub struct FoundCaller {
     pub key: Option<ApiKey>,
 }
 
+/// Which of a caller's lists an identity is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityList {
+    /// SPIFFE ids.
+    SpiffeIds,
+    /// Subjects of JWTs.
+    Subjects,
+}
+
+impl IdentityList {
+    /// `None` for an API key, which has a table of its own.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Option<Self> {
+        match identity {
+            Identity::ApiKey(_) => None,
+            Identity::SpiffeId(_) => Some(Self::SpiffeIds),
+            Identity::Subject { .. } => Some(Self::Subjects),
+        }
+    }
+
+    /// As the configuration and AdminService name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SpiffeIds => "spiffe_ids",
+            Self::Subjects => "subjects",
+        }
+    }
+}
+
+/// What two callers would both have: an id in a tenant, or an identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// The id of a caller.
+    Id(TenantId, CallerId),
+    /// What a caller proves to be; no API key.
+    Identity(Identity),
+}
+
 /// How a change of a caller ended. Only `Done` has changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallerWrite {
@@ -128,8 +167,8 @@ pub enum CallerWrite {
     Unknown,
     /// It has been changed since it was read.
     Changed,
-    /// One of the identities is another caller's.
-    IdentityTaken,
+    /// One of the identities, in this list, is another caller's.
+    IdentityTaken(IdentityList),
 }
 
 /// How a change of an API key ended. Only `Done` has changed anything.
@@ -152,6 +191,9 @@ pub trait CallerStore: Send + Sync {
     /// One by id.
     async fn load_caller(&self, tenant: &TenantId, id: &CallerId)
     -> Result<Option<StoredCaller>, StoreError>;
+
+    /// Which of these callers here have, in any order, with one statement. API keys are nobody's.
+    async fn taken(&self, claims: &[Claim]) -> Result<Vec<Claim>, StoreError>;
 
     /// A page, ordered by id.
     async fn list_callers(

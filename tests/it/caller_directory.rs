@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use token_broker::domain::access_policy::{Caller, Identity, Rule, Suspension};
 use token_broker::domain::admin_policy::AdminRights;
 use token_broker::domain::caller_store::{
-    ApiKey, ApiKeyWrite, CallerStore, CallerWrite, FoundCaller, NewApiKey, StoredCaller, Tenant, TenantStore,
-    TenantWrite,
+    ApiKey, ApiKeyWrite, CallerStore, CallerWrite, Claim, FoundCaller, NewApiKey, StoredCaller, Tenant,
+    TenantStore, TenantWrite,
 };
 use token_broker::domain::key::{ApiKeyId, CallerId, TenantId};
 use token_broker::domain::ports::{CallerDirectory as _, Clock as _, StoreError};
@@ -48,6 +48,10 @@ impl CallerStore for Database {
 
     async fn load_caller(&self, t: &TenantId, id: &CallerId) -> Result<Option<StoredCaller>, StoreError> {
         self.rows.load_caller(t, id).await
+    }
+
+    async fn taken(&self, claims: &[Claim]) -> Result<Vec<Claim>, StoreError> {
+        self.rows.taken(claims).await
     }
 
     async fn list_callers(

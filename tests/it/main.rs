@@ -9,6 +9,7 @@
 
 mod admin;
 mod admin_callers;
+mod admin_identities;
 mod application;
 mod architecture;
 mod audit;

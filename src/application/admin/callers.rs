@@ -1,13 +1,16 @@
 //! Callers of the database: made, read, changed, deleted. Those of the configuration are shown beside them, and changed in
 //! the configuration.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::super::Broker;
 use super::super::error::{BrokerError, NotFound, Precondition};
 use crate::domain::access_policy::{Caller, Identity, Principal, Rule};
 use crate::domain::admin_policy::{AdminAction, AdminRights};
-use crate::domain::caller_store::{CallerWrite, StoredCaller};
+use crate::domain::caller_store::{CallerWrite, IdentityList, StoredCaller};
 use crate::domain::key::{CallerId, TenantId};
 
 /// What an operator decides about a caller.
@@ -20,7 +23,7 @@ pub struct CallerSettings {
     /// What it may administer.
     pub admin: AdminRights,
     /// What it proves to be beside its API keys.
-    pub identities: std::collections::BTreeSet<Identity>,
+    pub identities: BTreeSet<Identity>,
     /// Whether it may do nothing for now.
     pub disabled: bool,
 }
@@ -67,8 +70,17 @@ impl From<StoredCaller> for CallerView {
     }
 }
 
-impl From<&Caller> for CallerView {
-    fn from(caller: &Caller) -> Self {
+/// A caller of the configuration, and what it proves to be beside its API keys.
+#[derive(Debug, Clone)]
+pub struct ConfiguredCaller {
+    /// Id, tenant and rights.
+    pub caller: Arc<Caller>,
+    /// SPIFFE ids, and subjects of issuers.
+    pub identities: BTreeSet<Identity>,
+}
+
+impl From<&ConfiguredCaller> for CallerView {
+    fn from(ConfiguredCaller { caller, identities }: &ConfiguredCaller) -> Self {
         Self {
             tenant: caller.tenant.clone(),
             id: caller.id.clone(),
@@ -76,7 +88,7 @@ impl From<&Caller> for CallerView {
                 description: String::new(),
                 rules: caller.rules.clone(),
                 admin: caller.admin.clone(),
-                identities: std::collections::BTreeSet::new(),
+                identities: identities.clone(),
                 disabled: false,
             },
             stored: None,
@@ -99,6 +111,7 @@ impl Broker {
         if self.configured_caller(&tenant, &id).is_some() {
             return Err(BrokerError::FailedPrecondition(Precondition::CallerExists));
         }
+        self.refuse_configured(&settings.identities)?;
         let now = self.ports.clock.now();
         let caller = StoredCaller {
             tenant,
@@ -124,8 +137,8 @@ impl Broker {
         id: CallerId,
     ) -> Result<CallerView, BrokerError> {
         let tenant = Self::administer(principal, AdminAction::ManageCallers, tenant)?;
-        if let Some(caller) = self.configured_caller(&tenant, &id) {
-            return Ok(caller.into());
+        if let Some(entry) = self.configured_entry(&tenant, &id) {
+            return Ok(entry.into());
         }
         Ok(self.stored_caller(&tenant, &id).await?.into())
     }
@@ -142,10 +155,10 @@ impl Broker {
         let limit = page_size.saturating_add(1);
         let stored = self.ports.callers.list_callers(&tenant, after.as_ref(), limit).await?;
         let configured = self.settings.configured_callers.iter();
-        let configured = configured.filter(|caller| {
+        let configured = configured.filter(|ConfiguredCaller { caller, .. }| {
             caller.tenant == tenant && after.as_ref().is_none_or(|after| caller.id > *after)
         });
-        let mut page: Vec<CallerView> = configured.map(|caller| CallerView::from(&**caller)).collect();
+        let mut page: Vec<CallerView> = configured.map(CallerView::from).collect();
         page.extend(stored.into_iter().map(CallerView::from));
         page.sort_by(|one, two| one.id.cmp(&two.id));
         let more = page.len() > page_size as usize;
@@ -164,6 +177,7 @@ impl Broker {
     ) -> Result<CallerView, BrokerError> {
         let there = self.changeable_caller(principal, tenant, &id).await?;
         outranks(principal, &settings.admin)?;
+        self.refuse_configured(&settings.identities)?;
         let now = self.ports.clock.now();
         let caller = StoredCaller {
             description: settings.description,
@@ -212,8 +226,23 @@ impl Broker {
     }
 
     pub(super) fn configured_caller(&self, tenant: &TenantId, id: &CallerId) -> Option<&Caller> {
+        self.configured_entry(tenant, id).map(|entry| &*entry.caller)
+    }
+
+    fn configured_entry(&self, tenant: &TenantId, id: &CallerId) -> Option<&ConfiguredCaller> {
         let mut configured = self.settings.configured_callers.iter();
-        configured.find(|caller| caller.tenant == *tenant && caller.id == *id).map(|caller| &**caller)
+        configured.find(|entry| entry.caller.tenant == *tenant && entry.caller.id == *id)
+    }
+
+    /// An identity is one caller's, here and in the configuration: of two, the configuration's would come in, and whoever
+    /// changes the other one would change nothing.
+    fn refuse_configured(&self, identities: &BTreeSet<Identity>) -> Result<(), BrokerError> {
+        let configured = self.settings.configured_callers.iter();
+        let mut taken = configured.flat_map(|entry| entry.identities.intersection(identities));
+        match taken.next().and_then(IdentityList::of) {
+            Some(list) => Err(BrokerError::IdentityTaken(list)),
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn stored_caller(
@@ -233,11 +262,11 @@ fn outranks(principal: &Principal, rights: &AdminRights) -> Result<(), BrokerErr
 
 fn written(write: CallerWrite) -> Result<(), BrokerError> {
     let precondition = match write {
+        CallerWrite::IdentityTaken(list) => return Err(BrokerError::IdentityTaken(list)),
         CallerWrite::Done => return Ok(()),
         CallerWrite::Unknown => return Err(BrokerError::NotFound(NotFound::Caller)),
         CallerWrite::Exists => Precondition::CallerExists,
         CallerWrite::Changed => Precondition::CallerChanged,
-        CallerWrite::IdentityTaken => Precondition::IdentityTaken,
     };
     Err(BrokerError::FailedPrecondition(precondition))
 }

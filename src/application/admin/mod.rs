@@ -17,7 +17,7 @@ use crate::domain::key::TenantId;
 pub use api_keys::{ApiKeyInput, CallerName};
 pub use audit::AuditExport;
 pub use break_glass::{BREAK_GLASS_BATCH, BrokenGlass};
-pub use callers::{CallerSettings, CallerView, StoredView};
+pub use callers::{CallerSettings, CallerView, ConfiguredCaller, StoredView};
 pub use explain::{ExplainInput, Explanation};
 pub use tenants::TenantChange;
 pub use who_am_i::WhoAmI;

@@ -57,8 +57,8 @@ impl Broker {
         let limit = page_size.saturating_add(1);
         let mut page = self.ports.tenants.list_tenants(after.as_ref(), limit).await?;
         let behind = |id: &TenantId| after.as_ref().is_none_or(|after| id > after);
-        for caller in self.settings.configured_callers.iter().filter(|caller| behind(&caller.tenant)) {
-            let id = &caller.tenant;
+        let configured = self.settings.configured_callers.iter().map(|entry| &entry.caller.tenant);
+        for id in configured.filter(|id| behind(id)) {
             // One with a row is on this page, or on a later one, or deleted.
             if page.iter().all(|tenant| tenant.id != *id)
                 && self.ports.tenants.load_tenant(id).await?.is_none()
@@ -114,7 +114,7 @@ impl Broker {
             return if tenant.deleted_at.is_none() { Ok(tenant) } else { Err(unknown) };
         }
         let named = id == principal.tenant()
-            || self.settings.configured_callers.iter().any(|caller| caller.tenant == *id)
+            || self.settings.configured_callers.iter().any(|entry| entry.caller.tenant == *id)
             || !self.ports.callers.list_callers(id, None, 1).await?.is_empty();
         if named { Ok(implied(id.clone(), Timestamp::UNIX_EPOCH)) } else { Err(unknown) }
     }

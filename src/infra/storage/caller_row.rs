@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{array, optional_time, tenant, time};
 use crate::domain::access_policy::Identity;
-use crate::domain::caller_store::{ApiKey, FoundCaller, LAST_USED_GRAIN, StoredCaller, Tenant};
+use crate::domain::caller_store::{
+    ApiKey, Claim, FoundCaller, IdentityList, LAST_USED_GRAIN, StoredCaller, Tenant,
+};
 use crate::domain::key::{ApiKeyId, CallerId};
 use crate::domain::ports::StoreError;
 
@@ -161,20 +163,53 @@ fn form(identity: &Identity) -> Option<IdentityForm> {
     }
 }
 
+const SPIFFE: &str = "spiffe";
+const SUBJECT: &str = "subject";
+const ID: &str = "id";
+
 /// Kind, issuer and subject of an identity that is no API key.
 pub(super) fn identity_columns(identity: &Identity) -> Option<(&'static str, &str, &str)> {
     match identity {
         Identity::ApiKey(_) => None,
-        Identity::SpiffeId(id) => Some(("spiffe", "", id)),
-        Identity::Subject { issuer, subject } => Some(("subject", issuer, subject)),
+        Identity::SpiffeId(id) => Some((SPIFFE, "", id)),
+        Identity::Subject { issuer, subject } => Some((SUBJECT, issuer, subject)),
     }
 }
 
-/// All of those, in their order.
+/// All of those, in their order, each with its list.
 pub(super) fn identity_rows(
     identities: &BTreeSet<Identity>,
-) -> impl Iterator<Item = (&'static str, &str, &str)> {
-    identities.iter().filter_map(identity_columns)
+) -> impl Iterator<Item = (IdentityList, (&'static str, &str, &str))> {
+    identities.iter().filter_map(|identity| IdentityList::of(identity).zip(identity_columns(identity)))
+}
+
+/// Claims as the statements take them: kind, tenant or issuer, id or subject. An id is of a kind of its own.
+pub(super) fn claim_columns(claim: &Claim) -> Option<(&'static str, &str, &str)> {
+    match claim {
+        Claim::Id(tenant, id) => Some((ID, tenant.as_str(), id.as_str())),
+        Claim::Identity(identity) => identity_columns(identity),
+    }
+}
+
+/// A claim that somebody has.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct ClaimRow {
+    kind: String,
+    issuer: String,
+    subject: String,
+}
+
+impl TryFrom<ClaimRow> for Claim {
+    type Error = StoreError;
+
+    fn try_from(ClaimRow { kind, issuer, subject }: ClaimRow) -> Result<Self, StoreError> {
+        match kind.as_str() {
+            ID => Ok(Self::Id(tenant(issuer)?, caller_id(subject)?)),
+            SPIFFE => Ok(Self::Identity(Identity::SpiffeId(subject))),
+            SUBJECT => Ok(Self::Identity(Identity::Subject { issuer, subject })),
+            _ => Err(StoreError::Corrupt("the kind of an identity")),
+        }
+    }
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -11,6 +11,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::application::error::{BrokerError, Limit, NotFound, Unavailable, Violation};
 use crate::domain::access_policy::Suspension;
+use crate::domain::caller_store::IdentityList;
 
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "tokenbroker";
@@ -38,6 +39,7 @@ impl From<BrokerError> for Status {
             ),
             BrokerError::Suspended(suspension) => suspended(suspension),
             BrokerError::NotFound(what) => not_found(what),
+            BrokerError::IdentityTaken(list) => identity_taken(list),
             BrokerError::FailedPrecondition(what) => precondition::failed_precondition(what),
             BrokerError::ResourceExhausted { limit, retry_after } => limit_reached(limit, retry_after),
             BrokerError::Unavailable { what, retry_after } => unavailable(what, retry_after),
@@ -81,6 +83,19 @@ fn not_found(what: NotFound) -> Status {
         NotFound::Tenant => ("TENANT_NOT_FOUND", "no such tenant: ListTenants names those there are"),
     };
     status(Code::NotFound, reason, text, None)
+}
+
+/// It does not say whose: that may be another tenant's.
+fn identity_taken(list: IdentityList) -> Status {
+    let text = match list {
+        IdentityList::SpiffeIds => {
+            "settings.spiffe_ids: one of them is a caller's already; an identity is one caller's"
+        }
+        IdentityList::Subjects => {
+            "settings.subjects: one of them is a caller's already; an identity is one caller's"
+        }
+    };
+    status(Code::AlreadyExists, "IDENTITY_TAKEN", text, None)
 }
 
 fn limit_reached(limit: Limit, retry_after: Duration) -> Status {

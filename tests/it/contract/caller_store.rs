@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use token_broker::domain::access_policy::{Identity, Rule};
 use token_broker::domain::admin_policy::{AdminAction, AdminRights};
 use token_broker::domain::caller_store::{
-    ApiKey, ApiKeyWrite, CallerWrite, MAX_API_KEYS, NewApiKey, StoredCaller,
+    ApiKey, ApiKeyWrite, CallerWrite, Claim, IdentityList, MAX_API_KEYS, NewApiKey, StoredCaller,
 };
 use token_broker::domain::key::{ApiKeyId, CallerId};
 
@@ -17,6 +17,8 @@ contract!(
     an_id_is_one_callers_in_its_tenant,
     a_change_needs_the_revision_that_it_is_of,
     an_identity_is_one_callers,
+    the_list_with_the_taken_identity_is_named,
+    what_callers_have_of_ids_and_identities_is_told_at_once,
     pages_of_callers_follow_their_ids,
     a_key_leads_to_its_caller_whatever_has_become_of_it,
     a_deleted_callers_keys_and_identities_are_gone,
@@ -134,15 +136,59 @@ async fn an_identity_is_one_callers(stores: Stores) {
     for (tenant_name, name) in [("acme", "second"), ("globex", "first")] {
         let second =
             StoredCaller { identities: [spiffe("a"), spiffe("b")].into(), ..caller(tenant_name, name) };
-        assert_eq!(callers.insert_caller(second.clone()).await.unwrap(), CallerWrite::IdentityTaken);
+        assert_eq!(
+            callers.insert_caller(second.clone()).await.unwrap(),
+            CallerWrite::IdentityTaken(IdentityList::SpiffeIds)
+        );
         assert_eq!(callers.load_caller(&second.tenant, &second.id).await.unwrap(), None);
         let plain = caller(tenant_name, name);
         callers.insert_caller(plain.clone()).await.unwrap();
-        assert_eq!(callers.update_caller(second).await.unwrap(), CallerWrite::IdentityTaken);
+        assert_eq!(
+            callers.update_caller(second).await.unwrap(),
+            CallerWrite::IdentityTaken(IdentityList::SpiffeIds)
+        );
         assert_eq!(callers.load_caller(&plain.tenant, &plain.id).await.unwrap(), Some(plain));
     }
     assert_eq!(callers.find_caller(&spiffe("a")).await.unwrap().unwrap().caller, first);
     assert_eq!(callers.find_caller(&spiffe("b")).await.unwrap(), None);
+}
+
+async fn the_list_with_the_taken_identity_is_named(stores: Stores) {
+    let callers = stores.callers;
+    let both = [spiffe("a"), subject("https://a.example", "s")];
+    let first = StoredCaller { identities: both.clone().into(), ..caller("acme", "first") };
+    callers.insert_caller(first).await.unwrap();
+    for (identity, list) in both.into_iter().zip([IdentityList::SpiffeIds, IdentityList::Subjects]) {
+        let second = StoredCaller { identities: [identity].into(), ..caller("globex", "second") };
+        assert_eq!(callers.insert_caller(second).await.unwrap(), CallerWrite::IdentityTaken(list));
+    }
+}
+
+async fn what_callers_have_of_ids_and_identities_is_told_at_once(stores: Stores) {
+    let callers = stores.callers;
+    let of_first = [spiffe("a"), subject("https://a.example", "s")];
+    let first = StoredCaller { identities: of_first.clone().into(), ..caller("acme", "first") };
+    callers.insert_caller(first).await.unwrap();
+    callers.insert_caller(caller("globex", "second")).await.unwrap();
+    callers.insert_api_key(key(1, &caller("globex", "second"), 10)).await.unwrap();
+    let named = |tenant_name: &str, name: &str| Claim::Id(tenant(tenant_name), id(name));
+    let free = [
+        named("acme", "second"),
+        named("globex", "first"),
+        named("first", "acme"),
+        Claim::Identity(spiffe("b")),
+        Claim::Identity(subject("https://a.example", "t")),
+        Claim::Identity(subject("https://b.example", "s")),
+        Claim::Identity(subject("acme", "first")),
+        Claim::Identity(Identity::ApiKey([1; 32])),
+    ];
+    let taken = [named("acme", "first"), named("globex", "second")];
+    let taken = taken.into_iter().chain(of_first.map(Claim::Identity)).collect::<Vec<_>>();
+    let told = callers.taken(&[&free[..], &taken[..]].concat()).await.unwrap();
+    assert!(told.len() == taken.len() && taken.iter().all(|claim| told.contains(claim)), "{told:?}");
+    for nothing in [&free[..], &[]] {
+        assert_eq!(callers.taken(nothing).await.unwrap(), []);
+    }
 }
 
 async fn pages_of_callers_follow_their_ids(stores: Stores) {

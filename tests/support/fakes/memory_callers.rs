@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use token_broker::domain::access_policy::Identity;
 use token_broker::domain::caller_store::{
-    ApiKey, ApiKeyWrite, CallerStore, CallerWrite, FoundCaller, LAST_USED_GRAIN, MAX_API_KEYS, NewApiKey,
-    StoredCaller, Tenant, TenantStore, TenantWrite,
+    ApiKey, ApiKeyWrite, CallerStore, CallerWrite, Claim, FoundCaller, IdentityList, LAST_USED_GRAIN,
+    MAX_API_KEYS, NewApiKey, StoredCaller, Tenant, TenantStore, TenantWrite,
 };
 use token_broker::domain::key::{ApiKeyId, CallerId, TenantId};
 use token_broker::domain::ports::{DataKeyPurpose, StoreError};
@@ -17,11 +17,11 @@ impl Tables {
         self.callers.iter().find(|caller| caller.tenant == *tenant && caller.id == *id)
     }
 
-    fn is_taken(&self, new: &StoredCaller) -> bool {
-        self.callers.iter().any(|other| {
-            (&other.tenant, &other.id) != (&new.tenant, &new.id)
-                && !other.identities.is_disjoint(&new.identities)
-        })
+    fn taken(&self, new: &StoredCaller) -> Option<IdentityList> {
+        let others = self.callers.iter();
+        let others = others.filter(|other| (&other.tenant, &other.id) != (&new.tenant, &new.id));
+        let mut taken = others.flat_map(|other| other.identities.intersection(&new.identities));
+        taken.next().and_then(IdentityList::of)
     }
 
     fn add_key(&mut self, new: NewApiKey, most: u32) -> ApiKeyWrite {
@@ -68,6 +68,17 @@ impl CallerStore for MemoryStore {
         Ok(self.read(|tables| tables.stored_caller(tenant, id).cloned()))
     }
 
+    async fn taken(&self, claims: &[Claim]) -> Result<Vec<Claim>, StoreError> {
+        Ok(self.read(|tables| {
+            let has = |claim: &&Claim| match claim {
+                Claim::Id(tenant, id) => tables.stored_caller(tenant, id).is_some(),
+                Claim::Identity(Identity::ApiKey(_)) => false,
+                Claim::Identity(identity) => tables.callers.iter().any(|c| c.identities.contains(identity)),
+            };
+            claims.iter().filter(has).cloned().collect()
+        }))
+    }
+
     async fn list_callers(
         &self,
         tenant: &TenantId,
@@ -85,8 +96,8 @@ impl CallerStore for MemoryStore {
         Ok(self.write(|tables| {
             if tables.stored_caller(&caller.tenant, &caller.id).is_some() {
                 CallerWrite::Exists
-            } else if tables.is_taken(&caller) {
-                CallerWrite::IdentityTaken
+            } else if let Some(list) = tables.taken(&caller) {
+                CallerWrite::IdentityTaken(list)
             } else {
                 tables.callers.push(StoredCaller { revision: 1, ..caller });
                 CallerWrite::Done
@@ -102,8 +113,8 @@ impl CallerStore for MemoryStore {
             if there.revision != caller.revision {
                 return CallerWrite::Changed;
             }
-            if tables.is_taken(&caller) {
-                return CallerWrite::IdentityTaken;
+            if let Some(list) = tables.taken(&caller) {
+                return CallerWrite::IdentityTaken(list);
             }
             let place = tables.callers.iter_mut().find(|c| c.tenant == caller.tenant && c.id == caller.id);
             if let Some(place) = place {

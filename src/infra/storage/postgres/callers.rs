@@ -7,16 +7,24 @@ use super::session::{Again, Session, lock_of};
 use super::{PgStore, Query};
 use crate::domain::access_policy::Identity;
 use crate::domain::caller_store::{
-    ApiKey, ApiKeyWrite, CallerStore, CallerWrite, FoundCaller, MAX_API_KEYS, NewApiKey, StoredCaller,
+    ApiKey, ApiKeyWrite, CallerStore, CallerWrite, Claim, FoundCaller, IdentityList, MAX_API_KEYS, NewApiKey,
+    StoredCaller,
 };
 use crate::domain::key::{ApiKeyId, CallerId, TenantId};
 use crate::domain::ports::StoreError;
 use crate::infra::storage::caller_row::{
-    CallerJson, CallerRow, KeyAndCallerRow, KeyRow, identity_columns, identity_rows, newest_first,
-    used_before,
+    CallerJson, CallerRow, ClaimRow, KeyAndCallerRow, KeyRow, claim_columns, identity_columns, identity_rows,
+    newest_first, used_before,
 };
 use crate::infra::storage::caller_sql as sql;
 use crate::infra::storage::codec::micros;
+
+const TAKEN: &str = "
+    WITH claims AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) AS given (kind, issuer, subject))
+    SELECT kind, issuer, subject FROM claims JOIN caller_identities USING (kind, issuer, subject)
+    UNION ALL
+    SELECT claims.kind, claims.issuer, claims.subject FROM claims
+        JOIN callers AS taken ON claims.kind = 'id' AND taken.tenant = claims.issuer AND taken.id = claims.subject";
 
 fn load<'q>(tenant: &'q TenantId, id: &'q CallerId) -> Query<'q> {
     sqlx::query(sql::LOAD).bind(tenant.as_str()).bind(id.as_str())
@@ -39,9 +47,12 @@ fn lock(tenant: &TenantId, caller: &CallerId) -> i64 {
     lock_of("caller", &[tenant.as_str(), caller.as_str()])
 }
 
-/// False: one of them is another caller's.
-async fn insert_identities(transaction: &mut Session<'_>, caller: &StoredCaller) -> Result<bool, StoreError> {
-    for (kind, issuer, subject) in identity_rows(&caller.identities) {
+/// The list with one that is another caller's, if there is one.
+async fn insert_identities(
+    transaction: &mut Session<'_>,
+    caller: &StoredCaller,
+) -> Result<Option<IdentityList>, StoreError> {
+    for (list, (kind, issuer, subject)) in identity_rows(&caller.identities) {
         let insert = sqlx::query(sql::INSERT_IDENTITY)
             .bind(kind)
             .bind(issuer)
@@ -49,10 +60,10 @@ async fn insert_identities(transaction: &mut Session<'_>, caller: &StoredCaller)
             .bind(caller.tenant.as_str())
             .bind(caller.id.as_str());
         if transaction.execute(insert).await? == 0 {
-            return Ok(false);
+            return Ok(Some(list));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 #[async_trait]
@@ -76,6 +87,19 @@ impl CallerStore for PgStore {
     ) -> Result<Option<StoredCaller>, StoreError> {
         let row: Option<CallerRow> = self.one(Again::Once, || load(tenant, id)).await?;
         row.map(TryInto::try_into).transpose()
+    }
+
+    async fn taken(&self, claims: &[Claim]) -> Result<Vec<Claim>, StoreError> {
+        let mut columns: [Vec<&str>; 3] = Default::default();
+        for (kind, issuer, subject) in claims.iter().filter_map(claim_columns) {
+            for (column, text) in columns.iter_mut().zip([kind, issuer, subject]) {
+                column.push(text);
+            }
+        }
+        let [kinds, issuers, subjects] = &columns;
+        let query = || sqlx::query(TAKEN).bind(kinds).bind(issuers).bind(subjects);
+        let rows: Vec<ClaimRow> = self.all(Again::Once, query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 
     async fn list_callers(
@@ -107,9 +131,9 @@ impl CallerStore for PgStore {
             transaction.roll_back().await?;
             return Ok(CallerWrite::Exists);
         }
-        if !insert_identities(&mut transaction, &caller).await? {
+        if let Some(list) = insert_identities(&mut transaction, &caller).await? {
             transaction.roll_back().await?;
-            return Ok(CallerWrite::IdentityTaken);
+            return Ok(CallerWrite::IdentityTaken(list));
         }
         transaction.commit().await?;
         Ok(CallerWrite::Done)
@@ -137,9 +161,9 @@ impl CallerStore for PgStore {
         let delete =
             sqlx::query(sql::DELETE_IDENTITIES).bind(caller.tenant.as_str()).bind(caller.id.as_str());
         transaction.execute(delete).await?;
-        if !insert_identities(&mut transaction, &caller).await? {
+        if let Some(list) = insert_identities(&mut transaction, &caller).await? {
             transaction.roll_back().await?;
-            return Ok(CallerWrite::IdentityTaken);
+            return Ok(CallerWrite::IdentityTaken(list));
         }
         transaction.commit().await?;
         Ok(CallerWrite::Done)

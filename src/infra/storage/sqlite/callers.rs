@@ -8,16 +8,28 @@ use super::error::store_error;
 use super::{Query, SqliteStore};
 use crate::domain::access_policy::Identity;
 use crate::domain::caller_store::{
-    ApiKey, ApiKeyWrite, CallerStore, CallerWrite, FoundCaller, MAX_API_KEYS, NewApiKey, StoredCaller,
+    ApiKey, ApiKeyWrite, CallerStore, CallerWrite, Claim, FoundCaller, IdentityList, MAX_API_KEYS, NewApiKey,
+    StoredCaller,
 };
 use crate::domain::key::{ApiKeyId, CallerId, TenantId};
 use crate::domain::ports::StoreError;
 use crate::infra::storage::caller_row::{
-    CallerJson, CallerRow, KeyAndCallerRow, KeyRow, identity_columns, identity_rows, newest_first,
-    used_before,
+    CallerJson, CallerRow, ClaimRow, KeyAndCallerRow, KeyRow, claim_columns, identity_columns, identity_rows,
+    newest_first, used_before,
 };
 use crate::infra::storage::caller_sql as sql;
 use crate::infra::storage::codec::micros;
+
+/// The claims lead, so that the tables are asked by their keys.
+const TAKEN: &str = "
+    WITH claims AS (
+        SELECT value ->> 0 AS kind, value ->> 1 AS issuer, value ->> 2 AS subject FROM json_each(?1)
+    )
+    SELECT claims.kind, claims.issuer, claims.subject FROM claims CROSS JOIN caller_identities AS taken
+    WHERE taken.kind = claims.kind AND taken.issuer = claims.issuer AND taken.subject = claims.subject
+    UNION ALL
+    SELECT claims.kind, claims.issuer, claims.subject FROM claims CROSS JOIN callers AS taken
+    WHERE claims.kind = 'id' AND taken.tenant = claims.issuer AND taken.id = claims.subject";
 
 fn load<'q>(tenant: &'q TenantId, id: &'q CallerId) -> Query<'q> {
     sqlx::query(sql::LOAD).bind(tenant.as_str()).bind(id.as_str())
@@ -51,12 +63,12 @@ async fn is_there(
     Ok(load(tenant, id).fetch_optional(&mut **transaction).await.map_err(store_error)?.is_some())
 }
 
-/// False: one of them is another caller's.
+/// The list with one that is another caller's, if there is one.
 async fn insert_identities(
     transaction: &mut Transaction<'_, Sqlite>,
     caller: &StoredCaller,
-) -> Result<bool, StoreError> {
-    for (kind, issuer, subject) in identity_rows(&caller.identities) {
+) -> Result<Option<IdentityList>, StoreError> {
+    for (list, (kind, issuer, subject)) in identity_rows(&caller.identities) {
         let insert = sqlx::query(sql::INSERT_IDENTITY)
             .bind(kind)
             .bind(issuer)
@@ -64,10 +76,10 @@ async fn insert_identities(
             .bind(caller.tenant.as_str())
             .bind(caller.id.as_str());
         if execute(transaction, insert).await? == 0 {
-            return Ok(false);
+            return Ok(Some(list));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 #[async_trait]
@@ -91,6 +103,14 @@ impl CallerStore for SqliteStore {
     ) -> Result<Option<StoredCaller>, StoreError> {
         let row: Option<CallerRow> = self.read_one(load(tenant, id)).await?;
         row.map(TryInto::try_into).transpose()
+    }
+
+    async fn taken(&self, claims: &[Claim]) -> Result<Vec<Claim>, StoreError> {
+        let claims: Vec<_> = claims.iter().filter_map(claim_columns).collect();
+        // Lists of texts always have a JSON form.
+        let claims = serde_json::to_string(&claims).unwrap_or_default();
+        let rows: Vec<ClaimRow> = self.read_all(sqlx::query(TAKEN).bind(claims)).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 
     async fn list_callers(
@@ -122,9 +142,9 @@ impl CallerStore for SqliteStore {
             transaction.rollback().await.map_err(store_error)?;
             return Ok(CallerWrite::Exists);
         }
-        if !insert_identities(&mut transaction, &caller).await? {
+        if let Some(list) = insert_identities(&mut transaction, &caller).await? {
             transaction.rollback().await.map_err(store_error)?;
-            return Ok(CallerWrite::IdentityTaken);
+            return Ok(CallerWrite::IdentityTaken(list));
         }
         transaction.commit().await.map_err(store_error)?;
         Ok(CallerWrite::Done)
@@ -152,9 +172,9 @@ impl CallerStore for SqliteStore {
         let delete =
             sqlx::query(sql::DELETE_IDENTITIES).bind(caller.tenant.as_str()).bind(caller.id.as_str());
         execute(&mut transaction, delete).await?;
-        if !insert_identities(&mut transaction, &caller).await? {
+        if let Some(list) = insert_identities(&mut transaction, &caller).await? {
             transaction.rollback().await.map_err(store_error)?;
-            return Ok(CallerWrite::IdentityTaken);
+            return Ok(CallerWrite::IdentityTaken(list));
         }
         transaction.commit().await.map_err(store_error)?;
         Ok(CallerWrite::Done)
@@ -237,3 +257,6 @@ impl CallerStore for SqliteStore {
 /// For the test of query plans.
 #[cfg(test)]
 pub(super) use sql::STATEMENTS;
+/// The same.
+#[cfg(test)]
+pub(super) const OWN_STATEMENTS: &[&str] = &[TAKEN];

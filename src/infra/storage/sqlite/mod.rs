@@ -148,6 +148,7 @@ fn frequent_statements() -> Vec<&'static str> {
             data_keys::STATEMENTS,
             events::STATEMENTS,
             callers::STATEMENTS,
+            callers::OWN_STATEMENTS,
             audit::STATEMENTS,
             reencryption::STATEMENTS,
         ])

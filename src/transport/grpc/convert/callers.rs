@@ -14,11 +14,12 @@ use crate::domain::access_policy::{Action, Identity};
 use crate::domain::admin_policy::{AdminAction, AdminRights};
 use crate::domain::caller_store::{ApiKey, MAX_IDENTITIES, MAX_RULES, Tenant};
 use crate::domain::key::{ApiKeyId, CallerId, ProviderId, ServiceId, TenantId, UserId};
+use crate::domain::spiffe::SpiffeId;
 use crate::r#gen::v1 as pb;
 
 /// The longest description, label and display name, in bytes.
 const MAX_LABEL_BYTES: usize = 256;
-/// The longest identity, in bytes: as long as a SPIFFE id may be (SPIFFE-ID section 2.3).
+/// The longest issuer and the longest subject, in bytes.
 const MAX_IDENTITY_BYTES: usize = 2048;
 /// The longest overlap of two keys.
 const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -135,13 +136,9 @@ fn identities(
     }
     let mut all = BTreeSet::new();
     for (index, id) in spiffe_ids.into_iter().enumerate() {
-        let field = format!("settings.spiffe_ids[{index}]");
-        if let Some(id) = identity_text(check, &field, id) {
-            if id.starts_with("spiffe://") {
-                all.insert(Identity::SpiffeId(id));
-            } else {
-                check.fail::<()>(field, "must begin with spiffe://");
-            }
+        // What no certificate and no token can name, nobody could come in as.
+        if check.parsed(format!("settings.spiffe_ids[{index}]"), SpiffeId::parse(&id)).is_some() {
+            all.insert(Identity::SpiffeId(id));
         }
     }
     for (index, pb::JwtSubject { issuer, subject }) in subjects.into_iter().enumerate() {

@@ -51,7 +51,6 @@ pub(super) fn failed_precondition(what: Precondition) -> Status {
         Precondition::CallerChanged => {
             ("CALLER_CHANGED", "the caller has been changed meanwhile: read it again, and change that")
         }
-        Precondition::IdentityTaken => ("IDENTITY_TAKEN", "one of the identities is another caller's"),
         Precondition::TooManyApiKeys => {
             ("TOO_MANY_API_KEYS", "the caller has as many good API keys as it may have: revoke one first")
         }
