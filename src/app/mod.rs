@@ -12,6 +12,7 @@ mod outside;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
@@ -433,11 +434,22 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         provider_concurrency: config.oauth.provider_concurrency,
         timings: timing_limits(config),
         leases: LeaseSettings { default_ttl: config.leases.default_ttl, max_ttl: config.leases.max_ttl },
-        watches: WatchSettings { per_caller: config.grpc.max_watches_per_caller, ..WatchSettings::default() },
+        watches: watches(config),
         configured_callers: callers::for_operators(&config.callers),
         bindings: config.consent.bindings.clone(),
         login: config.login.as_ref().map(login::login).transpose()?,
     })
+}
+
+/// As often as the directory looks at a caller that calls all the time; never so often that streams wear the database out.
+const LEAST_RECHECK: Duration = Duration::from_secs(1);
+
+fn watches(config: &Config) -> WatchSettings {
+    WatchSettings {
+        per_caller: config.grpc.max_watches_per_caller,
+        recheck: (config.authentication.cache_ttl / 2).max(LEAST_RECHECK),
+        ..WatchSettings::default()
+    }
 }
 
 fn proxies(public: &config::Public) -> Proxies {

@@ -34,6 +34,9 @@ pub enum BrokerError {
     /// The caller is known, and it or its tenant is disabled.
     #[error("the caller is disabled")]
     Suspended(Suspension),
+    /// Who began a stream is nobody any more: the key was revoked or has ended, or the caller is gone.
+    #[error("the caller is not known any more")]
+    NotKnownAnyMore,
     /// Policy says no, whether or not the thing exists.
     #[error("the caller may not do this")]
     PermissionDenied,

@@ -17,6 +17,7 @@ mod flow_status;
 mod fuzz;
 mod gates;
 mod get_credential;
+mod identified;
 mod import_credential;
 mod keyed_lock;
 pub mod keys;
@@ -49,6 +50,7 @@ mod watch;
 
 pub use broker::{Broker, Ports, Settings};
 pub(crate) use fuzz::read_position;
+pub use identified::Identified;
 pub use lease::LeaseSettings;
 pub use lease_gate::LeaseGate;
 pub use login::Login;

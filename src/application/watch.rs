@@ -1,8 +1,11 @@
-//! WatchCredentials: follows the events that the caller may see.
+//! WatchCredentials: follows the events that the caller may see, by its rights at the time of each.
 //!
 //! The rows are the truth. A watch reads them page by page behind its position; between pages it waits for a word that
 //! there are new ones, and looks every few seconds without one. It reads only when it is asked for the next message, so a
 //! reader that is slow costs one page of memory, and nothing is queued for it.
+//!
+//! Who watches is asked again every so often, events or none: a caller that is gone, disabled or allowed no longer loses its
+//! stream as soon as it would lose its calls, and what was read before is shown by the rights of now.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +18,7 @@ use tokio::time::Instant;
 
 use super::Broker;
 use super::error::{BrokerError, Limit, Precondition, Violation};
+use super::identified::Identified;
 use super::target::permit;
 use super::types::{EventView, WatchInput, WatchMessage};
 use crate::domain::access_policy::{Action, Principal, Question};
@@ -31,11 +35,18 @@ pub struct WatchSettings {
     pub poll: Duration,
     /// How often a watch without events says where it is.
     pub progress: Duration,
+    /// How old the rights may be that a watch goes by, beside what the directory of callers remembers.
+    pub recheck: Duration,
 }
 
 impl Default for WatchSettings {
     fn default() -> Self {
-        Self { per_caller: 64, poll: Duration::from_secs(2), progress: Duration::from_secs(30) }
+        Self {
+            per_caller: 64,
+            poll: Duration::from_secs(2),
+            progress: Duration::from_secs(30),
+            recheck: Duration::from_millis(2_500),
+        }
     }
 }
 
@@ -89,6 +100,12 @@ impl Drop for Slot {
 pub struct Watch {
     broker: Arc<Broker>,
     principal: Arc<Principal>,
+    identified: Identified,
+    /// When the principal was asked for, on the clock that does not go back.
+    renewed_at: Duration,
+    /// Whom the caller asked for.
+    asked: Option<UserId>,
+    /// Whose events are read.
     user: Option<UserId>,
     position: EventPosition,
     /// What comes behind the position is not much older than this.
@@ -107,10 +124,12 @@ impl Broker {
     pub async fn watch_credentials(
         self: &Arc<Self>,
         principal: &Arc<Principal>,
+        identified: Identified,
         input: WatchInput,
     ) -> Result<Watch, BrokerError> {
-        let question = Question { user: input.user.as_ref(), ..Question::of(Action::WatchCredentials) };
-        permit(principal, &question)?;
+        // It was identified a moment ago.
+        let renewed_at = self.ports.clock.monotonic();
+        permit(principal, &question(input.user.as_ref()))?;
         let cursor = match &input.cursor {
             None => None,
             Some(text) => Some(Cursor::parse(text).ok_or_else(|| {
@@ -135,13 +154,13 @@ impl Broker {
                 (cursor.position, cursor.as_of)
             }
         };
-        // A caller with one user alone need not read past the others' events.
-        let only = || principal.reach(Action::WatchCredentials).users.and_then(|users| users.narrowed().0);
-        let user = input.user.or_else(only);
         Ok(Watch {
             broker: Arc::clone(self),
             principal: Arc::clone(principal),
-            user,
+            identified,
+            renewed_at,
+            user: narrowed(principal, input.user.as_ref()),
+            asked: input.user,
             position,
             as_of,
             ready: VecDeque::new(),
@@ -157,8 +176,12 @@ impl Watch {
     /// The next message. May be dropped while it waits.
     pub async fn next(&mut self) -> Result<WatchMessage, BrokerError> {
         loop {
-            if let Some(message) = self.ready.pop_front() {
-                return Ok(message);
+            self.renew().await?;
+            while let Some(message) = self.ready.pop_front() {
+                // Rights may have been narrowed since it was read.
+                if message.event.as_ref().is_none_or(|view| self.may_see(&view.event, &view.services)) {
+                    return Ok(message);
+                }
             }
             if Instant::now() >= self.progress_at {
                 return Ok(self.progress());
@@ -172,10 +195,10 @@ impl Watch {
             match self.searching {
                 None => {
                     let pause = self.jittered(self.broker.settings.watches.poll);
+                    let until = self.progress_at.min(Instant::now() + pause);
                     tokio::select! {
                         () = word => self.searching = Some(FIRST_PAUSE),
-                        () = tokio::time::sleep(pause) => {}
-                        () = tokio::time::sleep_until(self.progress_at) => {}
+                        waited = self.wait(until) => waited?,
                     }
                 }
                 Some(pause) => {
@@ -185,6 +208,34 @@ impl Watch {
                 }
             }
         }
+    }
+
+    /// Waits, and asks meanwhile who it is that waits.
+    async fn wait(&mut self, until: Instant) -> Result<(), BrokerError> {
+        while Instant::now() < until {
+            let left = self.broker.settings.watches.recheck.saturating_sub(self.age());
+            tokio::time::sleep_until(until.min(Instant::now() + left)).await;
+            self.renew().await?;
+        }
+        Ok(())
+    }
+
+    /// How old the rights are.
+    fn age(&self) -> Duration {
+        self.broker.ports.clock.monotonic().saturating_sub(self.renewed_at)
+    }
+
+    /// Asks again who watches, if that is due: what it may see now, or that it may not watch any more.
+    async fn renew(&mut self) -> Result<(), BrokerError> {
+        if self.age() < self.broker.settings.watches.recheck {
+            return Ok(());
+        }
+        let renewed_at = self.broker.ports.clock.monotonic();
+        let principal = self.identified.renewed(&self.principal).await?;
+        permit(&principal, &question(self.asked.as_ref()))?;
+        self.user = narrowed(&principal, self.asked.as_ref());
+        (self.principal, self.renewed_at) = (principal, renewed_at);
+        Ok(())
     }
 
     /// Reads a page. False: there was nothing behind the position.
@@ -233,6 +284,16 @@ impl Watch {
         let [random] = self.broker.random::<1>();
         pause * 3 / 4 + pause * u32::from(random) / 510
     }
+}
+
+fn question(user: Option<&UserId>) -> Question<'_> {
+    Question { user, ..Question::of(Action::WatchCredentials) }
+}
+
+/// The one user whose events are read. A caller with one user alone need not read past the others' events.
+fn narrowed(principal: &Principal, asked: Option<&UserId>) -> Option<UserId> {
+    let only = || principal.reach(Action::WatchCredentials).users.and_then(|users| users.narrowed().0);
+    asked.cloned().or_else(only)
 }
 
 fn message(event: Event, services: BTreeSet<ServiceId>, read_at: Timestamp) -> WatchMessage {

@@ -57,3 +57,4 @@ mod step_names;
 mod storage_damage;
 mod storage_faults;
 mod support;
+mod watch_rights;

@@ -32,6 +32,7 @@ use super::incoming::ConnectionInfo;
 use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
 use super::status;
 use super::status::code_name;
+use crate::application::Identified;
 use crate::application::audit::{Auditor, Decision, Notes};
 use crate::application::error::BrokerError;
 use crate::application::limits::{Admission as Admitted, Limits};
@@ -56,6 +57,8 @@ pub(super) struct Guard {
 pub(super) struct Call {
     /// Who calls.
     pub(super) principal: Arc<Principal>,
+    /// Whether that is so still, for calls that go on for long.
+    pub(super) identified: Identified,
     /// Until when what it presented is good; `None`: for good.
     pub(super) identity_until: Option<Instant>,
     /// Until when.
@@ -187,18 +190,21 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     let Admission { known, admitted, deadline, refusal } = admission.instrument(span.clone()).await;
     span.record("caller", known.as_ref().map_or("-", |known| known.principal.id().as_str()));
     let (decision, unrecorded) = match &known {
-        Some(Known { principal, identified_by, .. }) => {
-            audit::begin(&guard.auditor, method, (principal, *identified_by), &request_id, request.headers())
+        Some(Known { principal, identity, .. }) => {
+            let who = (&**principal, identity.kind());
+            audit::begin(&guard.auditor, method, who, &request_id, request.headers())
         }
         None => (None, None),
     };
     let refusal = refusal.or(unrecorded);
-    if let (Some(Known { principal, until: identity_until, .. }), Some(deadline)) = (known, deadline) {
+    if let (Some(Known { principal, until: identity_until, identity }), Some(deadline)) = (known, deadline) {
+        let identified = Identified::new(Arc::clone(&guard.identifier.callers), identity);
         let connected_at = connection.map_or(started, |info| info.opened_at);
         let notes = decision.as_ref().map(Decision::notes).unwrap_or_default();
         let admission = admitted.clone();
         request.extensions_mut().insert(Call {
             principal,
+            identified,
             identity_until,
             deadline,
             connected_at,

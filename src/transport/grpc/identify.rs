@@ -28,15 +28,15 @@ pub(super) struct Known {
     pub(super) principal: Arc<Principal>,
     /// Until when what was presented is good; `None`: for good.
     pub(super) until: Option<Instant>,
-    /// By what: the kind of the caller's identity, for the audit log.
-    pub(super) identified_by: &'static str,
+    /// By what.
+    pub(super) identity: Identity,
 }
 
 impl Identifier {
     /// Who calls, or the answer to somebody who is not known. That caller can't be told is an outage, never "you are nobody".
     pub(super) async fn identify(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Known, Status> {
         let now = Instant::now();
-        let (caller, caller_until, identified_by) = self.caller(headers, peer, now).await?;
+        let (caller, caller_until, identity) = self.caller(headers, peer, now).await?;
         if let Some(suspension) = caller.suspension {
             return Err(BrokerError::Suspended(suspension).into());
         }
@@ -46,7 +46,7 @@ impl Identifier {
         Ok(Known {
             principal: Arc::new(Principal { caller, user: user.map(|user| user.who) }),
             until: [caller_until, user_until].into_iter().flatten().min(),
-            identified_by,
+            identity,
         })
     }
 
@@ -55,7 +55,7 @@ impl Identifier {
         headers: &HeaderMap,
         peer: Option<&Peer>,
         now: Instant,
-    ) -> Result<(Arc<Caller>, Option<Instant>, &'static str), Status> {
+    ) -> Result<(Arc<Caller>, Option<Instant>, Identity), Status> {
         let presented = match auth::authorization(headers) {
             Authorization::Absent => None,
             Authorization::Key(identity) => Some((identity, None)),
@@ -70,7 +70,7 @@ impl Identifier {
         let certified = match peer {
             Some(peer) => {
                 let identity = Identity::SpiffeId(peer.id.as_str().to_owned());
-                self.find(&identity).await?.map(|caller| (caller, identity.kind()))
+                self.find(&identity).await?.map(|caller| (caller, identity))
             }
             None => None,
         };
@@ -81,7 +81,7 @@ impl Identifier {
                 }
                 Err(status::unauthenticated())
             }
-            (None, Some((caller, kind))) => Ok((caller, peer.map(|peer| peer.valid_until), kind)),
+            (None, Some((caller, identity))) => Ok((caller, peer.map(|peer| peer.valid_until), identity)),
             (Some((identity, valid_for)), certified) => {
                 let Some(caller) = self.find(&identity).await? else {
                     tracing::info!(kind = identity.kind(), "an identity is no caller's");
@@ -93,7 +93,7 @@ impl Identifier {
                     return Err(status::unauthenticated());
                 }
                 let until = valid_for.and_then(|valid_for: Duration| now.checked_add(valid_for));
-                Ok((caller, until, identity.kind()))
+                Ok((caller, until, identity))
             }
         }
     }

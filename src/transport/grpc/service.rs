@@ -236,7 +236,7 @@ impl TokenBrokerService for BrokerService {
         let input = requests::watch_credentials(message)?;
         call.notes.about_user(input.user.as_ref(), None);
         call.limited(input.user.as_ref()).await?;
-        let watch = self.broker.watch_credentials(&call.principal, input).await?;
+        let watch = self.broker.watch_credentials(&call.principal, call.identified, input).await?;
         let ends = watch::Ends {
             deadline: call.deadline.of_caller(),
             expires: call.identity_until,

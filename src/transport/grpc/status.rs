@@ -31,6 +31,7 @@ impl From<BrokerError> for Status {
     fn from(error: BrokerError) -> Self {
         match error {
             BrokerError::InvalidArgument(violations) => invalid_argument(violations),
+            BrokerError::NotKnownAnyMore => unauthenticated(),
             BrokerError::PermissionDenied => status(
                 Code::PermissionDenied,
                 "PERMISSION_DENIED",

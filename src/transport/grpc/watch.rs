@@ -2,7 +2,8 @@
 //!
 //! - the caller, by hanging up;
 //! - the caller's own deadline (`grpc-timeout`), with `DEADLINE_EXCEEDED`. The broker's limit for calls does not apply;
-//! - what the caller presented, by expiring: with `UNAUTHENTICATED`;
+//! - what the caller presented, by expiring: with `UNAUTHENTICATED`; by being revoked, or the caller's by being deleted,
+//!   disabled or allowed no longer: as a call would, and as soon (`application/watch.rs`);
 //! - the age of its connection, and the broker's stop: without an error, since the caller goes on by its last cursor;
 //! - the database, by failing: with `UNAVAILABLE`.
 //!

@@ -17,3 +17,4 @@ mod revoke;
 mod revoke_races;
 mod unclear_claims;
 mod watch;
+mod watch_rights;

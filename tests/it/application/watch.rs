@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use token_broker::application::error::{BrokerError, Limit, Precondition};
 use token_broker::application::types::{ConsentInput, EventView, WatchInput};
-use token_broker::application::{Watch, WatchSettings};
+use token_broker::application::{Identified, Watch, WatchSettings};
 use token_broker::domain::access_policy::{Action, Allowed, Prefix, Principal, UserRule};
 use token_broker::domain::event::{Change, EventStore as _, Standing};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::key::{ProviderId, TenantId, UserId};
 
+use crate::support::one_caller::OneCaller;
 use crate::support::rig::{Rig, RigOptions, all_but, caller, ids, rights, rule, service, user_service};
 
 fn from(cursor: Option<&str>) -> WatchInput {
@@ -30,7 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Never looks and never reports by itself within a test: what comes was told.
 fn patient() -> WatchSettings {
-    WatchSettings { per_caller: 3, poll: Duration::from_secs(3_600), progress: Duration::from_secs(3_600) }
+    let never = Duration::from_secs(3_600);
+    WatchSettings { per_caller: 3, poll: never, progress: never, recheck: never }
 }
 
 async fn patient_rig() -> Rig {
@@ -39,7 +41,9 @@ async fn patient_rig() -> Rig {
 
 impl Rig {
     async fn watch_as(&self, caller: Principal, input: WatchInput) -> Result<Watch, BrokerError> {
-        self.broker.watch_credentials(&Arc::new(caller), input).await
+        let caller = Arc::new(caller);
+        let directory = Arc::new(OneCaller::of(&caller));
+        self.broker.watch_credentials(&caller, Identified::new(directory, OneCaller::IDENTITY), input).await
     }
 
     /// From a cursor on, behind the first message. Answers the watch and that message's cursor.

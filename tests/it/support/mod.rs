@@ -19,6 +19,7 @@ pub(crate) mod memory_journal;
 pub(crate) mod mortal;
 pub(crate) mod offset_clock;
 pub(crate) mod oidc;
+pub(crate) mod one_caller;
 pub(crate) mod pki;
 pub(crate) mod provider;
 pub(crate) mod provider_player;

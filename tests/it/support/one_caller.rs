@@ -1,0 +1,43 @@
+//! A directory that knows one caller, or nobody, or nothing, as the test says.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use token_broker::domain::access_policy::{Caller, Identity, Principal};
+use token_broker::domain::ports::{CallerDirectory, StoreError};
+
+/// See the module. Whatever is presented is this caller's.
+pub(crate) struct OneCaller {
+    /// `None`: the database does not answer.
+    says: Mutex<Option<Option<Arc<Caller>>>>,
+    asked: AtomicU32,
+}
+
+impl OneCaller {
+    /// What callers of a test present.
+    pub(crate) const IDENTITY: Identity = Identity::ApiKey([7; 32]);
+
+    pub(crate) fn of(principal: &Principal) -> Self {
+        Self { says: Mutex::new(Some(Some(Arc::clone(&principal.caller)))), asked: AtomicU32::new(0) }
+    }
+
+    /// What it says from now on.
+    pub(crate) fn say(&self, caller: Option<Option<Caller>>) {
+        *self.says.lock().unwrap() = caller.map(|caller| caller.map(Arc::new));
+    }
+
+    /// How often it was asked since the last time.
+    pub(crate) fn asked(&self) -> u32 {
+        self.asked.swap(0, Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl CallerDirectory for OneCaller {
+    async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
+        assert_eq!(*identity, Self::IDENTITY);
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.says.lock().unwrap().clone().ok_or_else(|| StoreError::Unavailable("the test says so".into()))
+    }
+}
