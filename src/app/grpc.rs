@@ -75,6 +75,7 @@ impl<H: Health> Door<H> {
             calls: self.tasks.clone(),
             stop: self.stop.clone(),
             limits: Arc::clone(&self.limits),
+            proxies: super::proxies(&grpc.proxies),
             ..GrpcOptions::default()
         }
     }

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
+use crate::application::limits::Limits;
 use crate::config::{self, Config, KeyPlace};
 use crate::domain::jwt::SigningAlgorithm;
 use crate::domain::ports::Clock;
@@ -34,8 +35,9 @@ pub(super) fn tls(config: &Config) -> Result<Option<Arc<ServerTls>>, TlsError> {
 }
 
 /// What the listener needs of it.
-pub(super) fn incoming_tls(tls: Arc<ServerTls>, clock: Arc<dyn Clock>) -> IncomingTls {
+pub(super) fn incoming_tls(tls: Arc<ServerTls>, clock: Arc<dyn Clock>, limits: &Arc<Limits>) -> IncomingTls {
     IncomingTls {
+        limits: Arc::clone(limits),
         config: Arc::new(move || tls.config()),
         peer: Arc::new(move |certificate| {
             let svid = read_svid(certificate).ok()?;

@@ -51,7 +51,8 @@ pub(crate) use outside::postgres_settings;
 
 use crate::lifecycle::{self, Parts, Readiness, Running};
 use crate::telemetry::metrics::{self, MetricsError};
-use crate::transport::http::{self, ForwardedBy, Limits, OperationsState, Proxies};
+use crate::transport::http::{self, Limits, OperationsState};
+use crate::transport::{ForwardedBy, Proxies};
 
 /// Puts a wrapper around the credential store.
 pub type WrapCredentials = Box<dyn FnOnce(Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> + Send>;
@@ -230,7 +231,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         health,
         settings: config.grpc.clone(),
         tokens: tokens.map(|tokens| tokens as _),
-        tls: tls.clone().map(|tls| identity::incoming_tls(tls, clock)),
+        tls: tls.clone().map(|tls| identity::incoming_tls(tls, clock, &limits)),
         tasks: tasks.clone(),
         stop: stop.clone(),
         limits: Arc::clone(&limits),
@@ -246,7 +247,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let [grpc_addr, public_addr, operations_addr] = listeners.addresses();
     let admin_addr = listeners.admin.as_ref().map(|(_, address)| *address);
     let mut servers = door.open(listeners.grpc.0, listeners.admin.map(|(listener, _)| listener));
-    let pages = http::limited_public_router(Arc::clone(&broker), limits, proxies(&config.public))
+    let pages = http::limited_public_router(Arc::clone(&broker), limits, proxies(&config.public.proxies))
         .layer(middleware::from_fn_with_state(tasks.clone(), count_under_way));
     let limits = Limits { connections: config.public.max_connections, ..Limits::default() };
     let public = http::serve("public", listeners.public.0, pages, limits, stop.clone());
@@ -452,9 +453,9 @@ fn watches(config: &Config) -> WatchSettings {
     }
 }
 
-fn proxies(public: &config::Public) -> Proxies {
-    let header = if public.forwarded { ForwardedBy::Forwarded } else { ForwardedBy::XForwardedFor };
-    Proxies { trusted: public.trusted_proxies.clone(), header }
+fn proxies(of: &config::TrustedProxies) -> Proxies {
+    let header = if of.forwarded { ForwardedBy::Forwarded } else { ForwardedBy::XForwardedFor };
+    Proxies { trusted: of.networks.clone(), header }
 }
 
 fn timing_limits(config: &Config) -> TimingLimits {

@@ -85,24 +85,47 @@ impl Limits {
 
     /// A call from this address whose caller could not be identified.
     pub fn stranger(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
-        self.of_address(RateLimit::Strangers, self.settings.strangers, address)
+        self.take(of_address(RateLimit::Strangers, self.settings.strangers, address, b"call"))
+    }
+
+    /// Somebody at this address wants to be identified, which costs a signature or a look into the database. Only failures
+    /// count: this asks whether there have been too many. Whoever is `remembered` costs nothing, and is no stranger.
+    pub fn may_try(
+        &self,
+        address: Option<IpAddr>,
+        remembered: impl FnOnce() -> bool,
+    ) -> Result<(), BrokerError> {
+        let bucket = of_address(RateLimit::Strangers, self.settings.strangers, address, b"call");
+        match bucket.map_or(Ok(()), |bucket| self.local.look(self.now(), &bucket)) {
+            Err(empty) if !remembered() => Err(refused(empty)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether there have not been too many handshakes from this address that failed. They have a bucket of their own: whoever
+    /// floods the door keeps nobody at its address from coming in.
+    pub fn may_shake_hands(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
+        let bucket = self.of_handshakes(address);
+        bucket.map_or(Ok(()), |bucket| self.local.look(self.now(), &bucket)).map_err(refused)
+    }
+
+    /// One did.
+    pub fn handshake_failed(&self, address: Option<IpAddr>) {
+        // It has its answer; only the next one can be refused.
+        let _ = self.take(self.of_handshakes(address));
+    }
+
+    fn of_handshakes(&self, address: Option<IpAddr>) -> Option<Bucket> {
+        of_address(RateLimit::Strangers, self.settings.strangers, address, b"tls")
     }
 
     /// A page for this address.
     pub fn page(&self, address: Option<IpAddr>) -> Result<(), BrokerError> {
-        self.of_address(RateLimit::Pages, self.settings.pages, address)
+        self.take(of_address(RateLimit::Pages, self.settings.pages, address, b"page"))
     }
 
-    fn of_address(
-        &self,
-        limit: RateLimit,
-        rate: Option<Rate>,
-        address: Option<IpAddr>,
-    ) -> Result<(), BrokerError> {
-        let Some(rate) = rate else { return Ok(()) };
-        // Whose address is not known shares one bucket.
-        let client = address.map(client_network).map_or_else(String::new, |network| network.to_string());
-        self.local.take(self.now(), &[Bucket::new(limit, rate, &[client.as_bytes()])]).map_err(refused)
+    fn take(&self, bucket: Option<Bucket>) -> Result<(), BrokerError> {
+        self.local.take(self.now(), bucket.as_slice()).map_err(refused)
     }
 
     fn of_caller(&self, principal: &Principal, class: CallClass) -> Vec<Bucket> {
@@ -173,6 +196,12 @@ impl Admission {
             let _ = self.limits.whole_call(&self.principal, self.class, None).await;
         }
     }
+}
+
+/// An address has a bucket of its own for each of its doings; those that are not known share one.
+fn of_address(limit: RateLimit, rate: Option<Rate>, address: Option<IpAddr>, what: &[u8]) -> Option<Bucket> {
+    let client = address.map(client_network).map_or_else(String::new, |network| network.to_string());
+    Some(Bucket::new(limit, rate?, &[client.as_bytes(), what]))
 }
 
 fn refused(Empty { limit, retry_after }: Empty) -> BrokerError {

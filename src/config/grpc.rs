@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::Section;
+use super::trusted_proxies::{self, TrustedProxies};
 
 /// See `default.toml`.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct Grpc {
     pub client_certificate_required: bool,
     /// How often TLS files and bundles are looked at.
     pub tls_reload: Duration,
+    /// Whose word about a caller's address counts.
+    pub proxies: TrustedProxies,
 }
 
 /// PEM files.
@@ -76,6 +79,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
         _ => Err("must be \"optional\" or \"required\""),
     });
     let tls_reload = section.required("tls_reload").duration(SECOND..=HOUR);
+    let proxies = trusted_proxies::read(section);
     section.finish();
     Some(Grpc {
         listen: listen?,
@@ -91,5 +95,6 @@ pub(super) fn read(section: &Section<'_>) -> Option<Grpc> {
         tls,
         client_certificate_required: client_certificates?,
         tls_reload: tls_reload?,
+        proxies: proxies?,
     })
 }

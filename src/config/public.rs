@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use url::Url;
 
 use super::reader::Section;
+use super::trusted_proxies::{self, TrustedProxies};
 use super::values::web_url;
-use crate::domain::rate_limit::Network;
 
 /// See `default.toml`.
 #[derive(Debug, Clone)]
@@ -20,9 +20,7 @@ pub struct Public {
     /// What a `return_url` may lie under.
     pub return_urls: Vec<Url>,
     /// Whose word about a browser's address counts.
-    pub trusted_proxies: Vec<Network>,
-    /// Whether that word is `Forwarded` (RFC 7239), else `X-Forwarded-For`.
-    pub forwarded: bool,
+    pub proxies: TrustedProxies,
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<Public> {
@@ -34,19 +32,13 @@ pub(super) fn read(section: &Section<'_>) -> Option<Public> {
     let base_url = base_url_key.parsed(web_url);
     let max_connections = section.required("max_connections").integer(1..=65_535);
     let return_urls = section.required("return_urls").list(web_url);
-    let trusted_proxies = section.required("trusted_proxies").list(str::parse::<Network>);
-    let forwarded = section.required("client_address_header").parsed(|text| match text {
-        "x-forwarded-for" => Ok(false),
-        "forwarded" => Ok(true),
-        _ => Err("must be \"x-forwarded-for\" or \"forwarded\""),
-    });
+    let proxies = trusted_proxies::read(section);
     section.finish();
     Some(Public {
         listen: listen?,
         base_url,
         max_connections: usize::try_from(max_connections?).ok()?,
         return_urls: return_urls?,
-        trusted_proxies: trusted_proxies?,
-        forwarded: forwarded?,
+        proxies: proxies?,
     })
 }

@@ -644,6 +644,9 @@ pub trait StoreHealth: Send + Sync {
 pub trait CallerDirectory: Send + Sync {
     /// Whose identity this is. `None`: nobody's, or one's who may not call any more.
     async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError>;
+
+    /// Whether it is the identity of a caller that is remembered: then asking costs a flood of strangers nothing.
+    fn remembers(&self, identity: &Identity) -> bool;
 }
 
 // ---- tokens of callers and users ------------------------------------------------------------------------------------
@@ -678,6 +681,8 @@ pub trait TokenVerifier: Send + Sync {
     ) -> Result<Verified<super::access_policy::Identity>, TokenError>;
     /// A user's own: which user, as the name of the issuer, a bar, and the subject.
     async fn user(&self, token: &SecretString) -> Result<Verified<UserId>, TokenError>;
+    /// Whether this token has been a good one of a caller lately, so that no signature has to be verified.
+    fn remembers(&self, token: &SecretString) -> bool;
 }
 
 // ---- providers ------------------------------------------------------------------------------------------------------

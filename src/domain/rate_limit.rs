@@ -182,6 +182,14 @@ impl LocalBuckets {
         Ok(())
     }
 
+    /// Whether there is one call in a bucket, which is not taken.
+    pub fn look(&self, now: u64, bucket: &Bucket) -> Result<(), Empty> {
+        let full_at = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = full_at.get(&bucket.key).copied().unwrap_or_default();
+        let taken = bucket.rate.take(before, now);
+        taken.map(|_| ()).map_err(|retry_after| Empty { limit: bucket.limit, retry_after })
+    }
+
     /// How many are remembered.
     #[must_use]
     pub fn remembered(&self) -> usize {

@@ -3,3 +3,6 @@
 mod accept;
 pub mod grpc;
 pub mod http;
+mod proxies;
+
+pub use proxies::{ForwardedBy, Proxies};

@@ -24,8 +24,14 @@ const MODULES: &[(&str, &[&str])] = &[
     ("infra::providers", &["infra::providers", "domain"]),
     ("infra::storage", &["infra::storage", "infra::file_lock", "domain"]),
     ("transport", &["transport", "application", "domain", "gen"]),
-    ("transport::grpc", &["transport::grpc", "transport::accept", "application", "domain", "gen"]),
-    ("transport::http", &["transport::http", "transport::accept", "application", "domain"]),
+    (
+        "transport::grpc",
+        &["transport::grpc", "transport::accept", "transport::proxies", "application", "domain", "gen"],
+    ),
+    (
+        "transport::http",
+        &["transport::http", "transport::accept", "transport::proxies", "application", "domain"],
+    ),
     ("gen", &["gen"]),
     ("config", &["config", "domain"]),
     ("telemetry", &["telemetry"]),

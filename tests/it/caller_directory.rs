@@ -343,3 +343,22 @@ async fn the_use_of_a_key_is_noted() {
     let noted = tokio::time::timeout(Duration::from_secs(30), noted).await.unwrap();
     assert_eq!(noted, stage.clock.now());
 }
+
+#[tokio::test]
+async fn whoever_was_a_caller_is_remembered_and_no_stranger_is() {
+    let stage = Stage::new().await;
+    let directory = stage.directory();
+    assert!(directory.remembers(&CONFIGURED) && !directory.remembers(&STORED));
+    for identity in [&STORED, &STRANGER] {
+        who(&directory, identity).await;
+    }
+    stage.asked();
+    assert!(directory.remembers(&STORED) && !directory.remembers(&STRANGER));
+    // However long ago: it is looked up again, and not as a stranger.
+    stage.clock.advance(TTL * 100);
+    assert!(directory.remembers(&STORED));
+    assert_eq!(stage.asked(), 0);
+    stage.database.delete_caller(&stage.caller.tenant, &stage.caller.id).await.unwrap();
+    who(&directory, &STORED).await;
+    assert!(!directory.remembers(&STORED), "what it has lost");
+}

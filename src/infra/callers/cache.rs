@@ -67,6 +67,12 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         Known::Aging(entry.value.clone())
     }
 
+    /// Whether there is an entry, of whatever age.
+    pub(super) fn has(&self, key: &K) -> bool {
+        let halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        halves.young.contains_key(key) || halves.old.contains_key(key)
+    }
+
     /// `read_at` is from before the look began: what changed during it may not be in it.
     pub(super) fn insert(&self, key: K, value: V, read_at: Duration) {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,8 +123,10 @@ mod tests {
         // An older look that ends later changes nothing.
         cache.insert(1, "a", seconds(2));
         assert_eq!(cache.get(&1, seconds(4)), Known::Fresh("b"));
+        assert!(cache.has(&1) && !cache.has(&2));
         cache.remove(&1);
         assert_eq!(cache.get(&1, seconds(4)), Known::Nothing);
+        assert!(!cache.has(&1));
     }
 
     #[test]

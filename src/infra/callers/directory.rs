@@ -170,4 +170,9 @@ impl CallerDirectory for Directory {
         }
         Ok(Some(Arc::new(Caller { suspension: Some(Suspension::Tenant), ..Caller::clone(&caller) })))
     }
+
+    /// However long ago a caller was read: it is none of the strangers.
+    fn remembers(&self, identity: &Identity) -> bool {
+        self.configured.remembers(identity) || self.known.has(identity)
+    }
 }

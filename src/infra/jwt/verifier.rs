@@ -84,7 +84,7 @@ impl JwtVerifier {
     }
 
     async fn verified(&self, token: &SecretString, purpose: Purpose) -> Result<Arc<Remembered>, Problem> {
-        let hash = (purpose, Sha256::digest(token.expose_secret().as_bytes()).into());
+        let hash = (purpose, hash(token));
         if let Some(known) = self.remembered.get(&hash) {
             let issuer = &self.issuers[known.issuer];
             let keys = issuer.keys.known().await.map_err(|_| Problem::NoKeys)?;
@@ -129,6 +129,10 @@ impl JwtVerifier {
     }
 }
 
+fn hash(token: &SecretString) -> [u8; 32] {
+    Sha256::digest(token.expose_secret().as_bytes()).into()
+}
+
 /// Says why to the log, and whether it was the token to the caller.
 fn told<T>(token_of: &'static str, result: Result<T, Problem>) -> Result<T, TokenError> {
     result.map_err(|problem| {
@@ -160,5 +164,9 @@ impl TokenVerifier for JwtVerifier {
             Ok(Verified { who: user, valid_for: self.left(&good) })
         });
         told("user", verified)
+    }
+
+    fn remembers(&self, token: &SecretString) -> bool {
+        self.remembered.contains_key(&(Purpose::Caller, hash(token)))
     }
 }

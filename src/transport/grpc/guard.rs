@@ -10,6 +10,7 @@
 //!
 //! All of it is about the head of the answer. The messages of a stream come behind it: see `watch.rs`.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use tracing::Instrument as _;
 
 use super::audit;
 use super::deadline::Deadline;
-use super::identify::{Identifier, Known};
+use super::identify::{Identifier, Known, OtherEnd};
 use super::incoming::ConnectionInfo;
 use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
 use super::status;
@@ -35,17 +36,18 @@ use super::status::code_name;
 use crate::application::Identified;
 use crate::application::audit::{Auditor, Decision, Notes};
 use crate::application::error::BrokerError;
-use crate::application::limits::{Admission as Admitted, Limits};
+use crate::application::limits::Admission as Admitted;
 use crate::application::types::ServiceKey;
 use crate::domain::access_policy::Principal;
 use crate::domain::key::UserId;
 use crate::domain::ports::Entropy;
+use crate::transport::proxies::Proxies;
 
 /// What the guard needs to know.
 pub(super) struct Guard {
     identifier: Identifier,
     auditor: Auditor,
-    limits: Arc<Limits>,
+    proxies: Proxies,
     request_ids: RequestIds,
     max_deadline: Duration,
     metrics: CallMetrics,
@@ -99,7 +101,7 @@ impl Guard {
     pub(super) fn new(
         identifier: Identifier,
         auditor: Auditor,
-        limits: Arc<Limits>,
+        proxies: Proxies,
         entropy: &dyn Entropy,
         max_deadline: Duration,
         calls: TaskTracker,
@@ -107,7 +109,7 @@ impl Guard {
         Self {
             identifier,
             auditor,
-            limits,
+            proxies,
             request_ids: RequestIds::new(entropy),
             max_deadline,
             metrics: CallMetrics::new(),
@@ -129,7 +131,9 @@ impl Guard {
             return Admission { known: None, admitted: None, deadline: deadline.ok(), refusal };
         }
         let cut_off_at = deadline.map_or(now + self.max_deadline, Deadline::cut_off_at);
-        let identified = self.identifier.identify(headers, connection.and_then(|info| info.peer.as_ref()));
+        let address = self.proxies.client(connection.and_then(|info| info.address), headers);
+        let peer = connection.and_then(|info| info.peer.as_ref());
+        let identified = self.identifier.identify(headers, OtherEnd { peer, address });
         let known = match tokio::time::timeout_at(cut_off_at, identified).await {
             Ok(known) => known,
             Err(_elapsed) => Err(status::deadline_exceeded()),
@@ -141,27 +145,26 @@ impl Guard {
                 }
                 Err(error) => (Some(known), None, Some(error.into())),
             },
-            Err(refusal) => (None, None, Some(self.to_stranger(refusal, connection))),
+            Err(refusal) => (None, None, Some(self.to_stranger(refusal, address))),
         };
         Admission { known, admitted, deadline: deadline.ok(), refusal }
     }
 
     /// The limits of whom the call is from. Whom it is for, only its message says: see [`Call::limited`].
     async fn within_limits(&self, known: &Known, method: Method) -> Result<Admitted, BrokerError> {
-        let admitted = self.limits.at_the_door(&known.principal, method.class())?;
+        let admitted = self.identifier.limits.at_the_door(&known.principal, method.class())?;
         if method.is_operators() {
             admitted.ask(None).await?;
         }
         Ok(admitted)
     }
 
-    /// Guessing is bounded; whoever is known is never held up by strangers at the same address.
-    fn to_stranger(&self, refusal: Status, connection: Option<&ConnectionInfo>) -> Status {
+    /// Guessing is bounded; whoever is remembered is never held up by strangers at the same address.
+    fn to_stranger(&self, refusal: Status, address: Option<IpAddr>) -> Status {
         if refusal.code() != Code::Unauthenticated {
             return refusal;
         }
-        let address = connection.and_then(|info| info.address);
-        self.limits.stranger(address).err().map_or(refusal, Status::from)
+        self.identifier.limits.stranger(address).err().map_or(refusal, Status::from)
     }
 }
 
@@ -328,5 +331,7 @@ impl Drop for Record<'_> {
     }
 }
 
+#[cfg(test)]
+mod strangers;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! Who calls, and for which user: from what a call presents (`auth.rs`) to a principal.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::auth::{self, Authorization, UserEntry};
 use super::incoming::Peer;
 use super::status;
 use crate::application::error::BrokerError;
+use crate::application::limits::Limits;
 use crate::domain::access_policy::{Caller, Identity, Principal};
 use crate::domain::key::UserId;
 use crate::domain::ports::{CallerDirectory, TokenError, TokenVerifier, Verified};
@@ -21,6 +23,17 @@ pub(super) struct Identifier {
     pub(super) callers: Arc<dyn CallerDirectory>,
     /// `None`: no issuer is configured, so no token is anybody's.
     pub(super) tokens: Option<Arc<dyn TokenVerifier>>,
+    /// Bounds what strangers cost.
+    pub(super) limits: Arc<Limits>,
+}
+
+/// What is known of a connection's other end before anybody is identified.
+#[derive(Clone, Copy, Default)]
+pub(super) struct OtherEnd<'a> {
+    /// Whom its certificate names.
+    pub(super) peer: Option<&'a Peer>,
+    /// Where it is.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// Who calls.
@@ -34,9 +47,11 @@ pub(super) struct Known {
 
 impl Identifier {
     /// Who calls, or the answer to somebody who is not known. That caller can't be told is an outage, never "you are nobody".
-    pub(super) async fn identify(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<Known, Status> {
+    /// Somebody at whose address too many have not been known is not looked up: no signature is verified, and the database is
+    /// not asked.
+    pub(super) async fn identify(&self, headers: &HeaderMap, from: OtherEnd<'_>) -> Result<Known, Status> {
         let now = Instant::now();
-        let (caller, caller_until, identity) = self.caller(headers, peer, now).await?;
+        let (caller, caller_until, identity) = self.caller(headers, from, now).await?;
         if let Some(suspension) = caller.suspension {
             return Err(BrokerError::Suspended(suspension).into());
         }
@@ -53,14 +68,14 @@ impl Identifier {
     async fn caller(
         &self,
         headers: &HeaderMap,
-        peer: Option<&Peer>,
+        OtherEnd { peer, address }: OtherEnd<'_>,
         now: Instant,
     ) -> Result<(Arc<Caller>, Option<Instant>, Identity), Status> {
         let presented = match auth::authorization(headers) {
             Authorization::Absent => None,
             Authorization::Key(identity) => Some((identity, None)),
             Authorization::Token(token) => {
-                let Verified { who, valid_for } = self.caller_token(&token).await?;
+                let Verified { who, valid_for } = self.caller_token(&token, address).await?;
                 Some((who, Some(valid_for)))
             }
             Authorization::Useless => return Err(status::unauthenticated()),
@@ -70,7 +85,7 @@ impl Identifier {
         let certified = match peer {
             Some(peer) => {
                 let identity = Identity::SpiffeId(peer.id.as_str().to_owned());
-                self.find(&identity).await?.map(|caller| (caller, identity))
+                self.find(&identity, address).await?.map(|caller| (caller, identity))
             }
             None => None,
         };
@@ -83,7 +98,7 @@ impl Identifier {
             }
             (None, Some((caller, identity))) => Ok((caller, peer.map(|peer| peer.valid_until), identity)),
             (Some((identity, valid_for)), certified) => {
-                let Some(caller) = self.find(&identity).await? else {
+                let Some(caller) = self.find(&identity, address).await? else {
                     tracing::info!(kind = identity.kind(), "an identity is no caller's");
                     return Err(status::unauthenticated());
                 };
@@ -98,12 +113,22 @@ impl Identifier {
         }
     }
 
-    async fn find(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, Status> {
+    async fn find(
+        &self,
+        identity: &Identity,
+        address: Option<IpAddr>,
+    ) -> Result<Option<Arc<Caller>>, Status> {
+        self.limits.may_try(address, || self.callers.remembers(identity))?;
         self.callers.caller(identity).await.map_err(|error| BrokerError::from(error).into())
     }
 
-    async fn caller_token(&self, token: &SecretString) -> Result<Verified<Identity>, Status> {
+    async fn caller_token(
+        &self,
+        token: &SecretString,
+        address: Option<IpAddr>,
+    ) -> Result<Verified<Identity>, Status> {
         let Some(tokens) = &self.tokens else { return Err(status::unauthenticated()) };
+        self.limits.may_try(address, || tokens.remembers(token))?;
         tokens.caller(token).await.map_err(|error| match error {
             TokenError::Refused => status::unauthenticated(),
             TokenError::KeysUnavailable => status::identity_unavailable(),

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use crate::application::limits::Limits;
 use crate::domain::spiffe::SpiffeId;
 use crate::transport::accept::{Acceptor, Slot};
 
@@ -42,6 +43,8 @@ pub struct IncomingTls {
     pub config: Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>,
     /// Whom a certificate names that the handshake has verified, and for how long from now.
     pub peer: Arc<ReadPeer>,
+    /// How many handshakes of an address may fail: what it costs to refuse a certificate.
+    pub limits: Arc<Limits>,
 }
 
 /// As many as the preface of HTTP/2 (RFC 9113 section 3.4) has.
@@ -95,15 +98,28 @@ impl Incoming {
                     ConnectionInfo { opened_at, address, peer: None },
                 );
             };
+            if tls.limits.may_shake_hands(address).is_err() {
+                continue;
+            }
             self.handshakes.spawn(async move {
                 let handshake = TlsAcceptor::from((tls.config)()).accept(stream);
-                let stream = tokio::time::timeout(limits.first_bytes, handshake).await??;
+                let shaken = tokio::time::timeout(limits.first_bytes, handshake).await?;
+                let stream = shaken.inspect_err(|error| {
+                    if is_of_tls(error) {
+                        tls.limits.handshake_failed(address);
+                    }
+                })?;
                 let peer = peer(&stream, &tls);
                 let info = ConnectionInfo { opened_at, address, peer };
                 Ok(Connection::new(Wire::Tls(Box::new(stream)), slot, limits, info))
             });
         }
     }
+}
+
+/// Whether it was about TLS, such as a certificate that is no good. Probes connect and say nothing, which costs nothing.
+fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 fn peer(stream: &TlsStream<TcpStream>, tls: &IncomingTls) -> Option<Peer> {

@@ -47,6 +47,7 @@ use crate::domain::ports::{CallerDirectory, Entropy, TokenVerifier};
 use crate::r#gen::FILE_DESCRIPTOR_SET;
 use crate::r#gen::v1::admin_service_server::AdminServiceServer;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
+use crate::transport::proxies::Proxies;
 use admin::Admin;
 pub(crate) use convert::rules::{read_rule, rule_message};
 use guard::Guard;
@@ -93,6 +94,8 @@ pub struct GrpcOptions {
     pub stop: CancellationToken,
     /// Who may ask how often.
     pub limits: Arc<Limits>,
+    /// Whose word about a caller's address counts.
+    pub proxies: Proxies,
 }
 
 impl Default for GrpcOptions {
@@ -111,6 +114,7 @@ impl Default for GrpcOptions {
             calls: TaskTracker::new(),
             stop: CancellationToken::new(),
             limits: Arc::new(Limits::none()),
+            proxies: Proxies::none(),
         }
     }
 }
@@ -158,11 +162,11 @@ pub fn router<H: Health>(
     if options.reflection {
         routes = add_reflection(routes);
     }
-    let identifier = Identifier { callers, tokens: options.tokens };
+    let identifier = Identifier { callers, tokens: options.tokens, limits: options.limits };
     let guard = Arc::new(Guard::new(
         identifier,
         auditor,
-        options.limits,
+        options.proxies,
         entropy,
         options.max_deadline,
         options.calls,

@@ -3,7 +3,7 @@
 //! | file | does |
 //! |---|---|
 //! | `public.rs` | the public listener: what is where |
-//! | `client.rs` | whose browser it is, behind which proxies, and how many pages it may have |
+//! | `client.rs` | whose browser it is, and how many pages it may have |
 //! | `callback.rs` | reads what the browser brings from a provider |
 //! | `connect.rs` | the page in front of a consent, its form, and the way back from a sign-in |
 //! | `cookie.rs` | by which a browser is known again |
@@ -22,7 +22,6 @@ mod page;
 mod public;
 mod serve;
 
-pub use client::{ForwardedBy, Proxies};
 pub use operations::{OperationsState, operations_router};
 pub use public::{limited_public_router, public_router};
 pub use serve::{Limits, serve};

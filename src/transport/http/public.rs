@@ -25,13 +25,13 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 
-use super::client::{self, Proxies};
 use super::page::Page;
-use super::{callback, connect, cookie, headers};
+use super::{callback, client, connect, cookie, headers};
 use crate::application::Broker;
 use crate::application::limits::Limits;
 use crate::application::types::{CallbackAnswer, CallbackInput};
 use crate::domain::secret::SecretString;
+use crate::transport::proxies::Proxies;
 
 /// How soon to try again, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");

@@ -188,3 +188,27 @@ async fn without_tls_the_door_is_open_as_before_and_with_tls_it_speaks_nothing_e
     let plain = tonic::transport::Endpoint::from_shared(format!("http://{}", broker.grpc_address())).unwrap();
     assert_eq!(ask(plain.connect_lazy(), &[]).await, Outcome::NoConnection);
 }
+
+#[tokio::test]
+async fn a_flood_of_bad_certificates_gets_no_further_handshake() {
+    let pki = Pki::new();
+    let clock = std::sync::Arc::new(ManualClock::new());
+    let broker = pki
+        .mtls(BrokerBuilder::new())
+        .set("limits.strangers", 1)
+        .set("limits.burst", "3s")
+        .start_in_process(Overrides { clock: Some(clock.clone()), ..Overrides::default() })
+        .await;
+    let address = broker.grpc_address();
+    let lasting = pki.ours.issue(AGENT, |params| params.not_after = date_time_ymd(2050, 1, 1));
+    let standing = pki.channel(&address, Some(&lasting));
+    assert_eq!(ask(standing.clone(), &[]).await, Outcome::Answered);
+    let forged = Authority::new("example.org").svid(AGENT);
+    for _ in 0..6 {
+        assert_eq!(ask(pki.channel(&address, Some(&forged)), &[]).await, Outcome::NoConnection);
+    }
+    assert_eq!(ask(pki.channel(&address, Some(&lasting)), &[]).await, Outcome::NoConnection);
+    assert_eq!(ask(standing, &[]).await, Outcome::Answered, "what stands is not touched");
+    clock.advance(std::time::Duration::from_secs(10));
+    assert_eq!(ask(pki.channel(&address, Some(&lasting)), &[]).await, Outcome::Answered);
+}

@@ -258,3 +258,37 @@ async fn keys_in_a_file_are_read_again_when_they_change() {
     assert_eq!(ask_as(channel, &long_token(&issuer, &issuer.signer, 0)).await, Outcome::nobody());
     assert!(issuer.server.requests().is_empty());
 }
+
+#[tokio::test]
+async fn a_flood_of_forged_tokens_is_not_verified() {
+    let issuer = TestIssuer::start("k1").await;
+    let clock = Arc::new(ManualClock::new());
+    let broker = builder(&issuer)
+        .set("limits.strangers", 1)
+        .set("limits.burst", "3s")
+        .start_in_process(Overrides { clock: Some(clock.clone()), ..Overrides::default() })
+        .await;
+    let channel = broker.channel().await;
+    let remembered = long_token(&issuer, &issuer.signer, 0);
+    assert_eq!(ask_as(channel.clone(), &remembered).await, Outcome::Answered);
+    let fetches = issuer.fetches();
+    let too_many = Outcome::Refused(Code::ResourceExhausted, "RATE_LIMITED".to_owned());
+    // Each by a key that the issuer does not have: whoever verifies it asks the issuer for its keys.
+    let forged: Vec<_> =
+        (0..20).map(|n| long_token(&issuer, &Signer::new("ES256", &format!("forged-{n}")), 0)).collect();
+    for (n, token) in forged.iter().enumerate() {
+        let expected = if n < 3 { Outcome::nobody() } else { too_many.clone() };
+        assert_eq!(ask_as(channel.clone(), token).await, expected, "{n}");
+    }
+    let tried = issuer.fetches();
+    assert!(tried <= fetches + 3);
+    // A good one that nobody has seen waits with the strangers of its address; one that is remembered does not.
+    let fresh = long_token(&issuer, &issuer.signer, -10);
+    assert_eq!(ask_as(channel.clone(), &fresh).await, too_many);
+    assert_eq!(ask_as(channel.clone(), &remembered).await, Outcome::Answered);
+    let key = format!("Bearer {}", broker.api_key("agent"));
+    assert_eq!(super::ask(channel.clone(), &[("authorization", &key)]).await, Outcome::Answered);
+    assert_eq!(issuer.fetches(), tried);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(ask_as(channel, &fresh).await, Outcome::Answered);
+}

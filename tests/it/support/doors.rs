@@ -93,6 +93,10 @@ impl CallerDirectory for Callers {
     async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
         Ok(self.0.get(identity).cloned())
     }
+
+    fn remembers(&self, identity: &Identity) -> bool {
+        self.0.contains_key(identity)
+    }
 }
 
 struct Providers(Vec<Arc<Provider>>);

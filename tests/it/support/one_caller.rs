@@ -40,4 +40,8 @@ impl CallerDirectory for OneCaller {
         self.asked.fetch_add(1, Ordering::SeqCst);
         self.says.lock().unwrap().clone().ok_or_else(|| StoreError::Unavailable("the test says so".into()))
     }
+
+    fn remembers(&self, identity: &Identity) -> bool {
+        *identity == Self::IDENTITY
+    }
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, Response};
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::application::limits::Limits;
 use crate::domain::access_policy::{Caller, Identity};
 use crate::domain::audit::NoAudit;
 use crate::domain::key::{CallerId, TenantId};
@@ -18,15 +19,21 @@ const MAX: Duration = Duration::from_secs(600);
 const OWN: &str = "/tokenbroker.v1.TokenBrokerService/GetCredential";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
+fn agent() -> Arc<Caller> {
+    Arc::new(Caller::new(CallerId::new("agent").unwrap(), TenantId::new("acme").unwrap(), vec![]))
+}
+
 struct OneCaller;
 
 #[tonic::async_trait]
 impl CallerDirectory for OneCaller {
     async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
         let known = Identity::of_api_key(&SecretString::from(KEY)).as_ref() == Some(identity);
-        Ok(known.then(|| {
-            Arc::new(Caller::new(CallerId::new("agent").unwrap(), TenantId::new("acme").unwrap(), vec![]))
-        }))
+        Ok(known.then(agent))
+    }
+
+    fn remembers(&self, _: &Identity) -> bool {
+        true
     }
 }
 
@@ -55,11 +62,12 @@ async fn ask(path: &str, headers: &[(&str, &str)]) -> Response<Body> {
 }
 
 async fn ask_within(max: Duration, path: &str, headers: &[(&str, &str)]) -> Response<Body> {
-    let identifier = Identifier { callers: Arc::new(OneCaller), tokens: None };
+    let limits = Arc::new(Limits::none());
+    let identifier = Identifier { callers: Arc::new(OneCaller), tokens: None, limits };
     let guard = Arc::new(Guard::new(
         identifier,
         Auditor::new(Arc::new(NoAudit), Arc::new(Stopped)),
-        Arc::new(Limits::none()),
+        Proxies::none(),
         &Zeros,
         max,
         TaskTracker::new(),
