@@ -215,3 +215,51 @@ async fn a_configuration_with_an_identity_of_the_database_does_not_start() {
         assert!(output.status.code() == Some(3) && error.contains(key), "{error}");
     }
 }
+
+#[tokio::test]
+async fn the_command_line_shows_who_callers_are() {
+    let builder = builder().caller("agent", CallerRights::none("acme").admin(true));
+    let broker = builder.start_in_process(Overrides::default()).await;
+    let mut root = admin(&broker, "root").await;
+    let settings = pb::CallerSettings {
+        spiffe_ids: vec!["spiffe://example.org/one".to_owned(), "spiffe://example.org/two".to_owned()],
+        ..subject("stored")
+    };
+    create(&mut root, "", "stored", settings).await.unwrap();
+    let run = async |args: &[&str]| {
+        let output = broker.site().run(args).await;
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let json = async |args: &[&str]| {
+        let text = run(&[args, &["--output", "json"]].concat()).await;
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let subjects = |name: &str| serde_json::json!([{ "issuer": ISSUER, "subject": name }]);
+    // From the file, and from the broker, which knows both kinds of callers.
+    for args in [&["callers", "list"][..], &["callers", "list", "--stored"]] {
+        let all = json(args).await;
+        let all = all.as_array().unwrap();
+        let named = |name: &str| {
+            all.iter().find(|caller| [&caller["id"], &caller["caller"]].contains(&&name.into())).unwrap()
+        };
+        let mail = named("mail");
+        assert_eq!(mail["spiffe_ids"], serde_json::json!(["spiffe://example.org/acme"]), "{args:?}");
+        assert_eq!(mail["subjects"], subjects("acme"));
+        let none = serde_json::json!([]);
+        assert_eq!((&named("ops")["spiffe_ids"], &named("ops")["subjects"]), (&none, &none));
+        let table = run(args).await;
+        assert!(table.contains("spiffe://example.org/acme"), "{table}");
+        assert!(table.contains("acme of https://issuer.example"), "{table}");
+    }
+    let stored = json(&["callers", "show", "stored"]).await;
+    assert_eq!(stored["spiffe_ids"].as_array().unwrap().len(), 2);
+    assert_eq!(stored["subjects"], subjects("stored"));
+    let table = run(&["callers", "list", "--stored"]).await;
+    let lines = ["spiffe://example.org/one", "spiffe://example.org/two", "stored of https://issuer.example"];
+    assert!(lines.iter().all(|line| table.lines().any(|shown| shown.ends_with(line))), "{table}");
+    let configured = json(&["callers", "show", "mail"]).await;
+    assert_eq!(configured["spiffe_ids"], serde_json::json!(["spiffe://example.org/acme"]));
+    let shown = run(&["callers", "show", "mail"]).await;
+    assert!(shown.contains("is spiffe://example.org/acme\n  is acme of https://issuer.example"), "{shown}");
+}

@@ -9,6 +9,8 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, table};
 use crate::cli::settings::ConfigArgs;
+use crate::domain::access_policy::Identity;
+use crate::r#gen::v1 as pb;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -32,24 +34,55 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
     let mut all = Vec::<Value>::new();
     for entry in &config.callers {
         let caller = &entry.caller;
-        let mut first =
-            vec![caller.id.to_string(), caller.tenant.to_string(), entry.key_hashes.len().to_string()];
-        for rule in &caller.rules {
-            first.push(summary(rule));
-            rows.push(std::mem::replace(&mut first, vec![String::new(), String::new(), String::new()]));
-        }
-        if caller.rules.is_empty() {
-            rows.push(first);
-        }
+        let ids: Vec<_> = entry.identities.iter().filter_map(spiffe_id).collect();
+        let subjects: Vec<_> = entry.identities.iter().filter_map(subject).collect();
+        let first = [caller.id.to_string(), caller.tenant.to_string(), entry.key_hashes.len().to_string()];
+        let allowed: Vec<_> = caller.rules.iter().map(summary).collect();
+        rows.extend(lines(&first, &[shown(&ids, &subjects), allowed]));
         all.push(json!({
             "id": caller.id.as_str(),
             "tenant": caller.tenant.as_str(),
             "keys": entry.key_hashes.len(),
+            "spiffe_ids": ids,
+            "subjects": subjects.iter().map(stored::subject_to_json).collect::<Vec<_>>(),
             "allow": caller.rules,
             "admin": caller.admin.actions,
             "all_tenants": caller.admin.all_tenants,
         }));
     }
-    output.answer(&table(&["CALLER", "TENANT", "KEYS", "ALLOW"], &rows), &all)?;
+    output.answer(&table(&["CALLER", "TENANT", "KEYS", "IS", "ALLOW"], &rows), &all)?;
     Ok(Exit::Done)
+}
+
+fn spiffe_id(identity: &Identity) -> Option<String> {
+    match identity {
+        Identity::SpiffeId(id) => Some(id.clone()),
+        Identity::ApiKey(_) | Identity::Subject { .. } => None,
+    }
+}
+
+fn subject(identity: &Identity) -> Option<pb::JwtSubject> {
+    match identity {
+        Identity::Subject { issuer, subject } => {
+            Some(pb::JwtSubject { issuer: issuer.clone(), subject: subject.clone() })
+        }
+        Identity::ApiKey(_) | Identity::SpiffeId(_) => None,
+    }
+}
+
+/// What a caller proves to be beside its keys, for people.
+pub(super) fn shown(ids: &[String], subjects: &[pb::JwtSubject]) -> Vec<String> {
+    let subjects = subjects.iter().map(|of| format!("{} of {}", of.subject, of.issuer));
+    ids.iter().cloned().chain(subjects).collect()
+}
+
+/// Rows of a caller: what there is one of, and beside it columns of what there may be several of.
+pub(super) fn lines(first: &[String], columns: &[Vec<String>]) -> Vec<Vec<String>> {
+    let height = columns.iter().map(Vec::len).max().unwrap_or_default().max(1);
+    let line = |n: usize| {
+        let single = first.iter().map(|text| if n == 0 { text.clone() } else { String::new() });
+        let several = columns.iter().map(|column| column.get(n).cloned().unwrap_or_default());
+        single.chain(several).collect()
+    };
+    (0..height).map(line).collect()
 }

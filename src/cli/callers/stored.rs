@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::keys;
+use super::list::{lines, shown};
 use super::rule_args::{AdminArgs, RuleArgs, summary};
 use crate::cli::client::ClientArgs;
 use crate::cli::error::CliError;
@@ -227,22 +228,23 @@ pub(super) async fn list(client: &ClientArgs, tenant: &TenantArgs, output: Outpu
         }
         page_token = page.next_page_token;
     }
-    let rows: Vec<_> = all.iter().map(row).collect();
+    let rows: Vec<_> = all.iter().flat_map(rows).collect();
     let json: Vec<_> = all.iter().map(to_json).collect();
-    output.answer(&table(&["CALLER", "TENANT", "FROM", "RULES", "ADMIN", "STATE"], &rows), &json)?;
+    output.answer(&table(&["CALLER", "TENANT", "FROM", "RULES", "ADMIN", "STATE", "IS"], &rows), &json)?;
     Ok(Exit::Done)
 }
 
-fn row(caller: &pb::Caller) -> Vec<String> {
+fn rows(caller: &pb::Caller) -> Vec<Vec<String>> {
     let settings = caller.settings.clone().unwrap_or_default();
-    vec![
+    let first = [
         caller.caller.clone(),
         caller.tenant.clone(),
         from(caller).to_owned(),
         settings.allow.len().to_string(),
         admin_names(&settings).join(","),
         if settings.disabled { "disabled" } else { "enabled" }.to_owned(),
-    ]
+    ];
+    lines(&first, &[shown(&settings.spiffe_ids, &settings.subjects)])
 }
 
 fn from(caller: &pb::Caller) -> &'static str {
@@ -275,18 +277,18 @@ fn to_human(caller: &pb::Caller) -> String {
         let tenants = if settings.all_tenants { "all tenants" } else { "its tenant" };
         text = format!("{text}\n  administers {} of {tenants}", admin.join(", "));
     }
-    for id in &settings.spiffe_ids {
-        text = format!("{text}\n  is {id}");
-    }
-    for pb::JwtSubject { issuer, subject } in &settings.subjects {
-        text = format!("{text}\n  is {subject} of {issuer}");
+    for identity in shown(&settings.spiffe_ids, &settings.subjects) {
+        text = format!("{text}\n  is {identity}");
     }
     text
 }
 
+pub(super) fn subject_to_json(of: &pb::JwtSubject) -> Value {
+    json!({ "issuer": of.issuer, "subject": of.subject })
+}
+
 fn to_json(caller: &pb::Caller) -> Value {
     let settings = caller.settings.clone().unwrap_or_default();
-    let subjects = settings.subjects.iter().map(|s| json!({ "issuer": s.issuer, "subject": s.subject }));
     json!({
         "caller": caller.caller,
         "tenant": caller.tenant,
@@ -298,6 +300,6 @@ fn to_json(caller: &pb::Caller) -> Value {
         "admin": admin_names(&settings),
         "all_tenants": settings.all_tenants,
         "spiffe_ids": settings.spiffe_ids,
-        "subjects": subjects.collect::<Vec<_>>(),
+        "subjects": settings.subjects.iter().map(subject_to_json).collect::<Vec<_>>(),
     })
 }
