@@ -177,7 +177,8 @@ async fn query(args: Query, output: Output) -> Result<Exit, CliError> {
         request.page_token = page.next_page_token;
     }
     let rows: Vec<Vec<String>> = found.iter().map(row).collect();
-    let header = ["NUMBER", "TIME", "CALLER", "ACTION", "OUTCOME", "USER", "PROVIDER", "SERVICES", "TOKEN"];
+    let header =
+        ["NUMBER", "TIME", "CALLER", "ACTION", "OUTCOME", "USER", "PROVIDER", "SERVICES", "TOKEN", "TARGET"];
     output.answer(&table(&header, &rows), &found.iter().map(entry).collect::<Vec<_>>())?;
     Ok(Exit::Done)
 }
@@ -202,6 +203,7 @@ fn row(row: &AuditRow) -> Vec<String> {
         row.provider.clone(),
         row.services.join(","),
         token,
+        row.target.clone(),
     ]
 }
 
@@ -219,6 +221,7 @@ fn entry(row: &AuditRow) -> Value {
         "services": row.services,
         "account": row.account,
         "flow_id": row.flow_id,
+        "target": row.target,
         "generation": row.generation,
         "token_fingerprint": row.token_fingerprint,
         "purpose": row.purpose,

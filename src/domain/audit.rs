@@ -86,6 +86,34 @@ pub struct Subject {
     pub account: Option<Account>,
     /// The consent.
     pub flow: Option<FlowId>,
+    /// What an operator's call acted on.
+    pub target: Option<Target>,
+}
+
+/// What an operator's call acted on beside users and providers, as `tenant:globex caller:agents key:…`. Ids have no spaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target(String);
+
+impl Target {
+    /// As it was written.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// With one thing more.
+    #[must_use]
+    pub fn and(mut self, kind: &str, id: &impl std::fmt::Display) -> Self {
+        let gap = if self.0.is_empty() { "" } else { " " };
+        self.0 = format!("{}{gap}{kind}:{id}", self.0);
+        self
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// An access token that was given away or obtained. Never the token.

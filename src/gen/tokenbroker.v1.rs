@@ -3376,6 +3376,9 @@ pub struct AuditRow {
     /// Of this row and all before it, SHA-256 in hex.
     #[prost(string, tag = "17")]
     pub hash: ::prost::alloc::string::String,
+    /// What an operator's call acted on, as `tenant:globex caller:agents key:...`; the tenant only if the call named one.
+    #[prost(string, tag = "18")]
+    pub target: ::prost::alloc::string::String,
 }
 /// Which trail is to be verified.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::application::Broker;
 use crate::application::types::{AccessGrant, ServiceKey};
 use crate::domain::access_policy::Principal;
-use crate::domain::audit::{Actor, Audit, AuditUnavailable, Entry, Name, Outcome, Subject, TokenMark};
+use crate::domain::audit::{
+    Actor, Audit, AuditUnavailable, Entry, Name, Outcome, Subject, Target, TokenMark,
+};
 use crate::domain::key::{CredentialKey, FlowId, ProviderId, ServiceId, UserId};
 use crate::domain::ports::Clock;
 
@@ -38,6 +40,7 @@ impl Notes {
                 services: [key.service.clone()].into(),
                 account: Some(key.account.clone()),
                 flow: noted.subject.flow,
+                target: None,
             };
         });
     }
@@ -53,6 +56,11 @@ impl Notes {
     /// It is about all of this.
     pub fn about_subject(&self, subject: Subject) {
         self.with(|noted| noted.subject = subject);
+    }
+
+    /// An operator acts on this.
+    pub fn acts_on(&self, target: Target) {
+        self.with(|noted| noted.subject.target = Some(target));
     }
 
     /// It is about this consent.

@@ -115,6 +115,10 @@ impl Bytes {
                 self.0.extend_from_slice(&head.hash.0);
             }
         }
+        // Behind all that rows had before there were targets: theirs are the same bytes as ever.
+        if let Some(target) = &subject.target {
+            self.optional(Some(target.as_str()));
+        }
     }
 }
 

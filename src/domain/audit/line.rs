@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Entry, Hash, Head, Mark, Outcome, Row, Seal, Subject, TokenMark};
+use super::{Actor, Entry, Hash, Head, Mark, Outcome, Row, Seal, Subject, Target, TokenMark};
 use crate::domain::credential::Fingerprint;
 use crate::domain::key::{Account, CallerId, FlowId, ProviderId, ServiceId, TenantId, UserId};
 
@@ -50,6 +50,9 @@ pub struct Line {
     /// The consent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub flow: Option<String>,
+    /// What an operator's call acted on.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target: Option<String>,
     /// Of the token.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub generation: Option<i64>,
@@ -113,6 +116,7 @@ impl Line {
             services: subject.services.iter().map(ToString::to_string).collect(),
             account: subject.account.as_ref().map(ToString::to_string),
             flow: subject.flow.as_ref().map(ToString::to_string),
+            target: subject.target.as_ref().map(|target| target.as_str().to_owned()),
             generation: entry.token.map(|token| token.generation),
             token_fingerprint: entry.token.map(|token| hex::encode(token.fingerprint.0)),
             purpose: entry.purpose.clone(),
@@ -165,6 +169,7 @@ impl Line {
                     .collect::<Result<BTreeSet<_>, _>>()?,
                 account: optional(self.account, Account::new, "account")?,
                 flow: optional(self.flow, |text| FlowId::parse(&text).ok_or(()), "flow")?,
+                target: self.target.map(Target::stored),
             },
             outcome: Outcome::from_name(&self.outcome).ok_or(BadLine("outcome"))?,
             reason: self.reason.map(Cow::Owned),

@@ -25,6 +25,7 @@ fn full(n: i64) -> Entry {
         services: ["gmail", "calendar"].into_iter().map(|id| ServiceId::new(id).unwrap()).collect(),
         account: Some(Account::default()),
         flow: Some(FlowId::from_bytes([7; 16])),
+        target: Some(Target::default().and("tenant", &"globex").and("caller", &"agents")),
     };
     entry.reason = Some(text("REASON"));
     entry.token = Some(TokenMark { generation: 3, fingerprint: Fingerprint([9; 32]) });
@@ -57,6 +58,8 @@ fn changes() -> Vec<(&'static str, Change)> {
     vec![
         ("at", |e| e.at = Timestamp::from_microsecond(e.at.as_microsecond() + 1).unwrap()),
         ("tenant", |e| e.tenant = TenantId::new("other").unwrap()),
+        ("target", |e| e.subject.target = Some(Target::default().and("tenant", &"globex"))),
+        ("no target", |e| e.subject.target = None),
         ("caller", |e| e.actor.caller = Some(CallerId::new("agents2").unwrap())),
         ("no caller", |e| e.actor.caller = None),
         ("identified_by", |e| e.actor.identified_by = Some("jwt".into())),

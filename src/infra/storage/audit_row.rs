@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::codec::{array, list, tenant, time};
 use crate::domain::audit::{
-    Actor, Entry, GAP, Hash, Head, Mark, Outcome, PRUNE, Row, Seal, Subject, TokenMark,
+    Actor, Entry, GAP, Hash, Head, Mark, Outcome, PRUNE, Row, Seal, Subject, Target, TokenMark,
 };
 use crate::domain::credential::Fingerprint;
 use crate::domain::key::{Account, CallerId, FlowId, ProviderId, ServiceId, UserId};
@@ -14,7 +14,7 @@ use crate::domain::ports::StoreError;
 macro_rules! audit_columns {
     () => {
         "tenant, sequence, created_at, caller, identified_by, action, outcome, reason, user_id, provider, services, account, \
-         flow_id, generation, fingerprint, purpose, request_id, mark, mark_hash, hash, seal"
+         flow_id, generation, fingerprint, purpose, request_id, mark, mark_hash, hash, seal, target"
     };
 }
 pub(super) use audit_columns;
@@ -43,6 +43,7 @@ pub(super) struct AuditRow {
     mark_hash: Option<Vec<u8>>,
     hash: Vec<u8>,
     seal: Vec<u8>,
+    target: Option<String>,
 }
 
 const DAMAGED: StoreError = StoreError::Corrupt("a row of the audit log");
@@ -109,6 +110,7 @@ impl TryFrom<AuditRow> for Row {
                 services: services.collect::<Result<_, _>>()?,
                 account: part(row.account, Account::new)?,
                 flow: row.flow_id.map(|id| array(&id).map(FlowId::from_bytes)).transpose()?,
+                target: row.target.map(Target::stored),
             },
             outcome: Outcome::from_name(&row.outcome).ok_or(DAMAGED)?,
             reason: row.reason.map(Cow::Owned),

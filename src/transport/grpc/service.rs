@@ -103,7 +103,7 @@ impl TokenBrokerService for BrokerService {
             provider: Some(input.provider.clone()),
             services: input.services.clone(),
             account: Some(input.account.clone()),
-            flow: None,
+            ..Subject::default()
         });
         call.limited(Some(&input.user)).await?;
         let flow = self.broker.begin_oauth(&call.principal, input).await?;

@@ -1,6 +1,7 @@
 //! The trail for operators: by RPC and by command line.
 
 use token_broker::app::Overrides;
+use token_broker::r#gen::v1 as pb;
 use token_broker::r#gen::v1::{
     AuditHead, AuditOutcome, CredentialKey, ExportAuditRequest, GetCredentialRequest, ListProvidersRequest,
     QueryAuditRequest, VerifyAuditRequest,
@@ -217,4 +218,89 @@ async fn the_command_line_asks_verifies_and_copies() {
     // A caller without the right.
     std::fs::write(folder.join("key"), broker.api_key("agent")).unwrap();
     assert_eq!(run(&[&["audit", "verify"], &as_ops[..]].concat()).await.0, 8);
+}
+
+/// Of each kind of thing that operators act on, whoever asks for what was done to it finds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_operators_act_on_is_on_record() {
+    let provider = HostileServer::start().await;
+    let broker = builder(&provider).start_in_process(Overrides::default()).await;
+    let mut root = broker.admin_client("root", &broker.grpc_address()).await;
+    let (acme, agents) = (|| "acme".to_owned(), || "agents".to_owned());
+    answered(
+        root.create_caller(pb::CreateCallerRequest {
+            tenant: acme(),
+            caller: agents(),
+            settings: Some(pb::CallerSettings::default()),
+        })
+        .await,
+    );
+    answered(root.get_caller(pb::GetCallerRequest { tenant: acme(), caller: agents() }).await);
+    let request = pb::CreateApiKeyRequest { tenant: acme(), caller: agents(), ..Default::default() };
+    let first = answered(root.create_api_key(request).await).key.unwrap().key_id;
+    let request = pb::RotateApiKeyRequest {
+        tenant: acme(),
+        caller: agents(),
+        key_id: first.clone(),
+        ..Default::default()
+    };
+    let second = answered(root.rotate_api_key(request).await).key.unwrap().key_id;
+    let request = pb::RevokeApiKeyRequest { tenant: acme(), caller: agents(), key_id: second.clone() };
+    answered(root.revoke_api_key(request).await);
+    let update = pb::UpdateCallerRequest {
+        tenant: acme(),
+        caller: agents(),
+        revision: 9,
+        settings: Some(pb::CallerSettings::default()),
+    };
+    assert_eq!(refused(root.update_caller(update).await).code(), Code::FailedPrecondition);
+    answered(root.delete_caller(pb::DeleteCallerRequest { tenant: acme(), caller: agents() }).await);
+    let request = pb::CreateTenantRequest { tenant: "globex".to_owned(), ..Default::default() };
+    answered(root.create_tenant(request).await);
+    answered(root.delete_tenant(pb::DeleteTenantRequest { tenant: "globex".to_owned() }).await);
+    let request = pb::RevokeUserCredentialsRequest { tenant: acme(), user_id: "alice".to_owned() };
+    answered(root.revoke_user_credentials(request).await);
+    answered(root.revoke_tenant_credentials(pb::RevokeTenantCredentialsRequest::default()).await);
+    // Also what was refused, and of the operator's own tenant.
+    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let request = pb::DeleteCallerRequest { caller: "agent".to_owned(), ..Default::default() };
+    assert_eq!(refused(ops.delete_caller(request).await).code(), Code::PermissionDenied);
+    let denied = pb::RevokeUserCredentialsRequest { user_id: "bob".to_owned(), ..Default::default() };
+    assert_eq!(refused(ops.revoke_user_credentials(denied).await).code(), Code::PermissionDenied);
+
+    let on_record = answered(root.query_audit(QueryAuditRequest::default()).await).rows;
+    let on_record: Vec<_> = on_record
+        .iter()
+        .rev()
+        .map(|row| (row.action.as_str(), row.target.clone(), row.user_id.as_str()))
+        .collect();
+    let caller = || "tenant:acme caller:agents".to_owned();
+    assert_eq!(
+        on_record,
+        [
+            ("CreateCaller", caller(), ""),
+            ("GetCaller", caller(), ""),
+            ("CreateApiKey", format!("{} key:{first}", caller()), ""),
+            ("RotateApiKey", format!("{} key:{first} new_key:{second}", caller()), ""),
+            ("RevokeApiKey", format!("{} key:{second}", caller()), ""),
+            ("UpdateCaller", caller(), ""),
+            ("DeleteCaller", caller(), ""),
+            ("CreateTenant", "tenant:globex".to_owned(), ""),
+            ("DeleteTenant", "tenant:globex".to_owned(), ""),
+            ("RevokeUserCredentials", "tenant:acme".to_owned(), "alice"),
+            ("RevokeTenantCredentials", "tenant:other".to_owned(), ""),
+        ]
+    );
+    let of = |user: &str| QueryAuditRequest { user_id: user.to_owned(), ..Default::default() };
+    let alices = answered(root.query_audit(of("alice")).await).rows;
+    assert_eq!(alices[0].action, "RevokeUserCredentials");
+    let bobs = answered(ops.query_audit(of("bob")).await).rows;
+    assert_eq!(
+        (bobs[0].action.as_str(), bobs[0].target.as_str(), bobs[0].outcome),
+        ("RevokeUserCredentials", "", i32::from(AuditOutcome::Denied))
+    );
+    let deleted = QueryAuditRequest { action: "DeleteCaller".to_owned(), ..Default::default() };
+    assert_eq!(answered(ops.query_audit(deleted).await).rows[0].target, "caller:agent");
+    let verdict = answered(root.verify_audit(VerifyAuditRequest::default()).await);
+    assert_eq!((verdict.flawed_sequence, verdict.flaw.as_str()), (0, ""));
 }

@@ -2,7 +2,8 @@
 //! the chain has said so.
 
 use token_broker::domain::audit::{
-    Actor, AuditQuery, Entry, GAP, Hash, Head, Mark, Outcome, PRUNE, Row, Seal, Subject, TokenMark, link,
+    Actor, AuditQuery, Entry, GAP, Hash, Head, Mark, Outcome, PRUNE, Row, Seal, Subject, Target, TokenMark,
+    link,
 };
 use token_broker::domain::key::{Account, CallerId, TenantId, UserId};
 
@@ -34,6 +35,7 @@ fn full(tenant: &TenantId, n: i64) -> Entry {
         services: [service("gmail"), service("calendar")].into(),
         account: Some(Account::new("work").unwrap()),
         flow: Some(flow_id(3)),
+        target: Some(Target::default().and("tenant", &"globex").and("key", &"k-1")),
     };
     entry.reason = Some("REASON".into());
     entry.token = Some(TokenMark { generation: 7, fingerprint: fingerprint(5) });

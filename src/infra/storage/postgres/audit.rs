@@ -33,7 +33,7 @@ const APPEND: &str = concat!(
     SELECT moved.tenant, added.* FROM moved, unnest(
         $6::bigint[], $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[],
         $14::text[], $15::text[], $16::text[], $17::bytea[], $18::bigint[], $19::bytea[], $20::text[], $21::text[],
-        $22::bigint[], $23::bytea[], $24::bytea[], $25::bytea[]
+        $22::bigint[], $23::bytea[], $24::bytea[], $25::bytea[], $26::text[]
     ) AS added"
 );
 
@@ -207,4 +207,5 @@ fn append<'q>(tenant: &TenantId, over: Head, last: &Row, rows: &[Row]) -> super:
         .bind(of(rows, |entry| mark_columns(entry.mark.as_ref()).1.map(<[u8]>::to_vec)))
         .bind(rows.iter().map(|row| row.hash.0.to_vec()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.seal.0.to_vec()).collect::<Vec<_>>())
+        .bind(of(rows, |entry| entry.subject.target.as_ref().map(|target| target.as_str().to_owned())))
 }

@@ -6,7 +6,7 @@ use sqlx::FromRow as _;
 
 use super::SqliteStore;
 use super::error::store_error;
-use crate::domain::audit::{AuditQuery, AuditStore, Head, Row};
+use crate::domain::audit::{AuditQuery, AuditStore, Head, Row, Target};
 use crate::domain::key::{Account, CallerId, ProviderId, ServiceId, TenantId, UserId};
 use crate::domain::ports::StoreError;
 use crate::infra::storage::audit_row::{
@@ -23,7 +23,7 @@ const SET_HEAD: &str = "
 const INSERT: &str = concat!(
     "INSERT INTO audit_log (",
     audit_columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
 );
 
 const HASH_OF: &str = "SELECT hash FROM audit_log WHERE tenant = ?1 AND sequence = ?2";
@@ -134,7 +134,8 @@ impl AuditStore for SqliteStore {
                 .bind(mark)
                 .bind(mark_hash)
                 .bind(&hash.0[..])
-                .bind(&seal.0[..]);
+                .bind(&seal.0[..])
+                .bind(entry.subject.target.as_ref().map(Target::as_str));
             insert.execute(&mut *transaction).await.map_err(store_error)?;
         }
         let set =

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::super::convert::audit::{self as convert, heads};
 use super::super::guard::open;
 use super::super::status;
+use super::about_tenant;
 use crate::application::Broker;
 use crate::application::admin::AuditExport;
 use crate::domain::audit::Line;
@@ -23,6 +24,7 @@ pub(super) async fn query(
     let (call, message) = open(request)?;
     let (tenant, asked) = convert::query(message, call.principal.tenant())?;
     call.notes.about_user(asked.user.as_ref(), asked.provider.as_ref());
+    about_tenant(&call.notes, tenant.as_ref());
     let page = broker.query_audit(&call.principal, tenant, asked).await?;
     Ok(Response::new(pb::QueryAuditResponse {
         rows: page.rows.into_iter().map(convert::row).collect(),
@@ -36,6 +38,7 @@ pub(super) async fn verify(
 ) -> Result<Response<pb::VerifyAuditResponse>, Status> {
     let (call, message) = open(request)?;
     let (tenant, noted) = convert::verify(message)?;
+    about_tenant(&call.notes, tenant.as_ref());
     let verdict = broker.verify_audit(&call.principal, tenant, noted).await?;
     Ok(Response::new(pb::VerifyAuditResponse {
         base: Some(heads(verdict.base)),
@@ -51,6 +54,7 @@ pub(super) async fn export(
 ) -> Result<Response<Export>, Status> {
     let (call, message) = open(request)?;
     let (tenant, after) = convert::export(message)?;
+    about_tenant(&call.notes, tenant.as_ref());
     let export = broker.export_audit(&call.principal, tenant, after).await?;
     let chunks = stream::unfold(Some(export), |export| async move {
         let mut export = export?;

@@ -8,6 +8,7 @@ use super::super::convert::timestamp;
 use super::super::guard::Call;
 use crate::application::error::{BrokerError, Violation};
 use crate::application::keys::{DataKeyStanding, Keys, KeysQuery, Progress, TableRows, Whose};
+use crate::domain::audit::Target;
 use crate::domain::data_key::DataKeyId;
 use crate::domain::key::TenantId;
 use crate::domain::ports::DataKeyPurpose;
@@ -30,6 +31,7 @@ pub(super) async fn list(
     };
     let after = if page_token.is_empty() { None } else { Some(id("page_token", &page_token)?) };
     let query = KeysQuery { whose: whose(&tenant, all_tenants)?, after, limit };
+    note(&call, &query.whose);
     let page = keys.status(&call.principal, &query).await?;
     Ok(pb::ListDataKeysResponse {
         data_keys: page.data_keys.into_iter().map(data_key).collect(),
@@ -45,6 +47,7 @@ pub(super) async fn rotate(
     (call, request): (Call, pb::RotateDataKeysRequest),
 ) -> Result<pb::RotateDataKeysResponse, Status> {
     let whose = whose(&request.tenant, request.all_tenants)?;
+    note(&call, &whose);
     let rotated = keys.rotate(&call.principal, whose).await?;
     let rotated = rotated.into_iter().map(|one| pb::RotatedDataKey {
         tenant: one.tenant.to_string(),
@@ -69,8 +72,22 @@ pub(super) async fn retire(
     keys: &Keys,
     (call, request): (Call, pb::RetireDataKeyRequest),
 ) -> Result<pb::RetireDataKeyResponse, Status> {
-    keys.retire(&call.principal, id("data_key", &request.data_key)?).await?;
+    let id = id("data_key", &request.data_key)?;
+    call.notes.acts_on(Target::default().and(DATA_KEY, &Uuid::from_bytes(id)));
+    keys.retire(&call.principal, id).await?;
     Ok(pb::RetireDataKeyResponse {})
+}
+
+/// What audit rows call them.
+const DATA_KEY: &str = "data_key";
+const TENANTS: &str = "tenants";
+
+fn note(call: &Call, whose: &Whose) {
+    match whose {
+        Whose::Own => {}
+        Whose::Of(tenant) => call.notes.acts_on(super::target(Some(tenant))),
+        Whose::All => call.notes.acts_on(Target::default().and(TENANTS, &"all")),
+    }
 }
 
 fn invalid(field: &str, description: &str) -> Status {

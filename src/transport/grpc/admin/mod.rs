@@ -11,7 +11,10 @@ use super::convert::callers as convert;
 use super::guard::open;
 use crate::application::Broker;
 use crate::application::admin::{BrokenGlass, CallerName, TenantChange, WhoAmI};
+use crate::application::audit::Notes;
 use crate::application::keys::Keys;
+use crate::domain::audit::Target;
+use crate::domain::key::TenantId;
 use crate::r#gen::v1 as pb;
 use crate::r#gen::v1::admin_service_server::AdminService;
 
@@ -103,6 +106,7 @@ impl AdminService for Admin {
         let (call, pb::CreateCallerRequest { tenant, caller, settings }) = open(request)?;
         let (CallerName { tenant, caller }, _, settings) =
             convert::caller_settings(tenant, caller, None, settings)?;
+        call.notes.acts_on(target(tenant.as_ref()).and(CALLER, &caller));
         let made = self.broker.create_caller(&call.principal, tenant, caller, settings).await?;
         Ok(Response::new(pb::CreateCallerResponse { caller: Some(convert::caller_message(made)) }))
     }
@@ -113,6 +117,7 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::GetCallerResponse>, Status> {
         let (call, pb::GetCallerRequest { tenant, caller }) = open(request)?;
         let CallerName { tenant, caller } = convert::caller_name(tenant, caller)?;
+        call.notes.acts_on(target(tenant.as_ref()).and(CALLER, &caller));
         let found = self.broker.get_caller(&call.principal, tenant, caller).await?;
         Ok(Response::new(pb::GetCallerResponse { caller: Some(convert::caller_message(found)) }))
     }
@@ -123,6 +128,7 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::ListCallersResponse>, Status> {
         let (call, message) = open(request)?;
         let (tenant, (after, size)) = convert::caller_page(message)?;
+        about_tenant(&call.notes, tenant.as_ref());
         let (page, more) = self.broker.list_callers(&call.principal, tenant, after, size).await?;
         let last = page.last().filter(|_| more).map(|caller| caller.id.to_string());
         Ok(Response::new(pb::ListCallersResponse {
@@ -138,6 +144,7 @@ impl AdminService for Admin {
         let (call, pb::UpdateCallerRequest { tenant, caller, revision, settings }) = open(request)?;
         let (CallerName { tenant, caller }, revision, settings) =
             convert::caller_settings(tenant, caller, Some(revision), settings)?;
+        call.notes.acts_on(target(tenant.as_ref()).and(CALLER, &caller));
         let changed = self.broker.update_caller(&call.principal, tenant, caller, revision, settings).await?;
         Ok(Response::new(pb::UpdateCallerResponse { caller: Some(convert::caller_message(changed)) }))
     }
@@ -148,6 +155,7 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::DeleteCallerResponse>, Status> {
         let (call, pb::DeleteCallerRequest { tenant, caller }) = open(request)?;
         let CallerName { tenant, caller } = convert::caller_name(tenant, caller)?;
+        call.notes.acts_on(target(tenant.as_ref()).and(CALLER, &caller));
         self.broker.delete_caller(&call.principal, tenant, caller).await?;
         Ok(Response::new(pb::DeleteCallerResponse {}))
     }
@@ -158,8 +166,11 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::CreateApiKeyResponse>, Status> {
         let (call, pb::CreateApiKeyRequest { tenant, caller, label, lifetime }) = open(request)?;
         let of = convert::caller_name(tenant, caller)?;
+        let on = of_caller(&of);
+        call.notes.acts_on(on.clone());
         let input = convert::new_key(label, lifetime)?;
         let (key, secret) = self.broker.create_api_key(&call.principal, of, input).await?;
+        call.notes.acts_on(on.and(KEY, &key.id));
         Ok(Response::new(pb::CreateApiKeyResponse {
             key: Some(self.key(key)),
             api_key: secret.expose_secret().to_owned(),
@@ -172,6 +183,7 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::ListApiKeysResponse>, Status> {
         let (call, pb::ListApiKeysRequest { tenant, caller }) = open(request)?;
         let of = convert::caller_name(tenant, caller)?;
+        call.notes.acts_on(of_caller(&of));
         let keys = self.broker.list_api_keys(&call.principal, of).await?;
         Ok(Response::new(pb::ListApiKeysResponse {
             keys: keys.into_iter().map(|key| self.key(key)).collect(),
@@ -185,9 +197,12 @@ impl AdminService for Admin {
         let (call, message) = open(request)?;
         let of = convert::caller_name(message.tenant, message.caller)?;
         let old = convert::key_id(&message.key_id)?;
+        let on = of_caller(&of).and(KEY, &old);
+        call.notes.acts_on(on.clone());
         let overlap = convert::overlap(message.overlap)?;
         let input = convert::new_key(message.label, message.lifetime)?;
         let (key, secret) = self.broker.rotate_api_key(&call.principal, of, old, overlap, input).await?;
+        call.notes.acts_on(on.and(NEW_KEY, &key.id));
         Ok(Response::new(pb::RotateApiKeyResponse {
             key: Some(self.key(key)),
             api_key: secret.expose_secret().to_owned(),
@@ -201,6 +216,7 @@ impl AdminService for Admin {
         let (call, pb::RevokeApiKeyRequest { tenant, caller, key_id }) = open(request)?;
         let of = convert::caller_name(tenant, caller)?;
         let id = convert::key_id(&key_id)?;
+        call.notes.acts_on(of_caller(&of).and(KEY, &id));
         let key = self.broker.revoke_api_key(&call.principal, of, id).await?;
         Ok(Response::new(pb::RevokeApiKeyResponse { key: Some(self.key(key)) }))
     }
@@ -211,6 +227,8 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::ExplainAccessResponse>, Status> {
         let (call, message) = open(request)?;
         let input = convert::explain(message)?;
+        call.notes.about_user(input.user.as_ref(), input.provider.as_ref());
+        call.notes.acts_on(of_caller(&input.caller));
         let explanation = self.broker.explain_access(&call.principal, input).await?;
         let rules = explanation.rules.into_iter();
         let rules = rules.map(|rule| rule.map_or_else(|| "allows it".to_owned(), |why| why.to_string()));
@@ -227,6 +245,7 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::CreateTenantResponse>, Status> {
         let (call, pb::CreateTenantRequest { tenant, display_name }) = open(request)?;
         let (id, name) = (convert::tenant_id(tenant)?, convert::display_name(display_name)?);
+        call.notes.acts_on(target(Some(&id)));
         let made = self.broker.create_tenant(&call.principal, id, name).await?;
         Ok(Response::new(pb::CreateTenantResponse { tenant: Some(convert::tenant_message(made)) }))
     }
@@ -236,7 +255,9 @@ impl AdminService for Admin {
         request: Request<pb::GetTenantRequest>,
     ) -> Result<Response<pb::GetTenantResponse>, Status> {
         let (call, pb::GetTenantRequest { tenant }) = open(request)?;
-        let found = self.broker.get_tenant(&call.principal, convert::tenant_id(tenant)?).await?;
+        let id = convert::tenant_id(tenant)?;
+        call.notes.acts_on(target(Some(&id)));
+        let found = self.broker.get_tenant(&call.principal, id).await?;
         Ok(Response::new(pb::GetTenantResponse { tenant: Some(convert::tenant_message(found)) }))
     }
 
@@ -260,6 +281,7 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::UpdateTenantResponse>, Status> {
         let (call, pb::UpdateTenantRequest { tenant, display_name, disabled }) = open(request)?;
         let id = convert::tenant_id(tenant)?;
+        call.notes.acts_on(target(Some(&id)));
         let change =
             TenantChange { display_name: display_name.map(convert::display_name).transpose()?, disabled };
         let changed = self.broker.update_tenant(&call.principal, id, change).await?;
@@ -271,7 +293,9 @@ impl AdminService for Admin {
         request: Request<pb::DeleteTenantRequest>,
     ) -> Result<Response<pb::DeleteTenantResponse>, Status> {
         let (call, pb::DeleteTenantRequest { tenant }) = open(request)?;
-        self.broker.delete_tenant(&call.principal, convert::tenant_id(tenant)?).await?;
+        let id = convert::tenant_id(tenant)?;
+        call.notes.acts_on(target(Some(&id)));
+        self.broker.delete_tenant(&call.principal, id).await?;
         Ok(Response::new(pb::DeleteTenantResponse {}))
     }
 
@@ -281,6 +305,8 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::RevokeUserCredentialsResponse>, Status> {
         let (call, pb::RevokeUserCredentialsRequest { tenant, user_id }) = open(request)?;
         let (tenant, user) = (convert::optional_tenant(tenant)?, convert::user_id(user_id)?);
+        call.notes.about_user(Some(&user), None);
+        about_tenant(&call.notes, tenant.as_ref());
         let done = self.broker.break_glass(&call.principal, tenant, Some(user)).await?;
         let BrokenGlass { revoked, cancelled_flows, more } = done;
         let (revoked, cancelled_flows) = (count(revoked), count(cancelled_flows));
@@ -293,6 +319,8 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::RevokeTenantCredentialsResponse>, Status> {
         let (call, pb::RevokeTenantCredentialsRequest { tenant }) = open(request)?;
         let tenant = convert::optional_tenant(tenant)?;
+        // All of it, also if it is the operator's own and goes without a name.
+        call.notes.acts_on(target(Some(tenant.as_ref().unwrap_or(call.principal.tenant()))));
         let done = self.broker.break_glass(&call.principal, tenant, None).await?;
         let BrokenGlass { revoked, cancelled_flows, more } = done;
         let (revoked, cancelled_flows) = (count(revoked), count(cancelled_flows));
@@ -304,6 +332,28 @@ impl Admin {
     fn key(&self, key: crate::domain::caller_store::ApiKey) -> pb::ApiKey {
         let good = self.broker.is_good(&key);
         convert::key_message(key, good)
+    }
+}
+
+/// What audit rows call the things that operators act on.
+const TENANT: &str = "tenant";
+const CALLER: &str = "caller";
+const KEY: &str = "key";
+/// The one that takes the place of another.
+const NEW_KEY: &str = "new_key";
+
+/// A row is in the trail of whoever called: another tenant has to be named.
+fn target(tenant: Option<&TenantId>) -> Target {
+    tenant.map_or_else(Target::default, |tenant| Target::default().and(TENANT, tenant))
+}
+
+fn of_caller(name: &CallerName) -> Target {
+    target(name.tenant.as_ref()).and(CALLER, &name.caller)
+}
+
+fn about_tenant(notes: &Notes, tenant: Option<&TenantId>) {
+    if tenant.is_some() {
+        notes.acts_on(target(tenant));
     }
 }
 

@@ -128,5 +128,6 @@ pub(in super::super) fn row(row: Row) -> pb::AuditRow {
         purpose: text(entry.purpose),
         request_id: text(entry.request_id),
         hash: hex::encode(hash.0),
+        target: entry.subject.target.map(|target| target.as_str().to_owned()).unwrap_or_default(),
     }
 }
