@@ -532,6 +532,17 @@ pub trait FlowStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Option<Flow>, StoreError>;
 
+    /// Ends what is under way of a user, or of all of the tenant's: flows that are pending, returned or being exchanged, at most
+    /// `limit`, by one statement. Those that waited past their end have expired. What an exchange obtains after that is not
+    /// stored: [`CredentialStore::store_grant`] finds its flow ended.
+    async fn cancel_flows(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<CancelledFlows, StoreError>;
+
     /// Marks flows that wait past their end as expired and exchanges begun before `interrupted_before` as interrupted, and
     /// deletes flows that ended before `delete_before`. Answers how many rows changed.
     async fn sweep_flows(
@@ -540,6 +551,15 @@ pub trait FlowStore: Send + Sync {
         interrupted_before: Timestamp,
         delete_before: Timestamp,
     ) -> Result<u64, StoreError>;
+}
+
+/// See [`FlowStore::cancel_flows`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CancelledFlows {
+    /// How many are cancelled now; the expired ones do not count.
+    pub cancelled: u32,
+    /// Whether there may be more.
+    pub more: bool,
 }
 
 /// See [`FlowStore::hold_code`].

@@ -1,4 +1,8 @@
-//! Break glass: all credentials of a user, or of a tenant, are revoked, whoever uses them.
+//! Break glass: all credentials of a user, or of a tenant, are revoked, whoever uses them, and what is under way is ended.
+//!
+//! First the consents, then the credentials: a consent that was begun before ends either before the one statement, and its
+//! credential is among those that are read after it; or the statement ends it, and what its exchange obtains is not stored but
+//! revoked at the provider. A consent that is begun after that is a new one.
 
 use std::sync::Arc;
 
@@ -18,7 +22,7 @@ pub const BREAK_GLASS_BATCH: u32 = 200;
 pub struct BrokenGlass {
     /// Credentials that are gone.
     pub revoked: u32,
-    /// Pending consents to the same services that were cancelled.
+    /// Consents under way that were cancelled.
     pub cancelled_flows: u32,
     /// Whether there may be more: ask again.
     pub more: bool,
@@ -34,6 +38,9 @@ impl Broker {
         user: Option<UserId>,
     ) -> Result<BrokenGlass, BrokerError> {
         let tenant = Self::administer(principal, AdminAction::BreakGlass, tenant)?;
+        let (flows, now) = (&self.ports.flows, self.ports.clock.now());
+        let ended = flows.cancel_flows(&tenant, user.as_ref(), BREAK_GLASS_BATCH, now).await?;
+        self.tell_watches(&tenant);
         let query = ListQuery {
             tenant,
             user,
@@ -45,8 +52,11 @@ impl Broker {
             limit: BREAK_GLASS_BATCH,
         };
         let rows = self.ports.credentials.list(query).await?;
-        let mut done =
-            BrokenGlass { more: rows.len() >= BREAK_GLASS_BATCH as usize, ..BrokenGlass::default() };
+        let mut done = BrokenGlass {
+            revoked: 0,
+            cancelled_flows: ended.cancelled,
+            more: ended.more || rows.len() >= BREAK_GLASS_BATCH as usize,
+        };
         for row in rows {
             let provider = self.ports.providers.provider(&row.key.tenant, &row.key.provider);
             // Of a provider that is not configured any more nobody knows how to tell it.

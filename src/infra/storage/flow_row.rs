@@ -3,7 +3,7 @@
 use crate::domain::credential::Sealed;
 use crate::domain::flow::{ConsentOptions, Flow, FlowStatus, Proof, SecretHash, StateHash};
 use crate::domain::key::{CallerId, FlowId, GrantId, ServiceId};
-use crate::domain::ports::StoreError;
+use crate::domain::ports::{CancelledFlows, StoreError};
 
 use super::codec::{KeyColumns, array, binding, flow_status, list, optional_time, scopes, time};
 
@@ -75,6 +75,15 @@ pub(super) fn was_under_way(exchanging: bool, returned: bool) -> FlowStatus {
         (true, _) => FlowStatus::Exchanging,
         (false, true) => FlowStatus::Returned,
         (false, false) => FlowStatus::Pending,
+    }
+}
+
+/// What is told of flows that are ended together, by the status that each has got.
+pub(super) fn cancelled_flows(ended: &[String], limit: u32) -> CancelledFlows {
+    let cancelled = ended.iter().filter(|status| *status == "cancelled").count();
+    CancelledFlows {
+        cancelled: u32::try_from(cancelled).unwrap_or(u32::MAX),
+        more: u32::try_from(ended.len()).is_ok_and(|ended| ended >= limit),
     }
 }
 

@@ -2,6 +2,7 @@
 //! server's own log says what reached it: zero token requests where zero is due.
 
 mod app;
+mod break_glass;
 mod browsers;
 mod fixation;
 mod link;

@@ -1,9 +1,13 @@
 //! The contract of `FlowStore`.
 
+use token_broker::domain::event::{Change, EventQuery};
 use token_broker::domain::flow::{ConsentOptions, Flow, FlowFailure, FlowStatus};
-use token_broker::domain::ports::Consumed;
+use token_broker::domain::key::UserId;
+use token_broker::domain::ports::{CancelledFlows, Consumed, GrantCondition, NewGrant, StoredGrant};
 
-use super::samples::{BROWSER, at, flow, flow_id, key, key_of, provider, state, tenant};
+use super::samples::{
+    BROWSER, app_flow, at, flow, flow_id, held, key, key_of, new_grant, provider, state, tenant,
+};
 use super::{Stores, contract};
 
 contract!(
@@ -19,6 +23,9 @@ contract!(
     every_end_is_read_back,
     a_cancelled_flow_is_over,
     a_callback_and_a_cancel_race_to_one_winner,
+    all_that_is_under_way_of_a_user_is_cancelled,
+    all_that_is_under_way_of_a_tenant_is_cancelled_in_batches,
+    a_consent_that_is_stored_and_a_cancel_of_all_race_to_one_winner,
     the_sweeper_marks_and_deletes,
     a_state_is_never_stored_twice,
 );
@@ -274,4 +281,128 @@ async fn a_state_is_never_stored_twice(stores: Stores) {
     let twin = Flow { state_hash: state(1), ..flow(key("bob"), 2, 0) };
     stores.flows.insert_flow(&twin, 20).await.unwrap_err();
     assert_eq!(stores.flows.load_flow(&tenant("acme"), flow_id(2)).await.unwrap(), None);
+}
+
+fn user(id: &str) -> UserId {
+    UserId::new(id).unwrap()
+}
+
+async fn all_that_is_under_way_of_a_user_is_cancelled(stores: Stores) {
+    let own = [
+        key("alice"),
+        key_of("acme", "github", "alice", "mail", "default"),
+        key_of("acme", "google", "alice", "files", "work"),
+    ];
+    for (n, key) in (1..).zip(own) {
+        stores.begun(&flow(key, n, 0)).await;
+    }
+    stores.begun(&app_flow(key("alice"), 4, 0)).await;
+    stores.flows.hold_code(held(4), at(1)).await.unwrap();
+    stores.consume(1, at(1)).await;
+    // Of hers that are over, and of others.
+    stores.begun(&flow(key("alice"), 5, 0)).await;
+    stores.flows.cancel_flow(&tenant("acme"), flow_id(5), at(1)).await.unwrap();
+    stores.begun(&flow(key("bob"), 6, 0)).await;
+    stores.begun(&flow(key_of("other", "google", "alice", "mail", "default"), 7, 0)).await;
+    let before = stores.events.newest_position().await.unwrap();
+    let cancel = async |now| {
+        stores.flows.cancel_flows(&tenant("acme"), Some(&user("alice")), 10, at(now)).await.unwrap()
+    };
+    assert_eq!(cancel(2).await, CancelledFlows { cancelled: 4, more: false });
+    for n in 1..=4 {
+        let flow = stores.flow(flow_id(n)).await;
+        assert_eq!(
+            (flow.status, flow.ended_at, flow.code_sealed),
+            (FlowStatus::Cancelled, Some(at(2)), None)
+        );
+    }
+    assert_eq!(stores.flow(flow_id(5)).await.ended_at, Some(at(1)));
+    assert_eq!(stores.flow(flow_id(6)).await.status, FlowStatus::Pending);
+    let theirs = stores.flows.load_flow(&tenant("other"), flow_id(7)).await.unwrap().unwrap();
+    assert_eq!(theirs.status, FlowStatus::Pending);
+    assert_eq!(cancel(3).await, CancelledFlows::default());
+    // Each was told once, from how it stood.
+    let query = EventQuery { tenant: tenant("acme"), user: None, after: before, limit: 100 };
+    let page = stores.events.events_after(query).await.unwrap();
+    let mut told: Vec<_> = page
+        .events
+        .iter()
+        .map(|event| match &event.told.change {
+            Change::FlowEnded { flow, was, is } => (flow.id, *was, *is),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    told.sort_by_key(|(id, ..)| *id.as_bytes());
+    let cancelled = |n, was| (flow_id(n), was, FlowStatus::Cancelled);
+    assert_eq!(
+        told,
+        [
+            cancelled(1, FlowStatus::Exchanging),
+            cancelled(2, FlowStatus::Pending),
+            cancelled(3, FlowStatus::Pending),
+            cancelled(4, FlowStatus::Returned),
+        ]
+    );
+    // What was begun before goes no further.
+    assert_eq!(stores.consume(3, at(3)).await, Consumed::Spent(FlowStatus::Cancelled));
+    assert!(
+        !stores.flows.end_flow(flow_id(1), FlowStatus::Exchanging, FlowStatus::Denied, at(3)).await.unwrap()
+    );
+}
+
+async fn all_that_is_under_way_of_a_tenant_is_cancelled_in_batches(stores: Stores) {
+    for n in 1..=5 {
+        stores.begun(&flow(key(&format!("user-{n}")), n, 0)).await;
+    }
+    stores.begun(&flow(key_of("other", "google", "alice", "mail", "default"), 6, 0)).await;
+    let cancel = async |now| stores.flows.cancel_flows(&tenant("acme"), None, 2, now).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(cancel(at(1)).await, CancelledFlows { cancelled: 2, more: true });
+    }
+    // The last one has waited past its end: so it has expired.
+    let mut left = Vec::new();
+    for n in 1..=5 {
+        let flow = stores.flow(flow_id(n)).await;
+        left.extend((flow.status == FlowStatus::Pending).then_some(flow));
+    }
+    let [last] = left.try_into().unwrap();
+    assert_eq!(cancel(last.expires_at).await, CancelledFlows::default());
+    let expired = stores.flow(last.id).await;
+    assert_eq!((expired.status, expired.ended_at), (FlowStatus::Expired, Some(last.expires_at)));
+}
+
+async fn a_consent_that_is_stored_and_a_cancel_of_all_race_to_one_winner(stores: Stores) {
+    for n in 1..=20 {
+        let place = key(&format!("user-{n}"));
+        stores.begun(&flow(place.clone(), n, 0)).await;
+        stores.consume(n, at(1)).await;
+        let grant = NewGrant {
+            condition: GrantCondition::Flow { id: flow_id(n), over: None },
+            ..new_grant(place.clone(), n)
+        };
+        let (credentials, flows) = (stores.credentials.clone(), stores.flows.clone());
+        let store = async move { credentials.store_grant(grant).await.unwrap() };
+        let cancel = async move { flows.cancel_flows(&tenant("acme"), None, 10, at(2)).await.unwrap() };
+        // The one first, the other first, and both at a time.
+        let (stored, cancelled) = match n {
+            1 => {
+                let stored = store.await;
+                (stored, cancel.await)
+            }
+            2 => {
+                let cancelled = cancel.await;
+                (store.await, cancelled)
+            }
+            _ => {
+                let (stored, cancelled) = (tokio::spawn(store), tokio::spawn(cancel));
+                (stored.await.unwrap(), cancelled.await.unwrap())
+            }
+        };
+        let kept = matches!(stored, StoredGrant::Stored(_));
+        assert_eq!(kept, cancelled.cancelled == 0, "{n}");
+        assert!(n > 2 || kept == (n == 1), "{n}");
+        let status = if kept { FlowStatus::Completed } else { FlowStatus::Cancelled };
+        assert_eq!(stores.flow(flow_id(n)).await.status, status);
+        assert_eq!(stores.credentials.load(&place).await.unwrap().is_some(), kept);
+    }
 }

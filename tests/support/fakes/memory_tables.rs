@@ -8,10 +8,10 @@ use token_broker::domain::caller_store::Tenant;
 use token_broker::domain::data_key::DataKeyId;
 use token_broker::domain::event::{EventPage, EventPosition, EventQuery, EventStore};
 use token_broker::domain::flow::{Flow, FlowFailure, FlowStatus, SecretHash, StateHash};
-use token_broker::domain::key::{CredentialKey, FlowId, OutboxId, ProviderId, TenantId};
+use token_broker::domain::key::{CredentialKey, FlowId, OutboxId, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{
-    Consumed, DataKeyPurpose, DataKeyStore, FlowStore, HeldCode, OutboxStore, PendingRevocation,
-    RevocationOutcome, StoreError, WrappedDataKey,
+    CancelledFlows, Consumed, DataKeyPurpose, DataKeyStore, FlowStore, HeldCode, OutboxStore,
+    PendingRevocation, RevocationOutcome, StoreError, WrappedDataKey,
 };
 
 use super::memory_store::{FlowRow, MemoryStore, RevocationRow, Tables};
@@ -224,6 +224,39 @@ impl FlowStore for MemoryStore {
                 flow.code_sealed = None;
             }
             Some(flow.clone())
+        }))
+    }
+
+    async fn cancel_flows(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<CancelledFlows, StoreError> {
+        Ok(self.write(|tables| {
+            let of = |flow: &&mut Flow| {
+                flow.key.tenant == *tenant
+                    && user.is_none_or(|user| flow.key.user == *user)
+                    && matches!(
+                        flow.status,
+                        FlowStatus::Pending | FlowStatus::Returned | FlowStatus::Exchanging
+                    )
+            };
+            let flows = tables.flows.iter_mut().map(|row| &mut row.flow);
+            let (mut ended, mut cancelled) = (0, 0);
+            for flow in flows.filter(of).take(limit as usize) {
+                ended += 1;
+                let over = flow.status != FlowStatus::Exchanging && flow.expires_at <= now;
+                cancelled += u32::from(!over);
+                flow.code_sealed = None;
+                (flow.status, flow.ended_at) = if over {
+                    (FlowStatus::Expired, Some(flow.expires_at))
+                } else {
+                    (FlowStatus::Cancelled, Some(now))
+                };
+            }
+            CancelledFlows { cancelled, more: ended >= limit }
         }))
     }
 

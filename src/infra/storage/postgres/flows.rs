@@ -10,10 +10,12 @@ use super::session::{Again, lock_of};
 use super::{PgStore, Query};
 use crate::domain::event::{Change, FlowCause, NewEvent};
 use crate::domain::flow::{Flow, FlowStatus, SecretHash, StateHash};
-use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId};
-use crate::domain::ports::{Consumed, FlowStore, HeldCode, StoreError};
+use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId, UserId};
+use crate::domain::ports::{CancelledFlows, Consumed, FlowStore, HeldCode, StoreError};
 use crate::infra::storage::codec::{KeyColumns, flow_status_texts, micros};
-use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints, waited_as};
+use crate::infra::storage::flow_row::{
+    FlowRow, bind_flow, cancelled_flows, flow_columns, json_endpoints, waited_as,
+};
 use crate::infra::storage::refused;
 
 /// Under the lock of user and provider, or two replicas would both find room for the last one.
@@ -105,6 +107,29 @@ const CANCEL: &str = concat!(
     RETURNING ",
     flow_columns!()
 );
+
+/// All that are under way, of one user or of all, with the events, one each. Nobody is passed over: what somebody works on is
+/// waited for, and looked at again as it is then.
+const CANCEL_ALL: &str = "
+    WITH ended AS (
+        UPDATE flows SET
+            status = CASE WHEN status <> 'exchanging' AND expires_at <= $4 THEN 'expired' ELSE 'cancelled' END,
+            ended_at = CASE WHEN status <> 'exchanging' AND expires_at <= $4 THEN expires_at ELSE $4 END,
+            code_sealed = NULL
+        WHERE id = ANY (ARRAY(
+            SELECT id FROM flows
+            WHERE tenant = $1 AND ($2::text IS NULL OR user_id = $2) AND status IN ('pending', 'returned', 'exchanging')
+            ORDER BY provider, user_id, grant_name, account, created_at LIMIT $3 FOR NO KEY UPDATE
+        ))
+        RETURNING tenant, provider, user_id, grant_name, account, id, client_state, status,
+            CASE WHEN exchange_began_at IS NOT NULL THEN 'exchanging' WHEN completion_hash IS NOT NULL THEN 'returned'
+                ELSE 'pending' END AS was
+    )
+    INSERT INTO events (
+        tenant, provider, user_id, grant_name, account, subject, old_status, new_status, flow_id, client_state, created_at
+    )
+    SELECT tenant, provider, user_id, grant_name, account, 'flow', was, status, id, client_state, $4 FROM ended
+    RETURNING new_status";
 
 /// How many rows a sweep changes by one statement. Rows that somebody works on are left to the next sweep, so that a sweep
 /// waits for nobody and nobody waits long for a sweep; replicas that sweep at one time share the work.
@@ -285,6 +310,22 @@ impl FlowStore for PgStore {
             Some(flow) => Ok(Some(flow)),
             None => self.load_flow(tenant, id).await,
         }
+    }
+
+    async fn cancel_flows(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<CancelledFlows, StoreError> {
+        let query = || {
+            let query = sqlx::query(CANCEL_ALL).bind(tenant.as_str()).bind(user.map(UserId::as_str));
+            query.bind(i64::from(limit)).bind(micros(now))
+        };
+        let ended: Vec<(String,)> = self.all(Again::Never, query).await?;
+        let ended: Vec<_> = ended.into_iter().map(|(status,)| status).collect();
+        Ok(cancelled_flows(&ended, limit))
     }
 
     async fn sweep_flows(

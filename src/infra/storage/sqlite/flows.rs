@@ -10,11 +10,30 @@ use super::events::{OF_EXPIRED_PENDING_FLOWS, OF_EXPIRED_RETURNED_FLOWS, OF_INTE
 use super::{Query, SqliteStore};
 use crate::domain::event::{Change, FlowCause, NewEvent};
 use crate::domain::flow::{Flow, FlowStatus, SecretHash, StateHash};
-use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId};
-use crate::domain::ports::{Consumed, FlowStore, HeldCode, StoreError};
+use crate::domain::key::{CredentialKey, FlowId, ProviderId, TenantId, UserId};
+use crate::domain::ports::{CancelledFlows, Consumed, FlowStore, HeldCode, StoreError};
 use crate::infra::storage::codec::{flow_status_texts, micros};
-use crate::infra::storage::flow_row::{FlowRow, bind_flow, flow_columns, json_endpoints, waited_as};
+use crate::infra::storage::flow_row::{
+    FlowRow, bind_flow, cancelled_flows, flow_columns, json_endpoints, waited_as,
+};
 use crate::infra::storage::refused;
+
+/// What becomes of a flow that is ended while it is under way: one that waited past its end has expired, and says so.
+macro_rules! cancelled_status {
+    () => {
+        "CASE WHEN status <> 'exchanging' AND expires_at <= ?4 THEN 'expired' ELSE 'cancelled' END"
+    };
+}
+/// Of a tenant, and of one of its users if there is one.
+macro_rules! under_way {
+    () => {
+        "(
+        SELECT id FROM flows
+        WHERE tenant = ?1 AND (?2 IS NULL OR user_id = ?2) AND status IN ('pending', 'returned', 'exchanging')
+        ORDER BY provider, user_id, grant_name, account, created_at LIMIT ?3
+    )"
+    };
+}
 
 const INSERT: &str = concat!(
     "INSERT INTO flows (",
@@ -100,6 +119,30 @@ const CANCEL: &str = concat!(
     WHERE id = ?1 AND tenant = ?2 AND status IN ('pending', 'returned')
     RETURNING ",
     flow_columns!()
+);
+
+/// Those that [`CANCEL_ALL`] ends, with the events, one each.
+const OF_CANCELLED: &str = concat!(
+    "INSERT INTO events (
+        tenant, provider, user_id, grant_name, account, subject, old_status, new_status, flow_id, client_state, created_at
+    )
+    SELECT tenant, provider, user_id, grant_name, account, 'flow', status, ",
+    cancelled_status!(),
+    ", id, client_state, ?4
+    FROM flows WHERE id IN ",
+    under_way!()
+);
+
+/// All that are under way, of one user or of all.
+const CANCEL_ALL: &str = concat!(
+    "UPDATE flows SET
+        ended_at = CASE WHEN status <> 'exchanging' AND expires_at <= ?4 THEN expires_at ELSE ?4 END,
+        code_sealed = NULL,
+        status = ",
+    cancelled_status!(),
+    " WHERE id IN ",
+    under_way!(),
+    " RETURNING status"
 );
 
 const DELETE_ENDED: &str = "DELETE FROM flows WHERE ended_at < ?1";
@@ -267,6 +310,26 @@ impl FlowStore for SqliteStore {
         }
     }
 
+    async fn cancel_flows(
+        &self,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<CancelledFlows, StoreError> {
+        let bound = |sql: &'static str| {
+            let query = sqlx::query(sql).bind(tenant.as_str()).bind(user.map(UserId::as_str));
+            query.bind(limit).bind(micros(now))
+        };
+        let mut transaction = self.begin().await?;
+        bound(OF_CANCELLED).execute(&mut *transaction).await.map_err(store_error)?;
+        let rows = bound(CANCEL_ALL).fetch_all(&mut *transaction).await.map_err(store_error)?;
+        let ended = rows.iter().map(|row| <(String,)>::from_row(row).map(|(status,)| status));
+        let ended = ended.collect::<Result<Vec<_>, _>>().map_err(store_error)?;
+        transaction.commit().await.map_err(store_error)?;
+        Ok(cancelled_flows(&ended, limit))
+    }
+
     async fn sweep_flows(
         &self,
         now: Timestamp,
@@ -312,6 +375,8 @@ pub(super) const STATEMENTS: &[&str] = &[
     STATUS_BY_ID,
     END,
     CANCEL,
+    OF_CANCELLED,
+    CANCEL_ALL,
     DELETE_ENDED,
     EXPIRE_PENDING,
     EXPIRE_RETURNED,
