@@ -84,15 +84,19 @@ pub(super) fn tokens(
     if issuers.is_empty() {
         return Ok(None);
     }
-    let times = KeyTimes {
-        refresh: config.jwt.key_refresh,
-        max_age: config.jwt.key_max_age,
-        unknown_key_pause: config.jwt.unknown_key_pause,
-    };
-    let verifier = Arc::new(JwtVerifier::new(issuers, times, &Http::new(http)?, clock));
+    let verifier = Arc::new(JwtVerifier::new(issuers, key_times(config), &Http::new(http)?, clock));
     let warm = Arc::clone(&verifier);
     tokio::spawn(async move { warm.warm_up().await });
     Ok(Some(verifier))
+}
+
+/// How long issuers' keys are kept.
+pub(super) fn key_times(config: &Config) -> KeyTimes {
+    KeyTimes {
+        refresh: config.jwt.key_refresh,
+        max_age: config.jwt.key_max_age,
+        unknown_key_pause: config.jwt.unknown_key_pause,
+    }
 }
 
 /// Whether the files of keys can be used. Those elsewhere are looked at when they are needed: an issuer that is down keeps no

@@ -1,13 +1,19 @@
-//! The login issuer as a provider: discovered, with PKCE and nonce, and of its answers the ID token alone counts.
+//! The login issuer as a provider: discovered, with PKCE and nonce, and of its answers the ID token alone counts, signed by its
+//! keys.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{StartError, catalogue};
 use crate::application::Login;
 use crate::config;
+use crate::domain::jwt::SigningAlgorithm;
 use crate::domain::key::ProviderId;
-use crate::domain::ports::ProviderDirectory as _;
+use crate::domain::ports::{Clock, ProviderDirectory as _};
+use crate::domain::provider::Provider;
+use crate::infra::jwt::{Issuer, IssuerSettings, JwtVerifier, KeyAccess, KeyLocation, KeyTimes};
+use crate::infra::outbound::{Http, HttpSettings};
 use crate::infra::providers::{ClientKeys, Registration};
 
 /// The catalogue's definition of any OpenID issuer.
@@ -15,7 +21,45 @@ const DEFINITION: &str = "oidc";
 /// In logs and metrics.
 const ID: &str = "login";
 
-pub(super) fn login(config: &config::Login) -> Result<Login, StartError> {
+/// How far the issuer's clock may differ.
+const LEEWAY: Duration = Duration::from_secs(60);
+/// An ID token may live as long as its issuer likes: it is looked at once, when it is new.
+const MAX_LIFETIME: Duration = Duration::from_hours(24 * 400);
+
+/// With the verifier of its ID tokens. Begins to fetch the keys.
+pub(super) fn login(
+    config: &config::Login,
+    times: KeyTimes,
+    http: HttpSettings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Login, StartError> {
+    let issuer = IssuerSettings {
+        who: Issuer::Named { name: config.name.clone(), url: config.issuer.clone() },
+        audiences: vec![config.client_id.clone()],
+        algorithms: SigningAlgorithm::ALL.to_vec(),
+        keys: KeyAccess {
+            location: KeyLocation::Discovered(config.issuer.clone()),
+            ca_file: None,
+            bearer_token_file: None,
+        },
+        leeway: LEEWAY,
+        max_lifetime: MAX_LIFETIME,
+        for_callers: false,
+        for_users: true,
+    };
+    let tokens = Arc::new(JwtVerifier::new(vec![issuer], times, &Http::new(http)?, clock));
+    let warm = Arc::clone(&tokens);
+    tokio::spawn(async move { warm.warm_up().await });
+    Ok(Login {
+        name: config.name.clone(),
+        provider: provider(config)?,
+        scopes: config.scopes.clone(),
+        tokens,
+    })
+}
+
+/// The issuer and the broker's registration there.
+pub(super) fn provider(config: &config::Login) -> Result<Arc<Provider>, StartError> {
     let id = ProviderId::new(ID).map_err(|_| StartError::NoLogin)?;
     let registration = Registration {
         id,
@@ -32,5 +76,5 @@ pub(super) fn login(config: &config::Login) -> Result<Login, StartError> {
     // Nobody is asked for consent again who only signs in.
     rules.authorization.params.clear();
     rules.identity.userinfo = None;
-    Ok(Login { name: config.name.clone(), provider, scopes: config.scopes.clone() })
+    Ok(provider)
 }

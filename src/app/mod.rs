@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::application::{Broker, LeaseSettings, Settings, WatchSettings};
+use crate::application::{Broker, LeaseSettings, Login, Settings, WatchSettings};
 use crate::config::{self, Config};
 use crate::domain::coordination::PermitStore;
 use crate::domain::ports::{
@@ -214,7 +214,7 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let tokens = identity::tokens(&config, http_settings(&config), &clock)?;
     callers::refuse_shared(&config.callers, ports.callers.as_ref()).await?;
     let callers = callers::directory(&config, &ports);
-    let broker = Broker::new(ports, settings(&config, listeners.public.1)?, owner, tasks.clone());
+    let broker = Broker::new(ports, settings(&config, listeners.public.1, &clock)?, owner, tasks.clone());
 
     // Before anybody can ask for a token.
     broker.begin_replay();
@@ -351,7 +351,7 @@ fn warn_of_risks(config: &Config) {
 /// Whether the providers and keys of a configuration can be used; opens nothing.
 pub fn check(config: &Config) -> Result<(), StartError> {
     providers(config)?;
-    config.login.as_ref().map(login::login).transpose()?;
+    config.login.as_ref().map(login::provider).transpose()?;
     keys::check(config)?;
     identity::tls(config)?;
     identity::check_key_files(config)?;
@@ -420,7 +420,11 @@ fn oauth_client(
     Ok(Arc::new(HttpOAuthClient::new(http_settings(config), clock, entropy)?))
 }
 
-fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartError> {
+fn settings(
+    config: &Config,
+    public_addr: SocketAddr,
+    clock: &Arc<dyn Clock>,
+) -> Result<Settings, StartError> {
     let public_base_url = match &config.public.base_url {
         Some(url) => url.clone(),
         None => Url::parse(&format!("http://{public_addr}")).map_err(|_| StartError::NoBaseUrl)?,
@@ -438,8 +442,13 @@ fn settings(config: &Config, public_addr: SocketAddr) -> Result<Settings, StartE
         watches: watches(config),
         configured_callers: callers::for_operators(&config.callers),
         bindings: config.consent.bindings.clone(),
-        login: config.login.as_ref().map(login::login).transpose()?,
+        login: login(config, clock)?,
     })
+}
+
+fn login(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Login>, StartError> {
+    let Some(login) = &config.login else { return Ok(None) };
+    login::login(login, identity::key_times(config), http_settings(config), clock).map(Some)
 }
 
 /// As often as the directory looks at a caller that calls all the time; never so often that streams wear the database out.

@@ -1,13 +1,15 @@
 //! Who signs in before a consent of the binding `login`: users of one OpenID provider of the operator's.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::domain::key::UserId;
+use crate::domain::ports::TokenVerifier;
 use crate::domain::provider::Provider;
 use crate::domain::scope::ScopeSet;
 
 /// The OpenID provider at which users sign in.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Login {
     /// The first part of its users' ids; a slug.
     pub name: String,
@@ -15,6 +17,14 @@ pub struct Login {
     pub provider: Arc<Provider>,
     /// What is asked for; `openid` among them.
     pub scopes: ScopeSet,
+    /// Verifies its ID tokens, as tokens of the users that it is asked for.
+    pub tokens: Arc<dyn TokenVerifier>,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Login {

@@ -1,8 +1,9 @@
 //! The way back from a sign-in, for the binding *login*: is this browser's user the one that the consent is for?
 //!
 //! The state must be the one that was made for this browser's key, so the code is the answer to a sign-in that this very
-//! browser began. The ID token comes from the token endpoint itself; TLS vouches for it (OpenID Connect Core section 3.1.3.7
-//! point 6), and issuer, audience, times and nonce are checked. Only then is the browser let in.
+//! browser began. Of the ID token issuer, audience, times and nonce are checked, and the signature by the issuer's keys, although
+//! it comes from the token endpoint itself (OpenID Connect Core section 3.1.3.7): this is who the user is. Only then is the
+//! browser let in.
 
 use super::Broker;
 use super::consent_types::{AuthorizationAnswer, BrowserKeys, CallbackOutcome, Returned};
@@ -12,6 +13,7 @@ use super::refused_consent::Refusal;
 use super::take_return::issuer_matches;
 use crate::domain::flow::{ConsentBinding, FlowFailure, FlowStatus};
 use crate::domain::key::UserId;
+use crate::domain::ports::{TokenError, Verified};
 use crate::domain::secret::SecretString;
 
 impl Broker {
@@ -65,13 +67,15 @@ impl Broker {
             .exchange_code(&login.provider, &endpoints, &redirect_uri, &code, &secrets.code_verifier)
             .await;
         let Ok(response) = exchanged else { return Err(failed("the code was not exchanged")) };
-        if response.id_token.is_none() {
-            return Err(failed("there is no ID token"));
-        }
+        let Some(id_token) = &response.id_token else { return Err(failed("there is no ID token")) };
         let account = self.ports.oauth.identify(&login.provider, &endpoints, &response, &secrets.nonce).await;
         let subject = account.ok().and_then(|account| account.subject);
-        subject
-            .and_then(|subject| login.user_of(&subject))
-            .ok_or_else(|| failed("the ID token is not this sign-in's"))
+        let user = subject.and_then(|subject| login.user_of(&subject));
+        let user = user.ok_or_else(|| failed("the ID token is not this sign-in's"))?;
+        match login.tokens.user(id_token).await {
+            Ok(Verified { who, .. }) if who == user => Ok(user),
+            Ok(_) | Err(TokenError::Refused) => Err(failed("the ID token is not signed by the issuer")),
+            Err(TokenError::KeysUnavailable) => Err(failed("the keys of the issuer are not known")),
+        }
     }
 }

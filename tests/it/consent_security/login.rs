@@ -1,15 +1,20 @@
 //! The binding *login*: who signs in must be the one that the consent is for.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use token_broker::app::Overrides;
 use token_broker::domain::ports::Clock as _;
-use token_broker::r#gen::v1::{ConsentBinding, FlowStatus, StartedFlow};
+use token_broker::r#gen::v1::{BeginOAuthRequest, ConsentBinding, FlowStatus, StartedFlow};
 
 use super::{assert_ended, begin, come_back, nothing_came_of_it, token};
-use crate::support::doors::{Doors, LOGIN_ISSUER, Page, state_in};
-use crate::support::hostile::Reply;
-use crate::support::provider::CLIENT_ID;
+use crate::support::broker::{BrokerBuilder, answered};
+use crate::support::clock::ManualClock;
+use crate::support::doors::{Doors, LOGIN_ISSUER, LOGIN_KEYS, LOGIN_SIGNER, Page, state_in};
+use crate::support::hostile::{HostileServer, Reply};
+use crate::support::jwt::{Signer, hs256, jwks, message};
+use crate::support::provider::{CLIENT_ID, CLIENT_SECRET};
 
 /// The page of a link, its form, and where that leads to: the login issuer.
 pub(super) async fn sign_in_url(doors: &Doors, flow: &StartedFlow) -> url::Url {
@@ -35,10 +40,12 @@ fn claims(doors: &Doors, sign_in: &url::Url, subject: &str) -> Value {
     })
 }
 
-/// A token answer with these claims in its ID token.
+/// A token answer with these claims in its ID token, signed by the issuer's key.
 fn signed_in(claims: &Value) -> Reply {
-    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    let id_token = format!("{}.{}.c2ln", part(&json!({ "alg": "RS256" })), part(claims));
+    with_id_token(&LOGIN_SIGNER.token(claims))
+}
+
+fn with_id_token(id_token: &str) -> Reply {
     Reply::json(200, &json!({ "access_token": "at-of-login", "token_type": "Bearer", "id_token": id_token }))
 }
 
@@ -186,4 +193,146 @@ async fn only_get_comes_back_from_a_sign_in() {
     }
     assert_eq!(doors.provider.requests().len(), 0);
     assert_eq!(doors.browse(&way_back).await.status, 303);
+}
+
+/// The token came from the token endpoint itself, over TLS; that alone does not make it the issuer's.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_token_that_the_issuer_did_not_sign_lets_nobody_in() {
+    let doors = Doors::open().await;
+    let flow = begin(&doors, "login|alice", ConsentBinding::Login).await;
+    let sign_in = sign_in_url(&doors, &flow).await;
+    let good = claims(&doors, &sign_in, "alice");
+    let bobs = claims(&doors, &sign_in, "bob");
+    let (good, bobs) = (good.to_string(), bobs.to_string());
+    let header = LOGIN_SIGNER.header();
+    let with = |name: &str, value: &str| {
+        let mut header = header.clone();
+        header[name] = json!(value);
+        header.to_string()
+    };
+    let signed = LOGIN_SIGNER.sign(&header.to_string(), &good);
+    let (_, signature) = signed.rsplit_once('.').unwrap();
+    let stranger = Signer::new("ES256", "login-1");
+    let published = jwks(&[LOGIN_SIGNER.jwk()]).to_string();
+    let tokens = [
+        ("by another key of that id", stranger.sign(&header.to_string(), &good)),
+        ("by a key that the issuer does not have", stranger.sign(&with("kid", "login-2"), &good)),
+        ("the signature of another token", format!("{}.{signature}", message(&header.to_string(), &bobs))),
+        ("a signature cut short", signed[..signed.len() - 8].to_owned()),
+        ("a signature of nothing", format!("{}.c2ln", message(&header.to_string(), &good))),
+        ("no signature", format!("{}.", message(&header.to_string(), &good))),
+        ("none", format!("{}.{signature}", message(&with("alg", "none"), &good))),
+        ("another algorithm's name", LOGIN_SIGNER.sign(&with("alg", "ES384"), &good)),
+        ("RSA's name", LOGIN_SIGNER.sign(&with("alg", "RS256"), &good)),
+        ("HS256 by the client's secret", hs256(&with("alg", "HS256"), &good, CLIENT_SECRET.as_bytes())),
+        ("HS256 by the published keys", hs256(&with("alg", "HS256"), &good, published.as_bytes())),
+        ("HS256 without a key", hs256(&with("alg", "HS256"), &good, b"")),
+        ("critical extensions", LOGIN_SIGNER.sign(&with("crit", "b64"), &good)),
+        ("the type of another token", LOGIN_SIGNER.sign(&with("typ", "logout+jwt"), &good)),
+    ];
+    let state = parameter(&sign_in, "state");
+    for (name, token) in &tokens {
+        doors.provider.push_at("/login/token", with_id_token(token));
+        let page = doors.browse(&format!("/login/callback?code=c&state={state}")).await;
+        assert_eq!((page.name(), page.status), ("sign-in-failed", 400), "{name}");
+    }
+    assert_ended(&doors, &flow, FlowStatus::Pending, "").await;
+    nothing_came_of_it(&doors, "login|alice").await;
+    doors.provider.push_at("/login/token", with_id_token(&signed));
+    let page = doors.browse(&format!("/login/callback?code=c&state={state}")).await;
+    assert_eq!(page.status, 303, "{}", page.html);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_issuers_keys_nobody_signs_in_until_they_are_there() {
+    let doors = Doors::open().await;
+    doors.provider.always(LOGIN_KEYS, Reply::status(503));
+    let flow = begin(&doors, "login|alice", ConsentBinding::Login).await;
+    let sign_in = sign_in_url(&doors, &flow).await;
+    let alice = Person::of("alice");
+    assert_eq!(doors.browse(&alice.way_back(&doors, &sign_in)).await.name(), "sign-in-failed");
+    assert_ended(&doors, &flow, FlowStatus::Pending, "").await;
+    doors.provider.always(LOGIN_KEYS, Reply::json(200, &jwks(&[LOGIN_SIGNER.jwk()])));
+    doors.clock.advance(Duration::from_secs(10));
+    assert_eq!(doors.browse(&alice.way_back(&doors, &sign_in)).await.status, 303);
+}
+
+/// Nothing is spent: the same way back is good when the database answers again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_comes_back_while_the_database_fails_may_try_again() {
+    let doors = Doors::open().await;
+    let flow = begin(&doors, "login|alice", ConsentBinding::Login).await;
+    let sign_in = sign_in_url(&doors, &flow).await;
+    let fails_once = async |path: &str| {
+        doors.faults.flows.store(1, Ordering::SeqCst);
+        let page = doors.browse(path).await;
+        assert_eq!((page.name(), page.status), ("try-again", 503), "{path}");
+        assert!(!page.html.contains("code=") && !page.html.contains("state="));
+    };
+    let link: url::Url = flow.authorization_url.parse().unwrap();
+    fails_once(link.path()).await;
+    // Back from the sign-in; nobody has asked the issuer for anything.
+    let way_back = Person::of("alice").way_back(&doors, &sign_in);
+    fails_once(&way_back).await;
+    assert_eq!(doors.provider.requests_at("/login/token").len(), 0);
+    let let_in = doors.browse(&way_back).await;
+    assert_eq!(let_in.status, 303, "{}", let_in.html);
+    // Back from the provider: the code is as good as before.
+    let state = state_in(let_in.headers["location"].to_str().unwrap());
+    let callback = format!("/oauth/callback/hostile?code=code&state={state}");
+    fails_once(&callback).await;
+    nothing_came_of_it(&doors, "login|alice").await;
+    assert_ended(&doors, &flow, FlowStatus::Pending, "").await;
+    doors.provider.push(Reply::tokens("at-1", "rt-1"));
+    doors.provider.push_at("/userinfo", Reply::status(500));
+    assert_eq!(doors.browse(&callback).await.name(), "connected");
+    assert_eq!(token(&doors, "login|alice").await.as_deref(), Some("at-1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_issuer_that_can_not_be_discovered_is_asked_again_later() {
+    let (issuer, provider) = (HostileServer::start().await, HostileServer::start().await);
+    let clock = std::sync::Arc::new(ManualClock::new());
+    let broker = BrokerBuilder::new()
+        .hostile(&provider)
+        .set("consent.bindings", vec!["login"])
+        .set("login.issuer", issuer.base())
+        .set("login.client_id", "client-1")
+        .start_in_process(Overrides { clock: Some(clock.clone()), ..Overrides::default() })
+        .await;
+    let request = BeginOAuthRequest {
+        provider: "hostile".to_owned(),
+        user_id: "login|alice".to_owned(),
+        services: vec!["files".to_owned()],
+        ..Default::default()
+    };
+    let flow = answered(broker.client("agent").await.begin_o_auth(request).await).flow.unwrap();
+    let browser = reqwest::Client::builder().no_proxy().build().unwrap();
+    let open = async || {
+        let page = browser.get(&flow.authorization_url).send().await.unwrap();
+        (page.status().as_u16(), page.text().await.unwrap())
+    };
+    let (status, html) = open().await;
+    assert!(status == 503 && html.contains("data-page=\"try-again\""), "{html}");
+    // Metadata of somebody else's are as good as none.
+    let metadata = |name: &str| {
+        let at = |path: &str| format!("{}/{path}", issuer.base());
+        json!({
+            "issuer": name,
+            "authorization_endpoint": at("authorize"),
+            "token_endpoint": at("token"),
+            "jwks_uri": at("jwks"),
+            "response_types_supported": ["code"],
+            "code_challenge_methods_supported": ["S256"],
+        })
+    };
+    let well_known = "/.well-known/openid-configuration";
+    issuer.always(well_known, Reply::json(200, &metadata("https://evil.example")));
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(open().await.0, 503);
+    issuer.always(well_known, Reply::json(200, &metadata(&issuer.base())));
+    clock.advance(Duration::from_secs(60));
+    let (status, html) = open().await;
+    assert!(status == 200 && html.contains("name=\"token\""), "{html}");
+    assert!(issuer.requests_at("/token").is_empty());
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,6 +15,7 @@ use token_broker::application::{Broker, Login, Ports, Settings};
 use token_broker::domain::access_policy::{Allowed, Caller, Identity, Rule, UserRule};
 use token_broker::domain::audit::{AuditSink, NoAudit};
 use token_broker::domain::flow::ConsentBinding;
+use token_broker::domain::jwt::SigningAlgorithm;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory, StoreError};
 use token_broker::domain::provider::{EndpointSource, Provider};
@@ -27,8 +28,9 @@ use token_broker::r#gen::v1::{
 };
 use token_broker::infra::coordination::local::LocalPermits;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
+use token_broker::infra::jwt::{Issuer, IssuerSettings, JwtVerifier, KeyAccess, KeyLocation, KeyTimes};
 use token_broker::infra::oauth::HttpOAuthClient;
-use token_broker::infra::outbound::HttpSettings;
+use token_broker::infra::outbound::{Http, HttpSettings};
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use token_broker::transport::{grpc, http};
@@ -39,8 +41,10 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::alone;
 use super::clock::ManualClock;
+use super::faulty_flows::FaultyFlows;
 use super::faulty_store::{Faults, FaultyStore};
 use super::hostile::{HostileServer, Reply};
+use super::jwt::{Signer, jwks};
 use super::memory_journal::MemoryJournal;
 use super::provider;
 use crate::fakes::MemoryStore;
@@ -56,6 +60,12 @@ pub(crate) const POWERLESS: &str = "tb_powerless________________________________
 
 /// Where users of the binding *login* sign in.
 pub(crate) const LOGIN_ISSUER: &str = "https://login.example";
+
+/// Where that issuer's keys are, at the hostile server.
+pub(crate) const LOGIN_KEYS: &str = "/login/keys";
+
+/// Its key.
+pub(crate) static LOGIN_SIGNER: LazyLock<Signer> = LazyLock::new(|| Signer::new("ES256", "login-1"));
 
 /// The issuer of the providers that have one.
 pub(crate) const ISSUER: &str = "https://as.example";
@@ -153,7 +163,9 @@ impl Doors {
         let store = SqliteStore::open(&home.path().join("broker.db")).await.unwrap();
         let server = Arc::new(HostileServer::start().await);
         let clock = Arc::new(ManualClock::new());
-        let mut at = Opening::new(settings(public_base_url, &server.base()), Duration::from_secs(60), 1);
+        server.always(LOGIN_KEYS, Reply::json(200, &jwks(&[LOGIN_SIGNER.jwk()])));
+        let settings = settings(public_base_url, &server.base(), &clock);
+        let mut at = Opening::new(settings, Duration::from_secs(60), 1);
         decide(&mut at, clock.clone());
         Self::over(home, store, server, clock, at).await
     }
@@ -183,7 +195,7 @@ impl Doors {
 
     /// Another replica at the same database and provider. The two share nothing else: no word of one reaches the other.
     pub(crate) async fn beside(&self) -> Self {
-        let mut settings = settings("https://broker.example", &self.provider.base());
+        let mut settings = settings("https://broker.example", &self.provider.base(), &self.clock);
         settings.watches.poll = Duration::from_millis(50);
         let (home, store) = (Arc::clone(&self.home), self.store.clone());
         let (server, clock) = (Arc::clone(&self.provider), Arc::clone(&self.clock));
@@ -367,7 +379,7 @@ impl Doors {
 }
 
 /// All bindings are allowed, *confirm* first; users `login|…` sign in at the hostile server's `/login`.
-fn settings(public_base_url: &str, base: &str) -> Settings {
+fn settings(public_base_url: &str, base: &str, clock: &Arc<ManualClock>) -> Settings {
     let mut issuer = provider::provider_at(base);
     issuer.id = ProviderId::new("login").unwrap();
     issuer.authorization.nonce = true;
@@ -379,9 +391,31 @@ fn settings(public_base_url: &str, base: &str) -> Settings {
         endpoints.token = format!("{base}/login/token").parse().unwrap();
     }
     let scopes = provider::scopes("openid");
+    let keys = IssuerSettings {
+        who: Issuer::Named { name: "login".to_owned(), url: LOGIN_ISSUER.to_owned() },
+        audiences: vec![provider::CLIENT_ID.to_owned()],
+        algorithms: SigningAlgorithm::ALL.to_vec(),
+        keys: KeyAccess {
+            location: KeyLocation::Url(format!("{base}{LOGIN_KEYS}").parse().unwrap()),
+            ca_file: None,
+            bearer_token_file: None,
+        },
+        leeway: Duration::from_secs(60),
+        max_lifetime: Duration::from_hours(24),
+        for_callers: false,
+        for_users: true,
+    };
+    let times = KeyTimes {
+        refresh: Duration::from_secs(300),
+        max_age: Duration::from_hours(1),
+        unknown_key_pause: Duration::from_secs(10),
+    };
+    let http = Http::new(HttpSettings::default()).unwrap();
+    let clock: Arc<dyn Clock> = Arc::clone(clock) as _;
+    let tokens = Arc::new(JwtVerifier::new(vec![keys], times, &http, &clock));
     Settings {
         bindings: vec![ConsentBinding::Confirm, ConsentBinding::App, ConsentBinding::Login],
-        login: Some(Login { name: "login".to_owned(), provider: Arc::new(issuer), scopes }),
+        login: Some(Login { name: "login".to_owned(), provider: Arc::new(issuer), scopes, tokens }),
         ..alone::settings(public_base_url)
     }
 }
@@ -493,7 +527,7 @@ fn ports(
         audit_archive: None,
         entropy,
         credentials: Arc::new(FaultyStore { inner: Arc::new(store.clone()), faults: Arc::clone(faults) }),
-        flows: Arc::new(store.clone()),
+        flows: Arc::new(FaultyFlows { inner: Arc::new(store.clone()), faults: Arc::clone(faults) }),
         outbox: Arc::new(store.clone()),
         cipher: vault.clone(),
         oauth: Arc::new(

@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) persist: AtomicU32,
     pub(crate) store_grant: AtomicU32,
     pub(crate) revoke: AtomicU32,
+    /// Of the flow store, any.
+    pub(crate) flows: AtomicU32,
     /// `release_claim` and `mark_needs_reauth`.
     pub(crate) end_claim: AtomicU32,
     /// Between the row and the reply, in milliseconds.
@@ -39,7 +41,7 @@ impl Faults {
         Self::hit(counter)
     }
 
-    fn hit(counter: &AtomicU32) -> Result<(), StoreError> {
+    pub(super) fn hit(counter: &AtomicU32) -> Result<(), StoreError> {
         match counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)) {
             Ok(_) => Err(StoreError::Unavailable("the test says so".into())),
             Err(_) => Ok(()),

@@ -10,6 +10,7 @@ pub(crate) mod consent;
 pub(crate) mod coordination;
 pub(crate) mod doors;
 pub(crate) mod dump;
+pub(crate) mod faulty_flows;
 pub(crate) mod faulty_store;
 pub(crate) mod hostile;
 pub(crate) mod jwt;
