@@ -14,6 +14,7 @@ use crate::domain::provider::Provider;
 use crate::infra::crypto::KeyBinding;
 use crate::infra::crypto::envelope::{Record, unwrap_key};
 use crate::infra::journal::frame;
+use crate::infra::jwt::fuzz_token;
 use crate::infra::oauth::fuzz;
 use crate::infra::providers::{Catalogue, ClientKeys, Registration, Source, parse};
 use crate::infra::record;
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("cursors", cursors),
     ("id_token", id_token),
     ("journal", journal),
+    ("jwt", jwt),
     ("keys", keys),
     ("metadata", metadata),
     ("provider_definition", provider_definition),
@@ -113,6 +115,11 @@ pub fn journal(data: &[u8]) {
     }
     let framed = frame::frame(data).unwrap_or_default();
     assert_eq!(frame::read(&framed).records, [data], "a record is found again");
+}
+
+/// A JWT of a caller or user, and an issuer's keys.
+pub fn jwt(data: &[u8]) {
+    fuzz_token(data);
 }
 
 /// Keys with delimiters in their parts: `("a", "b:c")` is not `("a:b", "c")`.

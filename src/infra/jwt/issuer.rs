@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::crypto::verify;
 
-use super::jwks::{self, Uses};
+use super::jwks::{self, Key, Uses};
 use super::keys::{KeySet, KeyTimes, Keys};
 use super::token::{Claims, Header, Parts};
 use super::{Issuer, IssuerSettings, Problem};
@@ -40,6 +40,28 @@ impl KnownIssuer {
         Self { settings, keys }
     }
 
+    /// Whether one of the keys made the signature. Answers the generation of the keys.
+    pub(super) async fn verify(
+        &self,
+        parts: &Parts<'_>,
+        algorithm: SigningAlgorithm,
+        known: Arc<KeySet>,
+    ) -> Result<u64, Problem> {
+        let problem = match signed(parts, algorithm, &known.keys) {
+            Ok(()) => return Ok(known.generation),
+            Err(problem) => problem,
+        };
+        // The issuer may have another key since, also under the same id or under none.
+        let generation = known.generation;
+        let newer = self.keys.sought(known).await;
+        if newer.generation == generation {
+            return Err(problem);
+        }
+        signed(parts, algorithm, &newer.keys).map(|()| newer.generation)
+    }
+}
+
+impl IssuerSettings {
     /// Everything that needs no key. First, so that a token that is none of this issuer's sets off nothing.
     pub(super) fn read(
         &self,
@@ -48,10 +70,10 @@ impl KnownIssuer {
         now: Timestamp,
     ) -> Result<(Said, SigningAlgorithm), Problem> {
         let algorithm = SigningAlgorithm::from_name(&header.alg)
-            .filter(|algorithm| self.settings.algorithms.contains(algorithm))
+            .filter(|algorithm| self.algorithms.contains(algorithm))
             .ok_or(Problem::Algorithm)?;
         self.check_type(header.typ.as_deref())?;
-        if !claims.aud.as_ref().is_some_and(|aud| aud.is_one_of(&self.settings.audiences)) {
+        if !claims.aud.as_ref().is_some_and(|aud| aud.is_one_of(&self.audiences)) {
             return Err(Problem::Audience);
         }
         let expires = self.check_times(claims, now.as_second())?;
@@ -60,7 +82,7 @@ impl KnownIssuer {
 
     /// A JWT that is signed for something else (a logout, an event) is no token (RFC 8725 section 3.11).
     fn check_type(&self, typ: Option<&str>) -> Result<(), Problem> {
-        let allowed: &[&str] = match self.settings.who {
+        let allowed: &[&str] = match self.who {
             Issuer::Named { .. } => &["JWT", "at+jwt", "application/jwt", "application/at+jwt"],
             // JWT-SVID section 2.3.
             Issuer::TrustDomain(_) => &["JWT", "JOSE"],
@@ -71,7 +93,7 @@ impl KnownIssuer {
 
     /// Answers `exp`.
     fn check_times(&self, claims: &Claims, now: i64) -> Result<i64, Problem> {
-        let leeway = seconds(self.settings.leeway.as_secs_f64());
+        let leeway = seconds(self.leeway.as_secs_f64());
         let expires = seconds(claims.exp.ok_or(Problem::Expired)?);
         if expires.saturating_add(leeway) <= now {
             return Err(Problem::Expired);
@@ -82,7 +104,7 @@ impl KnownIssuer {
         }
         // From when it was issued; from now if it does not say.
         let begin = begins[1].unwrap_or(now);
-        if expires.saturating_sub(begin) > seconds(self.settings.max_lifetime.as_secs_f64()) {
+        if expires.saturating_sub(begin) > seconds(self.max_lifetime.as_secs_f64()) {
             return Err(Problem::Lifetime);
         }
         Ok(expires)
@@ -90,7 +112,7 @@ impl KnownIssuer {
 
     fn subject(&self, claims: &Claims) -> Result<String, Problem> {
         let subject = claims.sub.as_deref().ok_or(Problem::Subject)?;
-        let (fine, max) = match &self.settings.who {
+        let (fine, max) = match &self.who {
             Issuer::Named { .. } => (true, MAX_SUBJECT_BYTES),
             Issuer::TrustDomain(domain) => {
                 let id = SpiffeId::parse(subject).map_err(|_| Problem::Subject)?;
@@ -100,30 +122,11 @@ impl KnownIssuer {
         let shown = (1..=max).contains(&subject.len()) && !subject.chars().any(char::is_control);
         if fine && shown { Ok(subject.to_owned()) } else { Err(Problem::Subject) }
     }
-
-    /// Whether one of the keys made the signature. Answers the generation of the keys.
-    pub(super) async fn verify(
-        &self,
-        parts: &Parts<'_>,
-        algorithm: SigningAlgorithm,
-        known: Arc<KeySet>,
-    ) -> Result<u64, Problem> {
-        let problem = match signed(parts, algorithm, &known) {
-            Ok(()) => return Ok(known.generation),
-            Err(problem) => problem,
-        };
-        // The issuer may have another key since, also under the same id or under none.
-        let generation = known.generation;
-        let newer = self.keys.sought(known).await;
-        if newer.generation == generation {
-            return Err(problem);
-        }
-        signed(parts, algorithm, &newer).map(|()| newer.generation)
-    }
 }
 
-fn signed(parts: &Parts<'_>, algorithm: SigningAlgorithm, set: &KeySet) -> Result<(), Problem> {
-    let keys = jwks::meant(&set.keys, parts.header.kid.as_deref(), algorithm);
+/// Whether one of these keys made the signature.
+pub(super) fn signed(parts: &Parts<'_>, algorithm: SigningAlgorithm, keys: &[Key]) -> Result<(), Problem> {
+    let keys = jwks::meant(keys, parts.header.kid.as_deref(), algorithm);
     if keys.is_empty() {
         return Err(Problem::UnknownKey);
     }

@@ -8,8 +8,10 @@
 //! | `keys.rs` | keeps them |
 //! | `issuer.rs` | an issuer, and what its tokens have to say |
 //! | `verifier.rs` | all issuers: whose token is it, and is it good |
+//! | `fuzz.rs` | the readers of both, for `fuzz/` |
 
 mod fetch;
+mod fuzz;
 mod issuer;
 mod jwks;
 mod keys;
@@ -19,6 +21,7 @@ mod verifier;
 use std::time::Duration;
 
 pub use fetch::{FetchProblem, KeyAccess, KeyLocation, check_file};
+pub(crate) use fuzz::token as fuzz_token;
 pub use keys::KeyTimes;
 pub use verifier::JwtVerifier;
 

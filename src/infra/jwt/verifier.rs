@@ -98,7 +98,7 @@ impl JwtVerifier {
         let parts = token::read(token)?;
         let index = self.issuer_of(&parts.claims, purpose).ok_or(Problem::Issuer)?;
         let issuer = &self.issuers[index];
-        let (said, algorithm) = issuer.read(&parts.header, &parts.claims, self.clock.now())?;
+        let (said, algorithm) = issuer.settings.read(&parts.header, &parts.claims, self.clock.now())?;
         let keys = issuer.keys.known().await.map_err(|_| Problem::NoKeys)?;
         let generation = issuer.verify(&parts, algorithm, keys).await?;
         let good =
