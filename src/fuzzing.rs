@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::config::{Config, Environment};
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::key::{Account, CredentialKey, GrantId, GrantName, ProviderId, TenantId, UserId};
-use crate::domain::ports::{Binding, DataKeyPurpose, Field, ProviderDirectory as _};
+use crate::domain::ports::{Binding, DataKeyPurpose, Field};
 use crate::domain::provider::Provider;
 use crate::infra::crypto::KeyBinding;
 use crate::infra::crypto::envelope::{Record, unwrap_key};
@@ -46,7 +46,7 @@ pub fn callback_query(data: &[u8]) {
         None => (&*text, None),
     };
     let path = format!("/oauth/callback/{path}");
-    let Some((provider, input)) = callback::read(&path, query) else { return };
+    let Some((provider, _, input)) = callback::read(&path, query) else { return };
     assert!(ProviderId::new(provider).is_ok(), "the provider is a slug");
     let texts = [input.error, input.iss, input.code.map(|code| code.expose_secret().to_owned())];
     for text in texts.into_iter().flatten() {
@@ -184,5 +184,5 @@ fn provider(definition: &str, variables: &[(&str, &str)]) -> Option<Provider> {
         keys: ClientKeys::default(),
     };
     let configured = Catalogue::load(&[]).ok()?.configure(vec![registration]).ok()?;
-    configured.provider(&TenantId::new("t").ok()?, &id).as_deref().cloned()
+    configured.get(&id).as_deref().cloned()
 }

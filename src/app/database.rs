@@ -7,6 +7,7 @@ use crate::domain::caller_store::{CallerStore, TenantStore};
 use crate::domain::data_key::ReencryptionStore;
 use crate::domain::event::EventStore;
 use crate::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
+use crate::domain::provider_config::ProviderConfigStore;
 use crate::infra::storage::postgres::{Company, PgStore};
 use crate::infra::storage::sqlite::SqliteStore;
 
@@ -31,6 +32,7 @@ pub(super) struct Roles {
     pub(super) health: Arc<dyn StoreHealth>,
     pub(super) callers: Arc<dyn CallerStore>,
     pub(super) tenants: Arc<dyn TenantStore>,
+    pub(super) provider_configs: Arc<dyn ProviderConfigStore>,
 }
 
 impl Database {
@@ -70,6 +72,7 @@ where
         + TenantStore
         + ReencryptionStore
         + StoreHealth
+        + ProviderConfigStore
         + Clone
         + 'static,
 {
@@ -84,6 +87,7 @@ where
         reencryption: shared.clone(),
         health: shared.clone(),
         callers: shared.clone(),
-        tenants: shared,
+        tenants: shared.clone(),
+        provider_configs: shared,
     }
 }

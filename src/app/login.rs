@@ -10,7 +10,7 @@ use crate::application::Login;
 use crate::config;
 use crate::domain::jwt::SigningAlgorithm;
 use crate::domain::key::ProviderId;
-use crate::domain::ports::{Clock, ProviderDirectory as _};
+use crate::domain::ports::Clock;
 use crate::domain::provider::Provider;
 use crate::infra::jwt::{Issuer, IssuerSettings, JwtVerifier, KeyAccess, KeyLocation, KeyTimes};
 use crate::infra::outbound::{Http, HttpSettings};

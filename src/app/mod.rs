@@ -8,6 +8,7 @@ mod identity;
 mod keys;
 mod login;
 mod outside;
+mod providers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,10 +27,8 @@ use url::Url;
 use crate::application::{Broker, LeaseSettings, Login, Settings, WatchSettings};
 use crate::config::{self, Config};
 use crate::domain::coordination::PermitStore;
-use crate::domain::ports::{
-    Clock, CredentialStore, Entropy, OAuthClient, ProviderDirectory as _, StoreError,
-};
-use crate::domain::provider::{Provider, TimingLimits};
+use crate::domain::ports::{Clock, CredentialStore, Entropy, OAuthClient, StoreError};
+use crate::domain::provider::TimingLimits;
 use crate::domain::step::Steps;
 use crate::infra::audit::FileSinkError;
 use crate::infra::coordination::redis::RedisSetupError;
@@ -37,17 +36,15 @@ use crate::infra::crypto::services::KeyServiceSetupError;
 use crate::infra::crypto::{KeyringError, VaultError};
 use crate::infra::journal;
 use crate::infra::jwt::FetchProblem;
-use crate::infra::oauth::{BadClientKey, HttpOAuthClient, check_client_keys};
+use crate::infra::oauth::HttpOAuthClient;
 use crate::infra::outbound::{Guard, HttpSettings, HttpSetupError};
-use crate::infra::providers::{
-    Catalogue, ClientKeys, ConfiguredProviders, DefinitionError, PrivateKey, Registration, RegistrationError,
-    RegistrationMistake,
-};
+use crate::infra::providers::{DefinitionError, RegistrationError};
 use crate::infra::storage::{postgres, sqlite};
 use crate::infra::tls::TlsError;
 pub(crate) use database::Database;
 use outside::Outside;
 pub(crate) use outside::postgres_settings;
+pub(crate) use providers::{catalogue, providers};
 
 use crate::lifecycle::{self, Parts, Readiness, Running};
 use crate::telemetry::metrics::{self, MetricsError};
@@ -356,44 +353,6 @@ pub fn check(config: &Config) -> Result<(), StartError> {
     identity::tls(config)?;
     identity::check_key_files(config)?;
     Ok(())
-}
-
-/// The built-in definitions and those of the operator's files.
-pub(crate) fn catalogue(files: &[PathBuf]) -> Result<Catalogue, StartError> {
-    Catalogue::load(files).map_err(StartError::Definitions)
-}
-
-/// The providers that users can connect to.
-pub(crate) fn providers(config: &Config) -> Result<ConfiguredProviders, StartError> {
-    let catalogue = catalogue(&config.provider_definitions)?;
-    let registrations = config.providers.iter().cloned().map(|entry| Registration {
-        keys: ClientKeys {
-            auth: entry.client_auth,
-            private_key: entry.private_key.map(|key| PrivateKey {
-                pem: key.pem,
-                id: key.id,
-                algorithm: key.algorithm,
-            }),
-            certificate: entry.certificate,
-        },
-        id: entry.id,
-        definition: entry.definition,
-        client_id: entry.client_id,
-        client_secret: entry.client_secret,
-        variables: entry.variables,
-    });
-    let providers = catalogue.configure(registrations.collect()).map_err(StartError::Registrations)?;
-    let mistakes: Vec<_> =
-        providers.all().iter().filter_map(|provider| client_key_mistake(provider)).collect();
-    if mistakes.is_empty() { Ok(providers) } else { Err(StartError::Registrations(mistakes)) }
-}
-
-fn client_key_mistake(provider: &Provider) -> Option<RegistrationError> {
-    let mistake = match check_client_keys(&provider.client).err()? {
-        BadClientKey::PrivateKey => RegistrationMistake::BadPrivateKey,
-        BadClientKey::Certificate => RegistrationMistake::BadCertificate,
-    };
-    Some(RegistrationError { provider: provider.id.clone(), mistake })
 }
 
 /// What everything that goes out by HTTP keeps to.

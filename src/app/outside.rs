@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::audit::{self, Audit};
 use super::database::Database;
-use super::{Overrides, StartError, keys, oauth_client, providers};
+use super::providers::{catalogue_and_providers, own_app_check};
+use super::{Overrides, StartError, keys, oauth_client};
 use crate::application::Ports;
 use crate::application::keys::{KeyPorts, Keys};
 use crate::application::limits::Limits;
@@ -20,6 +21,7 @@ use crate::infra::coordination::redis::{
 };
 use crate::infra::crypto::Vault;
 use crate::infra::journal::{FileJournal, Former};
+use crate::infra::providers::TenantProviders;
 use crate::infra::storage::postgres::{DatabaseClock, PgSettings, PgStore, RowClock};
 use crate::infra::storage::sqlite::SqliteStore;
 use crate::infra::system::{SystemClock, SystemEntropy};
@@ -39,7 +41,7 @@ pub(super) struct Outside {
 
 pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outside, StartError> {
     // What only reads comes first, so that a mistake there leaves no new database behind.
-    let providers = providers(config)?;
+    let providers = catalogue_and_providers(config)?;
     let local = overrides.clock.unwrap_or_else(|| Arc::new(SystemClock));
     let keyring = keys::keyring(config, &local)?;
     let entropy = overrides.entropy.unwrap_or_else(|| Arc::new(SystemEntropy));
@@ -66,6 +68,14 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
     let key_ports =
         KeyPorts { clock: Arc::clone(&clock), keeper: vault.clone(), data_keys, rows: roles.reencryption };
     let keys = Arc::new(Keys::new(key_ports, keys::settings(config), owner));
+    let providers = TenantProviders::new(
+        providers,
+        Arc::clone(&roles.provider_configs),
+        vault.clone(),
+        Arc::clone(&clock),
+        own_app_check(config),
+        config.authentication.cache_ttl,
+    );
     let ports = Ports {
         audit: audit.log.clone(),
         audit_archive: Some(Arc::clone(&audit.archive)),
@@ -80,6 +90,7 @@ pub(super) async fn open(config: &Config, overrides: Overrides) -> Result<Outsid
         events: roles.events,
         callers: roles.callers,
         tenants: roles.tenants,
+        provider_configs: roles.provider_configs,
         cipher: vault.clone(),
         oauth,
         providers: Arc::new(providers),

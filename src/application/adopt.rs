@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use super::Broker;
-use super::endings::storage_failed;
+use super::endings::{storage_failed, vault_failed};
 use super::metrics;
 use super::orphan::Pair;
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
 use crate::domain::key::{CredentialId, CredentialKey, GrantId};
-use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, RevokeWrite};
+use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, ProviderStanding, RevokeWrite};
 use crate::domain::step::Step;
 
 /// How many generations a revocation follows to find the newest token of a grant: each is a refresh whose write was lost.
@@ -89,13 +89,14 @@ impl Broker {
             }
             Err(_) => return Err(FlightEnd::StorageUnavailable),
         };
-        let Some(provider) = self.ports.providers.provider(&row.key.tenant, &row.key.provider) else {
+        let standing = self.provider_of(&row).await.map_err(vault_failed)?;
+        let Some(provider) = standing.and_then(ProviderStanding::known) else {
             tracing::warn!(provider = %row.key.provider, "a grant to revoke is of a provider that is not configured");
             return Ok(());
         };
         match self.open_write(&row.key, write).await {
             Ok((access, refresh)) => {
-                metrics::refresh(&provider.id, "revoked_meanwhile");
+                metrics::refresh(&provider, "revoked_meanwhile");
                 self.revoke_orphan(&provider, &row.key, write.grant_id, &access, refresh.as_ref()).await;
                 Ok(())
             }
@@ -147,12 +148,10 @@ impl Broker {
     /// it. It is done again.
     pub(super) async fn revoke_again(self: &Arc<Self>, row: &Credential) -> Result<(), FlightEnd> {
         tracing::warn!(credential = %row.id, "a revocation is done again: its tombstone stands, the row does not say so");
-        let outbox = self
-            .ports
-            .providers
-            .provider(&row.key.tenant, &row.key.provider)
-            .filter(|provider| provider.supports_revocation())
-            .map(|_| self.new_outbox_pair());
+        let standing = self.provider_of(row).await.map_err(vault_failed)?;
+        let told =
+            standing.and_then(ProviderStanding::known).filter(|provider| provider.supports_revocation());
+        let outbox = told.map(|_| self.new_outbox_pair());
         let revoke = RevokeWrite {
             key: row.key.clone(),
             grant: Some(row.grant_id),

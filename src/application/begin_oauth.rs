@@ -49,7 +49,7 @@ impl Broker {
     ) -> Result<StartedFlow, BrokerError> {
         let question = Question::about(Action::BeginOauth, &input.provider, &input.services, &input.user);
         permit(principal, &question.asking(&input.scopes))?;
-        let provider = self.provider(principal, &input.provider)?;
+        let provider = self.provider(principal, &input.provider).await?;
         let mut scopes = input.scopes;
         let mut grants = BTreeSet::new();
         for id in &input.services {
@@ -168,6 +168,7 @@ impl Broker {
             flow.expires_at.duration_since(now) > REUSE_LEFT
                 && flow.caller == *principal.id()
                 && flow.services == plan.services
+                && flow.configuration == plan.provider.configuration()
                 && flow.scopes == scopes
                 && flow.options == plan.options
                 && flow.proof.binding == plan.binding
@@ -212,7 +213,8 @@ impl Broker {
             state_hash: hash_state(&secrets.state),
             secrets_sealed: self.seal_flow_secrets(&plan.key, grant_id, &secrets).await?,
             endpoints,
-            redirect_uri: self.redirect_uri(&plan.key.provider),
+            redirect_uri: self.redirect_uri(&plan.provider),
+            configuration: plan.provider.configuration(),
             options: plan.options,
             proof: Proof {
                 binding: plan.binding,

@@ -23,12 +23,13 @@ use crate::domain::caller_store::{CallerStore, TenantStore};
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
 use crate::domain::event::EventStore;
 use crate::domain::flow::ConsentBinding;
-use crate::domain::key::{ClaimOwner, CredentialId, CredentialKey, OutboxId, ProviderId};
+use crate::domain::key::{ClaimOwner, ConfigId, CredentialId, CredentialKey, OutboxId, ProviderId};
 use crate::domain::ports::{
     Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore,
     ProviderDirectory,
 };
-use crate::domain::provider::TimingLimits;
+use crate::domain::provider::{Provider, TimingLimits};
+use crate::domain::provider_config::ProviderConfigStore;
 use crate::domain::secret::SecretString;
 use crate::domain::step::Steps;
 
@@ -65,6 +66,8 @@ pub struct Ports {
     pub callers: Arc<dyn CallerStore>,
     /// What is known of tenants.
     pub tenants: Arc<dyn TenantStore>,
+    /// Tenants' own provider configurations, to be changed; they are used through `providers`.
+    pub provider_configs: Arc<dyn ProviderConfigStore>,
     /// Hears of the protocol's steps.
     pub steps: Arc<dyn Steps>,
     /// Where decisions are told.
@@ -76,7 +79,8 @@ pub struct Ports {
 /// What the operator decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where browsers reach the public listener; the redirect URIs are `{public_base_url}/oauth/callback/{provider}`.
+    /// Where browsers reach the public listener; the redirect URIs are `{public_base_url}/oauth/callback/{provider}`, with
+    /// `/{configuration}` behind it for a tenant's own.
     pub public_base_url: Url,
     /// Origins with path prefixes that a `return_url` may lie under. Empty: none is allowed.
     pub return_urls: Vec<Url>,
@@ -172,9 +176,18 @@ impl Broker {
         &self.settings.public_base_url
     }
 
-    /// The redirect URI of a provider (RFC 9700 section 4.4: a distinct one each).
-    pub(super) fn redirect_uri(&self, provider: &ProviderId) -> Url {
-        self.public_page(&["oauth", "callback", provider.as_str()])
+    /// The redirect URI of a provider.
+    pub(super) fn redirect_uri(&self, provider: &Provider) -> Url {
+        self.redirect_uri_of(&provider.id, provider.configuration())
+    }
+
+    /// The redirect URI of a provider configuration (RFC 9700 section 4.4: a distinct one each). A tenant's own has the
+    /// configuration's id in it, so that no two tenants' apps are mixed up, nor one of a tenant that came after another.
+    pub(super) fn redirect_uri_of(&self, provider: &ProviderId, configuration: Option<ConfigId>) -> Url {
+        let own = configuration.map(|id| id.to_string());
+        let mut path = vec!["oauth", "callback", provider.as_str()];
+        path.extend(own.as_deref());
+        self.public_page(&path)
     }
 
     /// The redirect URI at the login issuer.

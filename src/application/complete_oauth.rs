@@ -20,7 +20,7 @@ use super::refused_consent::Refusal;
 use crate::domain::access_policy::{Action, Principal};
 use crate::domain::flow::{ConsentBinding, Flow, FlowFailure, FlowStatus, SecretHash};
 use crate::domain::key::UserId;
-use crate::domain::ports::{Consumed, Field};
+use crate::domain::ports::{Consumed, Field, ProviderStanding};
 
 impl Broker {
     /// Completes a consent of the binding *app*; answers how it ended.
@@ -58,7 +58,7 @@ impl Broker {
         completion_code: SecretHash,
         user: UserId,
     ) -> Result<(), BrokerError> {
-        let provider = self.ports.providers.provider(&flow.key.tenant, &flow.key.provider);
+        let provider = self.provider_of_flow(&flow).await?.and_then(ProviderStanding::ready);
         let provider = provider.ok_or(BrokerError::NotFound(NotFound::Provider))?;
         let secrets = self.open_flow_secrets(&flow).await?;
         let sealed = flow.code_sealed.as_ref().ok_or(BrokerError::Internal)?;

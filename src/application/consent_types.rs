@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::flow::ConsentBinding;
-use crate::domain::key::{CallerId, FlowId, UserId};
+use crate::domain::key::{CallerId, ConfigId, FlowId, UserId};
 use crate::domain::secret::SecretString;
 
 use super::types::{CredentialView, FlowView};
@@ -36,6 +36,8 @@ impl FromIterator<(FlowId, SecretString)> for BrowserKeys {
 pub struct CallbackInput {
     /// From the path.
     pub provider: String,
+    /// From the path, of a tenant's own app.
+    pub configuration: Option<ConfigId>,
     /// What an authorization endpoint answers.
     pub answer: AuthorizationAnswer,
     /// From its cookies.

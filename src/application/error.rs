@@ -6,6 +6,7 @@ use crate::domain::access_policy::Suspension;
 use crate::domain::caller_store::IdentityList;
 use crate::domain::credential::RefreshFailure;
 use crate::domain::ports::{CipherError, StoreError};
+use crate::domain::provider_config::ConfigUses;
 use crate::domain::rate_limit::RateLimit;
 
 /// A field that can't be accepted, and what to change.
@@ -93,6 +94,8 @@ pub enum NotFound {
     Tenant,
     /// No data key of this id.
     DataKey,
+    /// No configuration of this provider id in the tenant.
+    ProviderConfiguration,
 }
 
 /// What forbids it.
@@ -127,6 +130,18 @@ pub enum Precondition {
     TooManyApiKeys,
     /// There is a tenant of this id, or was one.
     TenantExists,
+    /// The tenant has disabled its configuration of the provider.
+    ProviderDisabled,
+    /// The tenant's configuration of the provider does not fit the definition any more.
+    ProviderMisconfigured,
+    /// The tenant has a configuration of this provider id already.
+    ProviderConfigurationExists,
+    /// The configuration has been changed since it was read.
+    ProviderConfigurationChanged,
+    /// Something was obtained with the configuration.
+    ProviderConfigurationInUse(ConfigUses),
+    /// The tenant has as many configurations as it may have.
+    TooManyProviderConfigurations,
 }
 
 /// What became of a lease.

@@ -90,7 +90,7 @@ impl Broker {
         match self.store(flow, provider, plain, &account).await {
             Ok(Stored::Yes) => {
                 self.tell_watches(&flow.key.tenant);
-                metrics::consent(&provider.id, "completed");
+                metrics::consent(flow, "completed");
                 self.audit_consent(flow, Outcome::Allowed, "completed");
                 tracing::info!(flow = %flow.id, provider = %provider.id, "consent completed");
                 CallbackOutcome::Connected {
@@ -101,7 +101,7 @@ impl Broker {
                 }
             }
             Ok(Stored::FlowEnded) => {
-                metrics::consent(&provider.id, "cancelled_meanwhile");
+                metrics::consent(flow, "cancelled_meanwhile");
                 self.audit_consent(flow, Outcome::Failed, "cancelled_meanwhile");
                 self.give_back(spent, &response).await;
                 CallbackOutcome::AlreadyUsed
@@ -130,6 +130,7 @@ impl Broker {
             id_if_new: CredentialId::from_random(self.random()),
             key: flow.key.clone(),
             grant_id: flow.grant_id,
+            configuration: flow.configuration,
             tokens,
             condition: GrantCondition::Flow { id: flow.id, over: None },
             now: self.ports.clock.now(),
@@ -162,7 +163,9 @@ impl Broker {
         let Some((row, tokens)) = row.as_ref().and_then(|row| Some((row, row.tokens()?))) else {
             return Ok(Compared::Same { over: None });
         };
-        let held = self.open_profile(row, tokens).await?.subject;
+        // What two apps call one account need not be the same (OpenID Connect Core section 8.1).
+        let comparable = row.configuration == flow.configuration;
+        let held = self.open_profile(row, tokens).await?.subject.filter(|_| comparable);
         let another = held.zip(account.subject.as_ref()).is_some_and(|(held, new)| held != *new);
         Ok(if another { Compared::Another } else { Compared::Same { over: Some(row.grant_id) } })
     }
@@ -203,7 +206,7 @@ impl Broker {
     pub(super) fn tell_end(&self, flow: &Flow, status: FlowStatus, outcome: &'static str) {
         let decided = if status == FlowStatus::Denied { Outcome::Denied } else { Outcome::Failed };
         self.audit_consent(flow, decided, outcome);
-        metrics::consent(&flow.key.provider, outcome);
+        metrics::consent(flow, outcome);
         tracing::info!(flow = %flow.id, provider = %flow.key.provider, outcome, "consent ended");
         self.tell_watches(&flow.key.tenant);
     }

@@ -11,9 +11,8 @@ use super::single_flight::FlightEnd;
 use super::{Broker, metrics};
 use crate::domain::breaker::{Admission, Breaker, Signal};
 use crate::domain::credential::RefreshFailure;
-use crate::domain::key::ProviderId;
 use crate::domain::ports::ProviderFailure;
-use crate::domain::provider::{Provider, Rotation};
+use crate::domain::provider::{AppKey, Provider, Rotation};
 
 /// So many troubles in a row open the circuit of a provider where each of them keeps a user waiting.
 const STRICT_THRESHOLD: u32 = 3;
@@ -40,15 +39,19 @@ pub(super) struct Shut {
 }
 
 struct Gate {
-    provider: ProviderId,
+    app: AppKey,
     places: Arc<Semaphore>,
     breaker: Mutex<(Breaker, RefreshFailure)>,
 }
 
-/// One gate for each provider.
+/// So many gates are kept, of the operator's providers and of tenants' own. Beyond that, those that nobody is in and that are open
+/// to all are made anew when they are needed.
+const KEPT: usize = 4_096;
+
+/// One gate for each app: what one tenant's app runs into holds up no other.
 pub(super) struct Gates {
     places: usize,
-    gates: Mutex<HashMap<ProviderId, Arc<Gate>>>,
+    gates: Mutex<HashMap<AppKey, Arc<Gate>>>,
 }
 
 impl Broker {
@@ -112,20 +115,26 @@ impl Gates {
     }
 
     fn gate(&self, provider: &Provider) -> Arc<Gate> {
+        let app = provider.app();
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gate) = gates.get(&provider.id) {
+        if let Some(gate) = gates.get(&app) {
             return Arc::clone(gate);
+        }
+        if gates.len() >= KEPT {
+            gates.retain(|app, gate| {
+                app.configuration.is_none() || Arc::strong_count(gate) > 1 || gate.is_shut()
+            });
         }
         let threshold = match provider.refresh.rotation {
             Rotation::Strict => STRICT_THRESHOLD,
             Rotation::None | Rotation::Grace(_) => THRESHOLD,
         };
         let gate = Arc::new(Gate {
-            provider: provider.id.clone(),
+            app: app.clone(),
             places: Arc::new(Semaphore::new(self.places)),
             breaker: Mutex::new((Breaker::new(threshold), RefreshFailure::ProviderUnavailable)),
         });
-        gates.insert(provider.id.clone(), Arc::clone(&gate));
+        gates.insert(app, Arc::clone(&gate));
         gate
     }
 }
@@ -142,6 +151,10 @@ impl Gate {
         }
     }
 
+    fn is_shut(&self) -> bool {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).0.is_open()
+    }
+
     fn record(&self, now: Duration, signal: Signal, why: RefreshFailure) {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         let before = breaker.0.is_open();
@@ -152,11 +165,13 @@ impl Gate {
         }
         drop(breaker);
         if before != after {
-            metrics::circuit(&self.provider, after);
+            metrics::circuit(&self.app, after);
+            let AppKey { provider, configuration } = &self.app;
+            let configuration = configuration.map(|(id, _)| id.to_string());
             if after {
-                tracing::error!(provider = %self.provider, ?why, "the circuit opens: the provider is left alone");
+                tracing::error!(%provider, configuration, ?why, "the circuit opens: the provider is left alone");
             } else {
-                tracing::info!(provider = %self.provider, "the circuit closes");
+                tracing::info!(%provider, configuration, "the circuit closes");
             }
         }
     }

@@ -26,7 +26,7 @@ impl Broker {
             // Whether or not there is a token: what a caller may not do it may not ask for.
             permit(principal, &input.key.question(Action::BeginOauth).asking(&input.scopes))?;
         }
-        let target = self.target(principal, Action::GetCredential, input.key, &input.scopes)?;
+        let target = self.target(principal, Action::GetCredential, input.key, &input.scopes).await?;
         let user = &target.key.user;
         let consent = input.begin_if_missing;
         let wishes = consent

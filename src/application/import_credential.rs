@@ -9,7 +9,7 @@ use super::sealing::{PlainTokens, Profile};
 use super::types::{CredentialView, ImportInput};
 use crate::domain::access_policy::{Action, Principal};
 use crate::domain::key::{CredentialId, GrantId};
-use crate::domain::ports::{GrantCondition, NewGrant, StoredGrant};
+use crate::domain::ports::{GrantCondition, NewGrant, ProviderStanding, StoredGrant};
 use crate::domain::token_set::AccessLife;
 
 impl Broker {
@@ -19,7 +19,7 @@ impl Broker {
         principal: &Principal,
         input: ImportInput,
     ) -> Result<CredentialView, BrokerError> {
-        let target = self.target(principal, Action::ImportCredential, input.key, &input.scopes)?;
+        let target = self.target(principal, Action::ImportCredential, input.key, &input.scopes).await?;
         let now = self.ports.clock.now();
         if input.refresh_token.is_none() && input.expires_at.is_some_and(|end| end <= now) {
             return Err(BrokerError::InvalidArgument(vec![Violation::new(
@@ -61,6 +61,7 @@ impl Broker {
             id_if_new: CredentialId::from_random(self.random()),
             key: target.key,
             grant_id,
+            configuration: target.provider.configuration(),
             tokens,
             condition,
             now,
@@ -81,7 +82,7 @@ impl Broker {
         &self,
         row: &crate::domain::credential::Credential,
     ) -> Result<CredentialView, BrokerError> {
-        let provider = self.ports.providers.provider(&row.key.tenant, &row.key.provider);
+        let provider = self.provider_of(row).await?.and_then(ProviderStanding::known);
         let tokens = row.tokens().ok_or(BrokerError::Internal)?;
         let (account, _) = self.open_profile(row, tokens).await?.account();
         view(row, provider.as_deref(), account, self.ports.clock.now()).ok_or(BrokerError::Internal)

@@ -51,7 +51,7 @@ impl Broker {
         principal: &Principal,
         input: AcquireInput,
     ) -> Result<LeaseAnswer, BrokerError> {
-        let target = self.target(principal, Action::AcquireLease, input.key, &input.scopes)?;
+        let target = self.target(principal, Action::AcquireLease, input.key, &input.scopes).await?;
         let required = target.service_scopes.union(&input.scopes);
         let wanted = self.lease_time(input.ttl);
         let time_left = input.time_left;
@@ -99,7 +99,7 @@ impl Broker {
         input: RenewInput,
     ) -> Result<(Box<AccessGrant>, LeaseView), BrokerError> {
         let LeaseTarget { key, lease } = input.lease;
-        let target = self.target(principal, Action::RenewLease, key, &ScopeSet::default())?;
+        let target = self.target(principal, Action::RenewLease, key, &ScopeSet::default()).await?;
         let wanted = self.lease_time(input.ttl);
         let required = target.service_scopes.clone();
         let grant =
@@ -130,7 +130,7 @@ impl Broker {
         principal: &Principal,
         input: LeaseTarget,
     ) -> Result<bool, BrokerError> {
-        let target = self.target(principal, Action::ReleaseLease, input.key, &ScopeSet::default())?;
+        let target = self.target(principal, Action::ReleaseLease, input.key, &ScopeSet::default()).await?;
         let Some(id) = self.credential_id(&target).await? else { return Ok(false) };
         Ok(self.give_back_lease(id, input.lease).await)
     }

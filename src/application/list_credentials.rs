@@ -10,14 +10,14 @@ use sha2::{Digest as _, Sha256};
 
 use super::Broker;
 use super::error::{BrokerError, Violation};
-use super::target::permit;
+use super::target::{permit, services_at};
 use super::types::{CredentialView, ListAnswer, ListInput, ViewStatus};
 use crate::domain::access_policy::{Action, Principal, Question};
 use crate::domain::credential::{Credential, CredentialState, ReauthReason};
 use crate::domain::key::{
     Account, CredentialKey, GrantName, ProviderId, TenantId, UserId, append_length_prefixed,
 };
-use crate::domain::ports::ListQuery;
+use crate::domain::ports::{ListQuery, ProviderStanding};
 use crate::domain::provider::Provider;
 use crate::domain::token_set::{EXPIRY_MARGIN, ProviderAccount};
 
@@ -36,7 +36,7 @@ impl Broker {
             Question { provider: input.provider.as_ref(), user: input.user.as_ref(), ..Question::of(action) };
         permit(principal, &question)?;
         if let Some(provider) = &input.provider {
-            self.provider(principal, provider)?;
+            self.provider_exists(principal, provider).await?;
         }
         let filter = filter_digest(&input);
         let after = match &input.page_token {
@@ -91,10 +91,13 @@ impl Broker {
             let rows = self.ports.credentials.list(query.clone()).await?;
             let at_end = rows.len() < query.limit as usize;
             query.after = rows.last().map(|row| row.key.clone());
-            visible.extend(rows.into_iter().filter(|row| {
-                let key = &row.key;
-                principal.sees(Action::ListCredentials, &key.provider, &self.services_of(key), &key.user)
-            }));
+            for row in rows {
+                let provider = self.provider_of(&row).await?.and_then(ProviderStanding::known);
+                let (key, services) = (&row.key, services_at(provider.as_deref(), &row.key));
+                if principal.sees(Action::ListCredentials, &key.provider, &services, &key.user) {
+                    visible.push(row);
+                }
+            }
             if at_end || visible.len() >= wanted {
                 return Ok(visible);
             }

@@ -11,12 +11,12 @@ use crate::domain::provider::Provider;
 
 impl Broker {
     /// What the caller can connect users to, sorted by id: providers and services that a rule names.
-    pub fn list_providers(&self, principal: &Principal) -> Result<Vec<ProviderView>, BrokerError> {
+    pub async fn list_providers(&self, principal: &Principal) -> Result<Vec<ProviderView>, BrokerError> {
         permit(principal, &Question::of(Action::ListProviders))?;
-        let providers = self.ports.providers.providers(principal.tenant()).into_iter();
+        let providers = self.ports.providers.all_of(principal.tenant()).await?.into_iter();
         Ok(providers
             .filter_map(|provider| visible(principal, provider))
-            .map(|provider| ProviderView { redirect_uri: self.redirect_uri(&provider.id), provider })
+            .map(|provider| ProviderView { redirect_uri: self.redirect_uri(&provider), provider })
             .collect())
     }
 }

@@ -1,24 +1,34 @@
 //! What the use cases count. The names' help texts are in `telemetry/metrics.rs`; labels are few and never
 //! a user's.
 
-use crate::domain::key::ProviderId;
+use crate::domain::flow::Flow;
+use crate::domain::key::{ConfigId, ProviderId};
+use crate::domain::provider::{AppKey, Provider};
 use crate::domain::rate_limit::RateLimit;
 
+/// A provider as a label. Tenants' own share one: there is no end of them, and each label is memory.
+fn label(provider: &ProviderId, configuration: Option<ConfigId>) -> String {
+    if configuration.is_some() { "(own)".to_owned() } else { provider.to_string() }
+}
+
 /// How a presentation of a refresh token, or the write after it, ended.
-pub(super) fn refresh(provider: &ProviderId, outcome: &'static str) {
-    metrics::counter!("token_broker_refreshes_total", "provider" => provider.to_string(), "outcome" => outcome)
+pub(super) fn refresh(provider: &Provider, outcome: &'static str) {
+    let provider = label(&provider.id, provider.configuration());
+    metrics::counter!("token_broker_refreshes_total", "provider" => provider, "outcome" => outcome)
         .increment(1);
 }
 
 /// How a consent ended.
-pub(super) fn consent(provider: &ProviderId, outcome: &'static str) {
-    metrics::counter!("token_broker_consents_total", "provider" => provider.to_string(), "outcome" => outcome)
+pub(super) fn consent(flow: &Flow, outcome: &'static str) {
+    let provider = label(&flow.key.provider, flow.configuration);
+    metrics::counter!("token_broker_consents_total", "provider" => provider, "outcome" => outcome)
         .increment(1);
 }
 
 /// How an attempt to revoke at a provider ended.
-pub(super) fn revocation(provider: &ProviderId, outcome: &'static str) {
-    metrics::counter!("token_broker_revocations_total", "provider" => provider.to_string(), "outcome" => outcome)
+pub(super) fn revocation(provider: &Provider, outcome: &'static str) {
+    let provider = label(&provider.id, provider.configuration());
+    metrics::counter!("token_broker_revocations_total", "provider" => provider, "outcome" => outcome)
         .increment(1);
 }
 
@@ -47,9 +57,12 @@ pub(super) fn journal_error() {
     metrics::counter!("token_broker_journal_errors_total").increment(1);
 }
 
-/// A provider's circuit opened or closed.
-pub(super) fn circuit(provider: &ProviderId, open: bool) {
-    metrics::gauge!("token_broker_circuit_open", "provider" => provider.to_string()).set(if open {
+/// The circuit of one of the operator's providers opened or closed. Those of tenants' own are told in the log alone.
+pub(super) fn circuit(app: &AppKey, open: bool) {
+    if app.configuration.is_some() {
+        return;
+    }
+    metrics::gauge!("token_broker_circuit_open", "provider" => app.provider.to_string()).set(if open {
         1.0
     } else {
         0.0

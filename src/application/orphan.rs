@@ -28,7 +28,7 @@ impl Broker {
             tracing::warn!(provider = %provider.id, "tokens that can't be kept can't be revoked at this provider either");
             return;
         }
-        match self.enqueue_orphan(key, grant, access_token, refresh_token).await {
+        match self.enqueue_orphan(provider, key, grant, access_token, refresh_token).await {
             Ok(id) => {
                 self.attempt_revocation(id).await;
             }
@@ -36,7 +36,7 @@ impl Broker {
                 tracing::error!(%error, "a revocation could not be stored; telling the provider directly");
                 let result = self.ports.oauth.revoke(provider, access_token, refresh_token).await;
                 let outcome = if result.is_ok() { "orphan_revoked" } else { "orphan_lost" };
-                metrics::revocation(&provider.id, outcome);
+                metrics::revocation(provider, outcome);
                 self.audit_revocation(key, result.is_ok(), outcome);
                 if let Err(failure) = result {
                     tracing::error!(provider = %provider.id, %failure, "a grant that nobody can use lives on");
@@ -47,6 +47,7 @@ impl Broker {
 
     async fn enqueue_orphan(
         &self,
+        provider: &Provider,
         key: &CredentialKey,
         grant: GrantId,
         access_token: &SecretString,
@@ -63,6 +64,7 @@ impl Broker {
             id,
             key: key.clone(),
             grant_id: grant,
+            configuration: provider.configuration(),
             access_sealed,
             refresh_sealed,
             attempts: 0,

@@ -46,7 +46,7 @@ use crate::domain::credential::{
     Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
 };
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure};
+use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure, ProviderStanding};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
 use crate::domain::refresh_policy::{Decision, Demand, decide};
 use crate::domain::scope::ScopeSet;
@@ -133,7 +133,7 @@ impl Broker {
         principal: &Principal,
         input: RefreshInput,
     ) -> Result<TokenAnswer, BrokerError> {
-        let target = self.target(principal, Action::Refresh, input.key, &ScopeSet::default())?;
+        let target = self.target(principal, Action::Refresh, input.key, &ScopeSet::default()).await?;
         let demand = Demand::NewerThan(input.expected_generation);
         let required = target.service_scopes.clone();
         match self.read_token(&target, demand, &required, input.time_left).await? {
@@ -219,8 +219,9 @@ impl Broker {
         let Some(row) = self.ports.credentials.load_by_id(id).await.map_err(storage_failed)? else {
             return Ok(Next::Nothing);
         };
-        let Some(provider) = self.ports.providers.provider(&row.key.tenant, &row.key.provider) else {
-            tracing::warn!(provider = %row.key.provider, "a stored credential's provider is not configured");
+        let standing = self.provider_of(&row).await.map_err(vault_failed)?;
+        let Some(provider) = standing.and_then(ProviderStanding::ready) else {
+            tracing::warn!(tenant = %row.key.tenant, provider = %row.key.provider, "a credential's provider is not configured");
             return Err(FlightEnd::Broken);
         };
         let Some(timings) = provider.refresh.timings(&self.settings.timings) else {
@@ -431,7 +432,7 @@ impl Broker {
             Err(ProviderFailure::RateLimited { .. }) => "rate_limited",
             Err(ProviderFailure::Ambiguous) => "ambiguous",
         };
-        metrics::refresh(&ready.provider.id, outcome);
+        metrics::refresh(&ready.provider, outcome);
         self.audit_presentation(&ready.row, answer.is_ok(), outcome);
         tracing::info!(
             credential = %ready.row.id, provider = %ready.provider.id, epoch = claimed.epoch,
@@ -478,12 +479,12 @@ impl Broker {
                 self.ports.steps.reached(Step::Persisted, ready.row.id);
             }
             Persisted::Revoked => {
-                metrics::refresh(&ready.provider.id, "revoked_meanwhile");
+                metrics::refresh(&ready.provider, "revoked_meanwhile");
                 let refresh = response.refresh_token.as_ref().unwrap_or(&ready.token);
                 let (key, grant) = (&ready.row.key, ready.row.grant_id);
                 self.revoke_orphan(&ready.provider, key, grant, &response.access_token, Some(refresh)).await;
             }
-            Persisted::Superseded => metrics::refresh(&ready.provider.id, "superseded"),
+            Persisted::Superseded => metrics::refresh(&ready.provider, "superseded"),
         }
         self.tell_stored(&write).await;
         let broker = Arc::clone(self);

@@ -2,7 +2,7 @@
 //!
 //! A batch of due rows is reserved by pushing `next_refresh_at`, so that no two replicas take the same and a crash leaves
 //! nothing but a later turn. The claim is taken row by row, just before its request, by the same algorithm as a reader's
-//! refresh. Each provider has its own turn and its own room, so that none starves another.
+//! refresh. Each app has its own turn and its own room, so that none starves another.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,27 +14,39 @@ use tokio::sync::Notify;
 use super::Broker;
 use super::endings::later;
 use super::metrics;
-use crate::domain::key::{CredentialId, ProviderId};
-use crate::domain::ports::{DueCredential, DueRequest, StoreError};
-use crate::domain::provider::Provider;
+use crate::domain::key::CredentialId;
+use crate::domain::ports::{CipherError, DueCredential, DueRequest, ProviderStanding, StoreError};
+use crate::domain::provider::{AppKey, Provider};
+use crate::domain::provider_config::DueConfig;
 use crate::domain::refresh_policy::Demand;
 
 /// A reserved row is nobody else's for this long: longer than a refresh may take.
 const RESERVED_FOR: Duration = Duration::from_mins(2);
 /// How exactly it is known when a credential was last used.
 const USE_RESOLUTION: Duration = Duration::from_hours(1);
+/// How often tenants' own apps are looked at: less often than the operator's, since each look reads all configurations. Tokens are
+/// refreshed minutes ahead.
+const OWN_EVERY: Duration = Duration::from_secs(5);
+/// How many of them at a time.
+const OWN_AT_A_TIME: u32 = 1_000;
+/// What is due at an app that is disabled or misconfigured is put off for this long.
+const PUT_OFF: Duration = Duration::from_mins(10);
+/// How many rows of it by one statement.
+const PUT_OFF_AT_A_TIME: u32 = 500;
 /// How many uses are written by one statement.
 const USES_AT_A_TIME: usize = 500;
 
 /// What the background remembers.
 #[derive(Default)]
 pub(super) struct Ahead {
-    /// How many of its refreshes run, by provider.
-    running: Mutex<HashMap<ProviderId, usize>>,
+    /// How many of its refreshes run, by app.
+    running: Mutex<HashMap<AppKey, usize>>,
     /// One of them has ended.
     landed: Notify,
-    /// The providers of which the last look found more than there was room for.
-    backlog: Mutex<HashSet<ProviderId>>,
+    /// The apps of which the last look found more than there was room for.
+    backlog: Mutex<HashMap<AppKey, Arc<Provider>>>,
+    /// When tenants' own apps were last looked at, by the monotonic clock.
+    own_looked_at: Mutex<Option<Duration>>,
     uses: Mutex<Uses>,
 }
 
@@ -50,36 +62,53 @@ struct Uses {
 }
 
 impl Ahead {
-    fn running(&self, provider: &ProviderId) -> usize {
+    fn running(&self, app: &AppKey) -> usize {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.get(provider).copied().unwrap_or_default()
+        running.get(app).copied().unwrap_or_default()
     }
 
-    fn has_backlog(&self, provider: &ProviderId) -> bool {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner).contains(provider)
+    fn backlog(&self) -> Vec<Arc<Provider>> {
+        let backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apps: Vec<_> = backlog.values().cloned().collect();
+        drop(backlog);
+        apps.sort_by(|one, two| one.id.cmp(&two.id));
+        apps
     }
 
-    fn set_backlog(&self, provider: &ProviderId, left: bool) {
+    fn set_backlog(&self, provider: &Arc<Provider>, left: bool) {
         let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         if left {
-            backlog.insert(provider.clone());
+            backlog.insert(provider.app(), Arc::clone(provider));
         } else {
-            backlog.remove(provider);
+            backlog.remove(&provider.app());
         }
     }
 
-    fn took_off(&self, provider: &ProviderId) {
+    fn took_off(&self, app: AppKey) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        *running.entry(provider.clone()).or_default() += 1;
+        *running.entry(app).or_default() += 1;
     }
 
-    fn landed(&self, provider: &ProviderId) {
+    fn landed(&self, app: &AppKey) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(provider) {
+        if let Some(count) = running.get_mut(app) {
             *count = count.saturating_sub(1);
+            if *count == 0 {
+                running.remove(app);
+            }
         }
         drop(running);
         self.landed.notify_one();
+    }
+
+    /// Whether it is time to look at tenants' own apps again.
+    fn is_time_for_own(&self, now: Duration) -> bool {
+        let mut looked_at = self.own_looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let time = looked_at.is_none_or(|at| now.saturating_sub(at) >= OWN_EVERY);
+        if time {
+            *looked_at = Some(now);
+        }
+        time
     }
 }
 
@@ -89,14 +118,44 @@ impl Broker {
         if self.settings.refresh_ahead.is_zero() {
             return false;
         }
-        self.round(self.ports.providers.all()).await
+        let mut apps = self.ports.providers.configured();
+        if self.ahead.is_time_for_own(self.ports.clock.monotonic()) {
+            match self.own_apps_due().await {
+                Ok(own) => apps.extend(own),
+                Err(error) => tracing::error!(%error, "tenants' own apps could not be looked at"),
+            }
+        }
+        self.round(apps).await
+    }
+
+    /// Tenants' own apps that have something to be refreshed. What is due at one that can't be used now is put off, so that it is not
+    /// come upon again with each look.
+    async fn own_apps_due(&self) -> Result<Vec<Arc<Provider>>, CipherError> {
+        let now = self.ports.clock.now();
+        let due = self.ports.provider_configs.due_provider_configs(now, OWN_AT_A_TIME).await;
+        let mut apps = Vec::new();
+        for DueConfig { tenant, provider, id } in due.map_err(CipherError::Store)? {
+            match self.ports.providers.of_configuration(&tenant, &provider, Some(id)).await {
+                Ok(Some(ProviderStanding::Ready(app))) => apps.push(app),
+                Ok(Some(ProviderStanding::Disabled(_) | ProviderStanding::Broken)) => {
+                    let until = later(now, PUT_OFF);
+                    let configuration = Some(id);
+                    let request =
+                        DueRequest { provider, configuration, now, until, limit: PUT_OFF_AT_A_TIME };
+                    self.ports.credentials.reserve_due(request).await.map_err(CipherError::Store)?;
+                }
+                // Deleted meanwhile: with it, what was due is not due any more.
+                Ok(None) => {}
+                // One tenant's secrets that can't be opened hold up no other.
+                Err(error) => tracing::error!(%tenant, %provider, %error, "a tenant's app can't be used"),
+            }
+        }
+        Ok(apps)
     }
 
     /// One round over the providers of which there was more than there was room for. True: there still is.
     pub async fn refresh_backlog(self: &Arc<Self>) -> bool {
-        let mut providers = self.ports.providers.all();
-        providers.retain(|provider| self.ahead.has_backlog(&provider.id));
-        self.round(providers).await
+        self.round(self.ahead.backlog()).await
     }
 
     async fn round(self: &Arc<Self>, providers: Vec<Arc<Provider>>) -> bool {
@@ -106,7 +165,7 @@ impl Broker {
                 tracing::error!(provider = %provider.id, %error, "due credentials could not be looked up");
                 false
             });
-            self.ahead.set_backlog(&provider.id, left);
+            self.ahead.set_backlog(&provider, left);
             more |= left;
         }
         more
@@ -120,15 +179,20 @@ impl Broker {
     async fn refresh_due_of(self: &Arc<Self>, provider: &Arc<Provider>) -> Result<bool, StoreError> {
         let free = self.gates.room_for_background(provider, self.ports.clock.monotonic());
         let most = self.settings.provider_concurrency - self.settings.provider_concurrency / 4;
-        let room = free.min(most.saturating_sub(self.ahead.running(&provider.id)));
+        let room = free.min(most.saturating_sub(self.ahead.running(&provider.app())));
         // A statement for the sake of one row is not worth it while others are under way.
         if room < most.div_ceil(2) {
             return Ok(room < most);
         }
         let now = self.ports.clock.now();
         let limit = u32::try_from(room).unwrap_or(u32::MAX);
-        let request =
-            DueRequest { provider: provider.id.clone(), now, until: later(now, RESERVED_FOR), limit };
+        let request = DueRequest {
+            provider: provider.id.clone(),
+            configuration: provider.configuration(),
+            now,
+            until: later(now, RESERVED_FOR),
+            limit,
+        };
         let due = self.ports.credentials.reserve_due(request).await?;
         let full = due.len() >= room;
         for credential in due {
@@ -142,13 +206,13 @@ impl Broker {
     }
 
     fn take_off(self: &Arc<Self>, provider: &Arc<Provider>, id: CredentialId) {
-        self.ahead.took_off(&provider.id);
+        self.ahead.took_off(provider.app());
         let flight = self.start_refresh(id, Demand::Ahead);
         let (broker, provider) = (Arc::clone(self), Arc::clone(provider));
         self.tasks.spawn(async move {
             // The row says what became of it.
             flight.end().await;
-            broker.ahead.landed(&provider.id);
+            broker.ahead.landed(&provider.app());
         });
     }
 

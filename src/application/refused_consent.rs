@@ -32,7 +32,7 @@ impl Broker {
     /// Tells operators, and the audit log. Says nothing of what was brought.
     pub(super) fn refused(&self, flow: &Flow, refusal: Refusal) {
         let refusal = refusal.as_str();
-        metrics::consent(&flow.key.provider, refusal);
+        metrics::consent(flow, refusal);
         self.audit_consent(flow, Outcome::Denied, refusal);
         tracing::warn!(
             tenant = %flow.key.tenant,

@@ -15,8 +15,8 @@ use crate::domain::access_policy::{Action, Principal};
 use crate::domain::credential::{Credential, CredentialState};
 use crate::domain::key::{CredentialKey, OutboxId};
 use crate::domain::ports::{
-    CipherError, Field, OutboxPair, PendingRevocation, ProviderFailure, RevocationOutcome, RevokeWrite,
-    RevokedRow,
+    CipherError, Field, OutboxPair, PendingRevocation, ProviderFailure, ProviderStanding, RevocationOutcome,
+    RevokeWrite, RevokedRow,
 };
 use crate::domain::refresh_policy::back_off_delay;
 use crate::domain::scope::ScopeSet;
@@ -44,17 +44,25 @@ impl Broker {
         key: ServiceKey,
         force: bool,
     ) -> Result<RevokeAnswer, BrokerError> {
-        let target = self.target(principal, Action::Revoke, key, &ScopeSet::default())?;
+        let target = self.target(principal, Action::Revoke, key, &ScopeSet::default()).await?;
         let held = self.ports.credentials.load(&target.key).await?;
         if let Some(row) = &held
             && !force
         {
             self.refuse_if_leased(row).await?;
         }
-        let told = target.provider.supports_revocation();
+        let app = match &held {
+            Some(row) if row.configuration != target.provider.configuration() => {
+                self.provider_of(row).await?.and_then(ProviderStanding::known)
+            }
+            _ => Some(Arc::clone(&target.provider)),
+        };
+        let told = app.as_ref().is_some_and(|app| app.supports_revocation());
         let (row, outbox) = self.end_credential(&target.key, held.as_ref(), told).await?;
         let provider = match outbox {
             _ if !row.deleted => None,
+            // Nobody else can end what an app obtained that is gone.
+            None if app.is_none() => Some(ProviderRevocation::Failed),
             None => Some(ProviderRevocation::NotSupported),
             Some(ids) => Some(self.tell_provider(ids.first).await),
         };
@@ -156,10 +164,22 @@ impl Broker {
     }
 
     async fn try_revocation(&self, taken: &PendingRevocation) -> Attempt {
-        let provider = self.ports.providers.provider(&taken.key.tenant, &taken.key.provider);
-        let Some(provider) = provider else {
-            tracing::warn!(provider = %taken.key.provider, "a revocation waits for a provider that is not configured");
-            return Attempt::Later(None);
+        let (tenant, id) = (&taken.key.tenant, &taken.key.provider);
+        let standing = self.ports.providers.of_configuration(tenant, id, taken.configuration).await;
+        let provider = match standing {
+            Ok(Some(ProviderStanding::Ready(provider) | ProviderStanding::Disabled(provider))) => provider,
+            Ok(None) if taken.configuration.is_some() => {
+                tracing::error!(%tenant, provider = %id, "a revocation can't be told: the tenant's app is gone");
+                return Attempt::Finished(RevocationOutcome::Failed);
+            }
+            Ok(None | Some(ProviderStanding::Broken)) => {
+                tracing::warn!(%tenant, provider = %id, "a revocation waits for a provider that is not configured");
+                return Attempt::Later(None);
+            }
+            Err(error) => {
+                tracing::error!(%tenant, provider = %id, %error, "a revocation waits for its provider's configuration");
+                return Attempt::Later(None);
+            }
         };
         // Its id alone: the row may have another grant by now, or be damaged.
         let row = self.ports.credentials.load(&taken.key).await.ok().flatten().map(|row| row.id);
@@ -201,7 +221,7 @@ impl Broker {
         if let Some(id) = row {
             self.ports.steps.reached(Step::RevocationTold, id);
         }
-        metrics::revocation(&provider.id, outcome);
+        metrics::revocation(&provider, outcome);
         self.audit_revocation(
             &taken.key,
             matches!(attempt, Attempt::Finished(RevocationOutcome::Revoked)),

@@ -1,6 +1,6 @@
 //! The callback: what a browser brings back from a provider.
 //!
-//! 1. **Find** the flow by the hash of its state, at this provider. What is forged, late or used changes nothing.
+//! 1. **Find** the flow by the hash of its state, at this provider and this configuration's redirect URI. What is forged, late or used changes nothing.
 //! 2. **Browser**: with *confirm* and *login* it must be the one that was let in. Any other ends the flow.
 //! 3. **Issuer**: `iss` is compared exactly where it is promised or present, on errors too (RFC 9207).
 //! 4. With *confirm* and *login*: **spend** the flow's one use by one statement, and exchange the code (`exchange.rs`).
@@ -20,7 +20,7 @@ use super::refused_consent::Refusal;
 use super::{Broker, return_url};
 use crate::domain::flow::{ConsentBinding, Flow, FlowFailure, FlowStatus, RecordedEndpoints, SecretHash};
 use crate::domain::key::ProviderId;
-use crate::domain::ports::{Consumed, Field, HeldCode};
+use crate::domain::ports::{CipherError, Consumed, Field, HeldCode, ProviderStanding};
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
 
@@ -38,11 +38,13 @@ impl Broker {
     }
 
     async fn take_return(self: &Arc<Self>, input: CallbackInput) -> CallbackAnswer {
-        let CallbackInput { provider, answer, browser } = input;
+        let CallbackInput { provider, configuration, answer, browser } = input;
         let (Ok(provider), Some((state, returned, iss))) = (ProviderId::new(provider), answer.read()) else {
             return Page(CallbackOutcome::Invalid);
         };
         let spent = match self.ports.flows.flow_of_state(hash_state(&state), &provider).await {
+            // Another app's redirect URI: a mix-up. The code may be another server's, and goes to neither.
+            Ok(Some(flow)) if flow.configuration != configuration => Err(CallbackOutcome::Invalid),
             Ok(Some(flow)) => self.still_pending(flow).await,
             Ok(None) => Err(CallbackOutcome::Invalid),
             Err(error) => Err(unreadable(&error)),
@@ -58,7 +60,13 @@ impl Broker {
 
     /// The provider and the secrets of a flow. A flow that has none any more ends.
     pub(super) async fn with_provider(&self, flow: Flow) -> Result<Spent, CallbackOutcome> {
-        let provider = self.ports.providers.provider(&flow.key.tenant, &flow.key.provider);
+        let provider = match self.provider_of_flow(&flow).await {
+            Ok(standing) => standing.and_then(ProviderStanding::ready),
+            Err(error) => {
+                tracing::error!(flow = %flow.id, %error, "a flow's provider could not be looked up");
+                return Err(CallbackOutcome::TryAgain);
+            }
+        };
         let Some(provider) = provider else {
             tracing::warn!(flow = %flow.id, "the provider of a flow is not configured any more");
             let status = FlowStatus::Failed(FlowFailure::ProviderError);
@@ -72,6 +80,16 @@ impl Broker {
                 Err(self.fail_pending(&flow, &provider, failure, "secrets_do_not_open").await)
             }
         }
+    }
+
+    /// The app that a flow was begun with, and is ended with: its endpoints were recorded, and another app's secret is not for
+    /// them.
+    pub(super) async fn provider_of_flow(
+        &self,
+        flow: &Flow,
+    ) -> Result<Option<ProviderStanding>, CipherError> {
+        let key = &flow.key;
+        self.ports.providers.of_configuration(&key.tenant, &key.provider, flow.configuration).await
     }
 
     async fn go_on(

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Broker;
-use super::error::{BrokerError, NotFound};
+use super::error::{BrokerError, NotFound, Precondition};
 use super::types::ServiceKey;
 
 use crate::domain::access_policy::{Action, Decision, Principal, Question};
+use crate::domain::credential::Credential;
 use crate::domain::key::{CredentialKey, ProviderId, ServiceId};
+use crate::domain::ports::{CipherError, ProviderStanding};
 use crate::domain::provider::{Provider, Service};
 use crate::domain::refresh_policy::RefreshPolicy;
 use crate::domain::scope::ScopeSet;
@@ -43,7 +45,7 @@ impl ServiceKey {
 
 impl Broker {
     /// The target of a call that names a service, and these scopes beside it.
-    pub(super) fn target(
+    pub(super) async fn target(
         &self,
         principal: &Principal,
         action: Action,
@@ -51,7 +53,11 @@ impl Broker {
         scopes: &ScopeSet,
     ) -> Result<Target, BrokerError> {
         permit(principal, &asked.question(action).asking(scopes))?;
-        let provider = self.provider(principal, &asked.provider)?;
+        let provider = match action {
+            // What gives up access is possible at a provider that is disabled, too.
+            Action::Revoke | Action::ReleaseLease => self.known_provider(principal, &asked.provider).await?,
+            _ => self.provider(principal, &asked.provider).await?,
+        };
         let service = service(&provider, &asked.service)?;
         let service_scopes = service.scopes.clone();
         let key = CredentialKey {
@@ -64,20 +70,58 @@ impl Broker {
         Ok(Target { provider, key, asked, service_scopes })
     }
 
-    /// The services that a stored token is for, whatever its scopes. Without a provider definition they are unknown.
-    pub(super) fn services_of(&self, key: &CredentialKey) -> BTreeSet<ServiceId> {
-        let provider = self.ports.providers.provider(&key.tenant, &key.provider);
-        let services = provider.iter().flat_map(|provider| &provider.services);
-        services.filter(|(_, service)| service.grant == key.grant).map(|(id, _)| id.clone()).collect()
+    /// The services that a key's token is for, whatever its scopes. Without a provider definition they are unknown.
+    pub(super) async fn services_of(&self, key: &CredentialKey) -> Result<BTreeSet<ServiceId>, BrokerError> {
+        let standing = self.ports.providers.current(&key.tenant, &key.provider).await?;
+        Ok(services_at(standing.and_then(ProviderStanding::known).as_deref(), key))
     }
 
-    /// A provider of the caller's tenant.
-    pub(super) fn provider(
+    /// A provider of the caller's tenant, to be used now.
+    pub(super) async fn provider(
         &self,
         principal: &Principal,
         id: &ProviderId,
     ) -> Result<Arc<Provider>, BrokerError> {
-        self.ports.providers.provider(principal.tenant(), id).ok_or(BrokerError::NotFound(NotFound::Provider))
+        match self.ports.providers.current(principal.tenant(), id).await? {
+            Some(ProviderStanding::Ready(provider)) => Ok(provider),
+            Some(ProviderStanding::Disabled(_)) => {
+                Err(BrokerError::FailedPrecondition(Precondition::ProviderDisabled))
+            }
+            Some(ProviderStanding::Broken) => {
+                Err(BrokerError::FailedPrecondition(Precondition::ProviderMisconfigured))
+            }
+            None => Err(BrokerError::NotFound(NotFound::Provider)),
+        }
+    }
+
+    /// A provider of the caller's tenant, also one that is disabled.
+    async fn known_provider(
+        &self,
+        principal: &Principal,
+        id: &ProviderId,
+    ) -> Result<Arc<Provider>, BrokerError> {
+        match self.ports.providers.current(principal.tenant(), id).await? {
+            Some(ProviderStanding::Disabled(provider)) => Ok(provider),
+            _ => self.provider(principal, id).await,
+        }
+    }
+
+    /// Refuses a provider that the caller's tenant does not have, in whatever state it is.
+    pub(super) async fn provider_exists(
+        &self,
+        principal: &Principal,
+        id: &ProviderId,
+    ) -> Result<(), BrokerError> {
+        let found = self.ports.providers.current(principal.tenant(), id).await?;
+        found.map(|_| ()).ok_or(BrokerError::NotFound(NotFound::Provider))
+    }
+
+    /// The app that a row's tokens are of: refreshed and revoked with this one, and with no other. `None`: it is there no more.
+    pub(super) async fn provider_of(
+        &self,
+        row: &Credential,
+    ) -> Result<Option<ProviderStanding>, CipherError> {
+        self.ports.providers.of_configuration(&row.key.tenant, &row.key.provider, row.configuration).await
     }
 
     /// The times that the refresh decision needs.
@@ -93,6 +137,12 @@ impl Broker {
         };
         RefreshPolicy { margin: provider.refresh.expiry_margin, refresh_ahead }
     }
+}
+
+/// The services of a provider that share a key's grant.
+pub(super) fn services_at(provider: Option<&Provider>, key: &CredentialKey) -> BTreeSet<ServiceId> {
+    let services = provider.into_iter().flat_map(|provider| &provider.services);
+    services.filter(|(_, service)| service.grant == key.grant).map(|(id, _)| id.clone()).collect()
 }
 
 /// A service of a provider.

@@ -13,7 +13,8 @@ use super::single_flight::{Flight, FlightEnd};
 use super::target::Target;
 use super::types::{AccessGrant, ConsentReason};
 use crate::domain::credential::{Credential, CredentialState, RefreshFailure};
-use crate::domain::ports::Field;
+use crate::domain::ports::{Field, ProviderStanding};
+use crate::domain::provider::Provider;
 use crate::domain::refresh_policy::{Decision, Demand, Reauthorize, decide};
 use crate::domain::scope::ScopeSet;
 
@@ -50,14 +51,16 @@ impl Broker {
     ) -> Result<Reading, BrokerError> {
         let max_wait = self.settings.max_wait;
         let give_up = Instant::now() + time_left.map_or(max_wait, |left| left.min(max_wait));
-        let policy = self.refresh_policy(&target.provider);
         let mut first_generation = None;
         for _ in 0..MAX_ROUNDS {
             let Some(row) = self.ports.credentials.load(&target.key).await? else {
                 return Ok(missing(ConsentReason::NotConnected, None));
             };
+            let Some(provider) = self.app_of(target, &row).await? else {
+                return Ok(missing(ConsentReason::AppGone, Some(row.updated_at)));
+            };
             let now = self.ports.clock.now();
-            let mut decision = decide(&row, now, demand, policy);
+            let mut decision = decide(&row, now, demand, self.refresh_policy(&provider));
             // Fresh from the provider and expired all the same (a lifetime of 0): that is as good as it gets.
             let renewed = row.generation > *first_generation.get_or_insert(row.generation);
             if renewed && decision == Decision::Refresh {
@@ -113,20 +116,30 @@ impl Broker {
                 Some(FlightEnd::DataLoss) => BrokerError::DataLoss,
                 Some(FlightEnd::Broken) => BrokerError::Internal,
             };
-            return self.left_over(target, &row, demand).await?.ok_or(failed);
+            return self.left_over(target, &provider, &row, demand).await?.ok_or(failed);
         }
         Err(BrokerError::Unavailable { what: Unavailable::RefreshInProgress, retry_after: IN_PROGRESS_RETRY })
+    }
+
+    /// The app that the row's tokens are of, which need not be the one that new consents are made with. `None`: it is gone, and
+    /// nobody can do anything with what it obtained. A row without tokens is anybody's.
+    async fn app_of(&self, target: &Target, row: &Credential) -> Result<Option<Arc<Provider>>, BrokerError> {
+        if row.configuration == target.provider.configuration() || row.tokens().is_none() {
+            return Ok(Some(Arc::clone(&target.provider)));
+        }
+        Ok(self.provider_of(row).await?.and_then(ProviderStanding::ready))
     }
 
     /// Less life than asked for, but life: better than an error (I6).
     async fn left_over(
         &self,
         target: &Target,
+        provider: &Provider,
         row: &Credential,
         demand: Demand,
     ) -> Result<Option<Reading>, BrokerError> {
         let Some(tokens) = row.tokens() else { return Ok(None) };
-        let policy = self.refresh_policy(&target.provider);
+        let policy = self.refresh_policy(provider);
         let now = self.ports.clock.now();
         let alive = tokens.access_life.is_valid_for(now, Duration::ZERO, policy.margin);
         if !alive || matches!(demand, Demand::NewerThan(_)) {

@@ -123,6 +123,8 @@ pub enum ConsentReason {
     FlowPending,
     /// The user's last answer was no.
     ConsentDenied,
+    /// The tokens are those of an app that is not configured any more: nothing else can use them.
+    AppGone,
 }
 
 impl From<ReauthReason> for ConsentReason {

@@ -256,7 +256,7 @@ impl Watch {
         self.as_of = last.map_or(read_at, |at| at.min(read_at)).max(self.as_of);
         for event in page.events {
             // The one place that decides what a caller sees.
-            let services = self.broker.services_of(&event.told.key);
+            let services = self.broker.services_of(&event.told.key).await?;
             if self.may_see(&event, &services) {
                 self.ready.push_back(message(event, services, read_at));
             }

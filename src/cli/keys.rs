@@ -113,7 +113,8 @@ async fn status(whose: Whose, mut client: AdminClient, output: Output) -> Result
         *under.entry(&key.kek).or_default() += 1;
     }
     let rows: Vec<Vec<String>> = keys.iter().map(row).collect();
-    let header = ["TENANT", "PURPOSE", "DATA KEY", "KEK", "STATUS", "CREDENTIALS", "FLOWS", "REVOCATIONS"];
+    let header =
+        ["TENANT", "PURPOSE", "DATA KEY", "KEK", "STATUS", "CREDENTIALS", "FLOWS", "REVOCATIONS", "APPS"];
     let kek_rows: Vec<Vec<String>> = under
         .iter()
         .map(|(kek, count)| {
@@ -173,6 +174,7 @@ fn row(key: &DataKey) -> Vec<String> {
         count(rows.map(|rows| rows.credentials)),
         count(rows.map(|rows| rows.flows)),
         count(rows.map(|rows| rows.revocations)),
+        count(rows.map(|rows| rows.provider_configurations)),
     ]
 }
 
@@ -188,6 +190,7 @@ fn entry(key: &DataKey) -> Value {
             "credentials": rows.credentials,
             "flows": rows.flows,
             "revocations": rows.revocations,
+            "provider_configurations": rows.provider_configurations,
         })),
     })
 }

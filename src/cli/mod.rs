@@ -93,7 +93,7 @@ enum Command {
     Keys(keys::Args),
     /// Tenants: make, disable, delete; revoke all of a user's or a tenant's credentials
     Tenants(tenants::Args),
-    /// Look at the provider catalogue and the configured providers
+    /// Look at the provider catalogue and what is configured of it; make, change and delete a tenant's own apps
     Providers(providers::Args),
 }
 
@@ -136,6 +136,6 @@ async fn run(command: Command, output: Output) -> Result<Exit, CliError> {
         Command::Callers(args) => callers::run(args, output).await,
         Command::Keys(args) => keys::run(args, output).await,
         Command::Tenants(args) => tenants::run(args, output).await,
-        Command::Providers(args) => providers::run(&args, output),
+        Command::Providers(args) => providers::run(args, output).await,
     }
 }

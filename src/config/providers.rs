@@ -53,7 +53,7 @@ fn read_entry(name: &str, section: &Section<'_>) -> Option<ProviderEntry> {
         section.problem("needs one of client_id, client_id_file and client_id_env");
     }
     let client_secret = sourced(section, "client_secret");
-    let client_auth = optional(&section.optional("client_auth"), client_auth);
+    let client_auth = optional(&section.optional("client_auth"), ClientAuth::parse);
     let private_key = private_key(section);
     let certificate = certificate(section);
     let variables = section.section("variables");
@@ -84,36 +84,13 @@ fn optional<T>(key: &Key<'_>, parse: impl FnOnce(&str) -> Result<T, &'static str
     if key.is_set() { key.parsed(parse).map(Some) } else { Some(None) }
 }
 
-fn client_auth(word: &str) -> Result<ClientAuth, &'static str> {
-    match word {
-        "client_secret_basic" => Ok(ClientAuth::Basic),
-        "client_secret_post" => Ok(ClientAuth::Post),
-        "private_key_jwt" => Ok(ClientAuth::PrivateKeyJwt),
-        "tls_client_auth" | "self_signed_tls_client_auth" => Ok(ClientAuth::TlsCertificate),
-        "none" => Ok(ClientAuth::None),
-        _ => Err(
-            "must be \"private_key_jwt\", \"tls_client_auth\", \"client_secret_basic\", \"client_secret_post\" or \"none\"",
-        ),
-    }
-}
-
-fn algorithm(word: &str) -> Result<AssertionAlgorithm, &'static str> {
-    match word {
-        "ES256" => Ok(AssertionAlgorithm::Es256),
-        "RS256" => Ok(AssertionAlgorithm::Rs256),
-        "PS256" => Ok(AssertionAlgorithm::Ps256),
-        "EdDSA" => Ok(AssertionAlgorithm::EdDsa),
-        _ => Err("must be \"ES256\", \"RS256\", \"PS256\" or \"EdDSA\""),
-    }
-}
-
 #[expect(clippy::option_option, reason = "as above")]
 fn private_key(section: &Section<'_>) -> Option<Option<PrivateKeyEntry>> {
     let pem = secret(&section.optional("private_key_file"), &section.optional("private_key_env"));
     let id_key = section.optional("private_key_id");
     let algorithm_key = section.optional("private_key_algorithm");
     let id = optional(&id_key, |text| Ok(text.to_owned()));
-    let algorithm = optional(&algorithm_key, algorithm);
+    let algorithm = optional(&algorithm_key, AssertionAlgorithm::parse);
     let Some(pem) = pem? else {
         for key in [id_key, algorithm_key].iter().filter(|key| key.is_set()) {
             key.problem("needs private_key_file or private_key_env");

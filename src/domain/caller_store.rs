@@ -263,7 +263,7 @@ pub trait TenantStore: Send + Sync {
     async fn insert_tenant(&self, tenant: Tenant) -> Result<TenantWrite, StoreError>;
 
     /// Replaces name, `disabled_at` and `deleted_at` of one that is not deleted. Deleting it deletes its callers, their keys
-    /// and identities, and the data keys that its secrets were sealed with, in the same transaction: whatever was sealed for
+    /// and identities, its provider configurations, and the data keys that its secrets were sealed with, in the same transaction: whatever was sealed for
     /// it does not open any more, wherever a copy lies, once no replica has the keys in memory
     /// ([`LEARNED_AFTER`](super::data_key::LEARNED_AFTER)). The key of fingerprints stays: the audit log is sealed with it.
     async fn update_tenant(&self, tenant: Tenant) -> Result<TenantWrite, StoreError>;

@@ -33,6 +33,34 @@ pub enum ClientAuth {
     None,
 }
 
+impl ClientAuth {
+    /// As in the registry of token endpoint authentication methods.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Basic => "client_secret_basic",
+            Self::Post => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
+            Self::TlsCertificate => "tls_client_auth",
+            Self::None => "none",
+        }
+    }
+
+    /// From its name, or what to write instead.
+    pub fn parse(name: &str) -> Result<Self, &'static str> {
+        match name {
+            "client_secret_basic" => Ok(Self::Basic),
+            "client_secret_post" => Ok(Self::Post),
+            "private_key_jwt" => Ok(Self::PrivateKeyJwt),
+            "tls_client_auth" | "self_signed_tls_client_auth" => Ok(Self::TlsCertificate),
+            "none" => Ok(Self::None),
+            _ => Err(
+                "must be \"private_key_jwt\", \"tls_client_auth\", \"client_secret_basic\", \"client_secret_post\" or \"none\"",
+            ),
+        }
+    }
+}
+
 /// What signs client assertions.
 #[derive(Debug, Clone)]
 pub struct AssertionKey {
@@ -57,6 +85,30 @@ pub enum AssertionAlgorithm {
     Ps256,
     /// Ed25519.
     EdDsa,
+}
+
+impl AssertionAlgorithm {
+    /// As in a JWT's header.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Es256 => "ES256",
+            Self::Rs256 => "RS256",
+            Self::Ps256 => "PS256",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// From its name, or what to write instead.
+    pub fn parse(name: &str) -> Result<Self, &'static str> {
+        match name {
+            "ES256" => Ok(Self::Es256),
+            "RS256" => Ok(Self::Rs256),
+            "PS256" => Ok(Self::Ps256),
+            "EdDSA" => Ok(Self::EdDsa),
+            _ => Err("must be \"ES256\", \"RS256\", \"PS256\" or \"EdDSA\""),
+        }
+    }
 }
 
 /// Whom an assertion is for. Always one, as a text: one that several servers take could be replayed by any of them at the

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::key::{ClaimOwner, CredentialId, CredentialKey, GrantId};
+use super::key::{ClaimOwner, ConfigId, CredentialId, CredentialKey, GrantId};
 use super::scope::ScopeSet;
 use super::token_set::AccessLife;
 
@@ -150,6 +150,8 @@ pub struct Credential {
     pub updated_at: Timestamp,
     /// The consent that the tokens come from.
     pub grant_id: GrantId,
+    /// The tenant's configuration that the tokens were obtained with, and are refreshed and revoked with; `None`: the operator's.
+    pub configuration: Option<ConfigId>,
     /// Of the stored pair.
     pub generation: Generation,
     /// Of the row.

@@ -36,11 +36,13 @@ pub enum SealedTable {
     Flows,
     /// Tokens that providers have to be told are revoked.
     Revocations,
+    /// The secrets of tenants' own apps.
+    ProviderConfigs,
 }
 
 impl SealedTable {
     /// All, in the order of a pass.
-    pub const ALL: [Self; 3] = [Self::Credentials, Self::Flows, Self::Revocations];
+    pub const ALL: [Self; 4] = [Self::Credentials, Self::Flows, Self::Revocations, Self::ProviderConfigs];
 
     /// The one after it.
     #[must_use]
@@ -48,7 +50,8 @@ impl SealedTable {
         match self {
             Self::Credentials => Some(Self::Flows),
             Self::Flows => Some(Self::Revocations),
-            Self::Revocations => None,
+            Self::Revocations => Some(Self::ProviderConfigs),
+            Self::ProviderConfigs => None,
         }
     }
 }

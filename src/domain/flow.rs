@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::credential::Sealed;
-use super::key::{CallerId, CredentialKey, FlowId, GrantId, ServiceId};
+use super::key::{CallerId, ConfigId, CredentialKey, FlowId, GrantId, ServiceId};
 use super::scope::ScopeSet;
 use super::secret::SecretString;
 
@@ -207,6 +207,8 @@ pub struct Flow {
     pub id: FlowId,
     /// The credential that it will make or renew.
     pub key: CredentialKey,
+    /// The tenant's configuration that it was begun with, and is ended with; `None`: the operator's.
+    pub configuration: Option<ConfigId>,
     /// Who began it.
     pub caller: CallerId,
     /// The services to connect.

@@ -263,6 +263,10 @@ random_id! {
     /// An API key of a caller. Not the key, and no secret.
     ApiKeyId
 }
+random_id! {
+    /// A tenant's configuration of a provider, for good: one that is made anew has another.
+    ConfigId
+}
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,7 @@ pub mod key;
 pub mod loopback;
 pub mod ports;
 pub mod provider;
+pub mod provider_config;
 pub mod rate_limit;
 pub mod refresh_policy;
 pub mod scope;

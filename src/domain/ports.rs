@@ -18,9 +18,11 @@ use super::credential::{
 use super::data_key::DataKeyId;
 use super::flow::{Flow, FlowStatus, RecordedEndpoints, SecretHash, StateHash};
 use super::key::{
-    ClaimOwner, CredentialId, CredentialKey, FlowId, GrantId, OutboxId, ProviderId, TenantId, UserId,
+    ClaimOwner, ConfigId, CredentialId, CredentialKey, FlowId, GrantId, OutboxId, ProviderId, TenantId,
+    UserId,
 };
 use super::provider::Provider;
+use super::provider_config::{ClientAuthentication, ProviderConfig};
 use super::scope::ScopeSet;
 use super::secret::{SecretBytes, SecretString};
 use super::token_set::{ProviderAccount, TokenResponse};
@@ -54,6 +56,12 @@ pub enum Field {
     FlowSecrets,
     /// The authorization code of a flow that waits for its proof.
     AuthorizationCode,
+    /// The client secret of a tenant's provider configuration.
+    ClientSecret,
+    /// The private key that signs a tenant's client assertions.
+    ClientPrivateKey,
+    /// The private key of a tenant's TLS certificate.
+    ClientTlsKey,
 }
 
 /// What a ciphertext is bound to: it opens nowhere else.
@@ -268,6 +276,8 @@ pub enum DeadOwners {
 pub struct DueRequest {
     /// Only this provider's, so that no provider starves another.
     pub provider: ProviderId,
+    /// Only what was obtained with this configuration of a tenant; `None`: with the operator's.
+    pub configuration: Option<ConfigId>,
     /// The time.
     pub now: Timestamp,
     /// When they may be given out again.
@@ -354,6 +364,8 @@ pub struct NewGrant {
     pub key: CredentialKey,
     /// The new consent.
     pub grant_id: GrantId,
+    /// The tenant's configuration that it was obtained with; `None`: the operator's.
+    pub configuration: Option<ConfigId>,
     /// What was obtained.
     pub tokens: StoredTokens,
     /// What must hold.
@@ -627,6 +639,8 @@ pub struct PendingRevocation {
     pub key: CredentialKey,
     /// What the ciphertexts are bound to.
     pub grant_id: GrantId,
+    /// The tenant's configuration that they were obtained with; `None`: the operator's.
+    pub configuration: Option<ConfigId>,
     /// The access token.
     pub access_sealed: Sealed,
     /// The refresh token, if there was one.
@@ -707,14 +721,80 @@ pub trait TokenVerifier: Send + Sync {
 
 // ---- providers ------------------------------------------------------------------------------------------------------
 
-/// The configured providers.
+/// How a provider stands for a tenant.
+#[derive(Debug, Clone)]
+pub enum ProviderStanding {
+    /// It can be used.
+    Ready(Arc<Provider>),
+    /// The tenant has disabled its configuration: it is used to end grants, and for nothing else.
+    Disabled(Arc<Provider>),
+    /// The tenant's configuration does not fit the definition any more.
+    Broken,
+}
+
+impl ProviderStanding {
+    /// The provider, if it can be used for whatever there is.
+    #[must_use]
+    pub fn ready(self) -> Option<Arc<Provider>> {
+        match self {
+            Self::Ready(provider) => Some(provider),
+            Self::Disabled(_) | Self::Broken => None,
+        }
+    }
+
+    /// The provider, if it is known how to talk to it: to end a grant is enough.
+    #[must_use]
+    pub fn known(self) -> Option<Arc<Provider>> {
+        match self {
+            Self::Ready(provider) | Self::Disabled(provider) => Some(provider),
+            Self::Broken => None,
+        }
+    }
+}
+
+/// The providers of the operator's configuration, which are all tenants', and tenants' own, each of which takes the place of the
+/// operator's of the same id for that tenant alone.
+#[async_trait]
 pub trait ProviderDirectory: Send + Sync {
-    /// One by id.
-    fn provider(&self, tenant: &TenantId, id: &ProviderId) -> Option<Arc<Provider>>;
-    /// All of a tenant's, sorted by id.
-    fn providers(&self, tenant: &TenantId) -> Vec<Arc<Provider>>;
-    /// All tenants', each once.
-    fn all(&self) -> Vec<Arc<Provider>>;
+    /// What a tenant's new consents at a provider are made with. May be as old as the operator allows.
+    async fn current(
+        &self,
+        tenant: &TenantId,
+        id: &ProviderId,
+    ) -> Result<Option<ProviderStanding>, CipherError>;
+
+    /// What was made with this configuration of the tenant's (`None`: with the operator's) is used with. `None`: it is there no more.
+    async fn of_configuration(
+        &self,
+        tenant: &TenantId,
+        id: &ProviderId,
+        configuration: Option<ConfigId>,
+    ) -> Result<Option<ProviderStanding>, CipherError>;
+
+    /// All that a tenant can use now, sorted by id.
+    async fn all_of(&self, tenant: &TenantId) -> Result<Vec<Arc<Provider>>, CipherError>;
+
+    /// The operator's, sorted by id.
+    fn configured(&self) -> Vec<Arc<Provider>>;
+
+    /// A tenant's configurations have just been changed by this replica: what is remembered of them is read anew.
+    fn forget(&self, tenant: &TenantId);
+
+    /// The provider that a tenant's configuration makes, or all that is wrong with it.
+    fn assemble(
+        &self,
+        config: &ProviderConfig,
+        secrets: ClientAuthentication<SecretString>,
+    ) -> Result<Provider, Vec<ConfigMistake>>;
+}
+
+/// What is wrong with a tenant's configuration. Repeats no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigMistake {
+    /// What has to be changed, as requests name it: `client_id`, `variables.host`, `authentication.client_secret`.
+    pub field: String,
+    /// A full sentence for people.
+    pub description: String,
 }
 
 /// How a call to a provider failed, by what it means for the token that was presented.

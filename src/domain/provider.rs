@@ -9,7 +9,7 @@ use url::Url;
 pub use super::client::{
     AssertionAlgorithm, AssertionAudience, AssertionKey, Client, ClientAuth, ClientCertificate,
 };
-use super::key::{GrantName, ProviderId, ServiceId};
+use super::key::{ConfigId, GrantName, ProviderId, ServiceId};
 use super::scope::{Scope, ScopeSet};
 
 /// A provider, complete and valid.
@@ -37,6 +37,29 @@ pub struct Provider {
     pub identity: Identity,
     /// What users connect to, never empty.
     pub services: BTreeMap<ServiceId, Service>,
+    /// The tenant's configuration that it is made of; `None`: the operator's.
+    pub own: Option<OwnConfig>,
+}
+
+/// What is known of a tenant's own configuration.
+#[derive(Debug, Clone)]
+pub struct OwnConfig {
+    /// Which.
+    pub id: ConfigId,
+    /// Goes up with every change.
+    pub revision: u64,
+    /// Those of the provider's URLs that have a value of the tenant's in them. The tenant is nobody to say where in the operator's
+    /// network a request goes: they lead to public addresses only, by https.
+    pub named_by_tenant: Vec<Url>,
+}
+
+/// An app at a provider: what has a standing, limits and users of its own there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AppKey {
+    /// At which provider.
+    pub provider: ProviderId,
+    /// The tenant's configuration with its revision; `None`: the operator's.
+    pub configuration: Option<(ConfigId, u64)>,
 }
 
 /// Where the endpoints come from.
@@ -383,6 +406,20 @@ impl Provider {
             .iter()
             .filter(move |(_, s)| s.grant == *grant && s.scopes.minus(scopes).is_empty())
             .map(|(id, _)| id)
+    }
+
+    /// The tenant's configuration that it is made of.
+    #[must_use]
+    pub fn configuration(&self) -> Option<ConfigId> {
+        self.own.as_ref().map(|own| own.id)
+    }
+
+    /// The app that it is. One whose configuration was changed counts as another: a circuit that was opened by a wrong secret says
+    /// nothing about the right one.
+    #[must_use]
+    pub fn app(&self) -> AppKey {
+        let configuration = self.own.as_ref().map(|own| (own.id, own.revision));
+        AppKey { provider: self.id.clone(), configuration }
     }
 
     /// Whether Revoke can tell the provider.

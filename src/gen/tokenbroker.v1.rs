@@ -807,6 +807,8 @@ pub enum AuthorizationRequiredReason {
     FlowPending = 6,
     /// The user's last answer to the consent was no.
     ConsentDenied = 7,
+    /// The tokens are those of an app that is not configured any more.
+    AppGone = 8,
 }
 impl AuthorizationRequiredReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -825,6 +827,7 @@ impl AuthorizationRequiredReason {
             }
             Self::FlowPending => "AUTHORIZATION_REQUIRED_REASON_FLOW_PENDING",
             Self::ConsentDenied => "AUTHORIZATION_REQUIRED_REASON_CONSENT_DENIED",
+            Self::AppGone => "AUTHORIZATION_REQUIRED_REASON_APP_GONE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -842,6 +845,7 @@ impl AuthorizationRequiredReason {
             }
             "AUTHORIZATION_REQUIRED_REASON_FLOW_PENDING" => Some(Self::FlowPending),
             "AUTHORIZATION_REQUIRED_REASON_CONSENT_DENIED" => Some(Self::ConsentDenied),
+            "AUTHORIZATION_REQUIRED_REASON_APP_GONE" => Some(Self::AppGone),
             _ => None,
         }
     }
@@ -3121,6 +3125,9 @@ pub struct SealedRows {
     /// Revocations that providers have not been told yet.
     #[prost(int64, tag = "3")]
     pub revocations: i64,
+    /// Tenants' own apps.
+    #[prost(int64, tag = "4")]
+    pub provider_configurations: i64,
 }
 /// The work of moving rows to the active data keys, of all tenants. It goes in passes through all rows, and ends with a pass
 /// that found nothing to do. The numbers of rows are 0 for an operator of one tenant.
@@ -3251,6 +3258,222 @@ impl DataKeyPurpose {
         }
     }
 }
+/// By what the client shows at the provider that it is the one that was registered. A client authenticates in one way: what that
+/// way has no use for is refused.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ClientAuthentication {
+    /// `private_key_jwt`, `tls_client_auth`, `client_secret_basic`, `client_secret_post` or `none`. Empty: the best that there is
+    /// something for, keys before the secret, and the secret as the definition says.
+    #[prost(string, tag = "1")]
+    pub method: ::prost::alloc::string::String,
+    /// At most 4096 bytes.
+    #[prost(string, tag = "2")]
+    pub client_secret: ::prost::alloc::string::String,
+    /// Signs assertions: PKCS#8 in PEM, not encrypted. RSA of 2048 bits or more, P-256 or Ed25519.
+    #[prost(string, tag = "3")]
+    pub private_key: ::prost::alloc::string::String,
+    /// `kid`, if the provider knows several keys. At most 256 bytes.
+    #[prost(string, tag = "4")]
+    pub private_key_id: ::prost::alloc::string::String,
+    /// `ES256`, `RS256`, `PS256` or `EdDSA`. Empty: what fits the key.
+    #[prost(string, tag = "5")]
+    pub private_key_algorithm: ::prost::alloc::string::String,
+    /// A certificate for TLS and what leads to its authority, in PEM.
+    #[prost(string, tag = "6")]
+    pub tls_certificate: ::prost::alloc::string::String,
+    /// The certificate's private key in PEM, not encrypted.
+    #[prost(string, tag = "7")]
+    pub tls_key: ::prost::alloc::string::String,
+}
+/// A tenant's own app at a provider. Secrets are never told, only whether there are any.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ProviderConfiguration {
+    /// Whose.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// What the tenant's callers name in their calls.
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    /// Of this configuration and no other; one that is deleted and made again has another.
+    #[prost(string, tag = "3")]
+    pub configuration_id: ::prost::alloc::string::String,
+    /// What has to be registered with the app at the provider.
+    #[prost(string, tag = "4")]
+    pub redirect_uri: ::prost::alloc::string::String,
+    /// Which definition of the broker's catalogue, or of the operator's own.
+    #[prost(string, tag = "5")]
+    pub definition: ::prost::alloc::string::String,
+    /// At the provider.
+    #[prost(string, tag = "6")]
+    pub client_id: ::prost::alloc::string::String,
+    /// What the definition leaves open, by name.
+    #[prost(map = "string, string", tag = "7")]
+    pub variables: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// How the client authenticates, as it was asked for. Empty: the best that there is something for.
+    #[prost(string, tag = "8")]
+    pub method: ::prost::alloc::string::String,
+    /// `kid`.
+    #[prost(string, tag = "9")]
+    pub private_key_id: ::prost::alloc::string::String,
+    /// As it was asked for.
+    #[prost(string, tag = "10")]
+    pub private_key_algorithm: ::prost::alloc::string::String,
+    /// The certificate, in PEM.
+    #[prost(string, tag = "11")]
+    pub tls_certificate: ::prost::alloc::string::String,
+    /// Whether there is a client secret.
+    #[prost(bool, tag = "12")]
+    pub has_client_secret: bool,
+    /// Whether there is a private key.
+    #[prost(bool, tag = "13")]
+    pub has_private_key: bool,
+    /// Since when it may not be used but to end grants. Not set: it may.
+    #[prost(message, optional, tag = "14")]
+    pub disable_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Goes up with every change.
+    #[prost(int64, tag = "15")]
+    pub revision: i64,
+    /// When it was made.
+    #[prost(message, optional, tag = "16")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// When it was last changed.
+    #[prost(message, optional, tag = "17")]
+    pub update_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// See AdminService.CreateProviderConfiguration.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CreateProviderConfigurationRequest {
+    /// Empty: the operator's own.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// What callers will name: 1 to 64 of a-z, 0-9, '-', '\_' and '.'. It may be the id of a provider that the broker's operator has
+    /// configured for all tenants: then it takes that one's place for this tenant.
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    /// A definition of the broker's catalogue or of its operator. Empty: the one of the provider's id. For good.
+    #[prost(string, tag = "3")]
+    pub definition: ::prost::alloc::string::String,
+    /// At most 512 bytes. For good.
+    #[prost(string, tag = "4")]
+    pub client_id: ::prost::alloc::string::String,
+    /// What the definition leaves open. They lead to public addresses by https, unless the broker's operator allows others. For good.
+    #[prost(map = "string, string", tag = "5")]
+    pub variables: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// How the client authenticates.
+    #[prost(message, optional, tag = "6")]
+    pub authentication: ::core::option::Option<ClientAuthentication>,
+    /// It may not be used for now.
+    #[prost(bool, tag = "7")]
+    pub disabled: bool,
+}
+/// See AdminService.CreateProviderConfiguration.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CreateProviderConfigurationResponse {
+    /// As stored.
+    #[prost(message, optional, tag = "1")]
+    pub configuration: ::core::option::Option<ProviderConfiguration>,
+}
+/// See AdminService.GetProviderConfiguration.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetProviderConfigurationRequest {
+    /// Empty: the operator's own.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Its provider id.
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+}
+/// See AdminService.GetProviderConfiguration.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct GetProviderConfigurationResponse {
+    /// As it is.
+    #[prost(message, optional, tag = "1")]
+    pub configuration: ::core::option::Option<ProviderConfiguration>,
+}
+/// See AdminService.ListProviderConfigurations.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListProviderConfigurationsRequest {
+    /// Empty: the operator's own.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// At most so many; 0: 100. At most 1000.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    /// Where the last page ended.
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// See AdminService.ListProviderConfigurations.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListProviderConfigurationsResponse {
+    /// Ordered by provider id.
+    #[prost(message, repeated, tag = "1")]
+    pub configurations: ::prost::alloc::vec::Vec<ProviderConfiguration>,
+    /// Empty: there are no more.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// See AdminService.UpdateProviderConfiguration.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UpdateProviderConfigurationRequest {
+    /// Empty: the operator's own.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Its provider id.
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    /// As read: a configuration that has been changed since stays as it is.
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
+    /// Replaces all of how the client authenticates. Not set: it stays.
+    #[prost(message, optional, tag = "4")]
+    pub authentication: ::core::option::Option<ClientAuthentication>,
+    /// Whether it may not be used for now. Not set: it stays.
+    #[prost(bool, optional, tag = "5")]
+    pub disabled: ::core::option::Option<bool>,
+}
+/// See AdminService.UpdateProviderConfiguration.
+#[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct UpdateProviderConfigurationResponse {
+    /// As stored.
+    #[prost(message, optional, tag = "1")]
+    pub configuration: ::core::option::Option<ProviderConfiguration>,
+}
+/// See AdminService.DeleteProviderConfiguration.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DeleteProviderConfigurationRequest {
+    /// Empty: the operator's own.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Its provider id.
+    #[prost(string, tag = "2")]
+    pub provider: ::prost::alloc::string::String,
+    /// Although users are connected by it, who then have to consent anew, and whose grants can't be ended at the provider by the
+    /// broker any more.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+/// Nothing to say.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DeleteProviderConfigurationResponse {}
 /// Nothing to say.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -4208,6 +4431,156 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("tokenbroker.v1.AdminService", "RetireDataKey"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes an app of the tenant's known.
+        pub async fn create_provider_configuration(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateProviderConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateProviderConfigurationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/CreateProviderConfiguration",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tokenbroker.v1.AdminService",
+                        "CreateProviderConfiguration",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// One by provider id.
+        pub async fn get_provider_configuration(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetProviderConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetProviderConfigurationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/GetProviderConfiguration",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tokenbroker.v1.AdminService",
+                        "GetProviderConfiguration",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// The tenant's own. Those of the broker's operator are not among them; ListProviders has all that callers can use.
+        pub async fn list_provider_configurations(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListProviderConfigurationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListProviderConfigurationsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/ListProviderConfigurations",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tokenbroker.v1.AdminService",
+                        "ListProviderConfigurations",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Replaces secrets and keys, disables or enables.
+        pub async fn update_provider_configuration(
+            &mut self,
+            request: impl tonic::IntoRequest<super::UpdateProviderConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateProviderConfigurationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/UpdateProviderConfiguration",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tokenbroker.v1.AdminService",
+                        "UpdateProviderConfiguration",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Deletes one.
+        pub async fn delete_provider_configuration(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteProviderConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteProviderConfigurationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/DeleteProviderConfiguration",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "tokenbroker.v1.AdminService",
+                        "DeleteProviderConfiguration",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -4429,6 +4802,46 @@ pub mod admin_service_server {
             request: tonic::Request<super::RetireDataKeyRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RetireDataKeyResponse>,
+            tonic::Status,
+        >;
+        /// Makes an app of the tenant's known.
+        async fn create_provider_configuration(
+            &self,
+            request: tonic::Request<super::CreateProviderConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::CreateProviderConfigurationResponse>,
+            tonic::Status,
+        >;
+        /// One by provider id.
+        async fn get_provider_configuration(
+            &self,
+            request: tonic::Request<super::GetProviderConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetProviderConfigurationResponse>,
+            tonic::Status,
+        >;
+        /// The tenant's own. Those of the broker's operator are not among them; ListProviders has all that callers can use.
+        async fn list_provider_configurations(
+            &self,
+            request: tonic::Request<super::ListProviderConfigurationsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListProviderConfigurationsResponse>,
+            tonic::Status,
+        >;
+        /// Replaces secrets and keys, disables or enables.
+        async fn update_provider_configuration(
+            &self,
+            request: tonic::Request<super::UpdateProviderConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::UpdateProviderConfigurationResponse>,
+            tonic::Status,
+        >;
+        /// Deletes one.
+        async fn delete_provider_configuration(
+            &self,
+            request: tonic::Request<super::DeleteProviderConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteProviderConfigurationResponse>,
             tonic::Status,
         >;
     }
@@ -5630,6 +6043,265 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RetireDataKeySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/CreateProviderConfiguration" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateProviderConfigurationSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<
+                        super::CreateProviderConfigurationRequest,
+                    > for CreateProviderConfigurationSvc<T> {
+                        type Response = super::CreateProviderConfigurationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::CreateProviderConfigurationRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::create_provider_configuration(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateProviderConfigurationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/GetProviderConfiguration" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetProviderConfigurationSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetProviderConfigurationRequest>
+                    for GetProviderConfigurationSvc<T> {
+                        type Response = super::GetProviderConfigurationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::GetProviderConfigurationRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_provider_configuration(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetProviderConfigurationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/ListProviderConfigurations" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListProviderConfigurationsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<
+                        super::ListProviderConfigurationsRequest,
+                    > for ListProviderConfigurationsSvc<T> {
+                        type Response = super::ListProviderConfigurationsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::ListProviderConfigurationsRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_provider_configurations(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListProviderConfigurationsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/UpdateProviderConfiguration" => {
+                    #[allow(non_camel_case_types)]
+                    struct UpdateProviderConfigurationSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<
+                        super::UpdateProviderConfigurationRequest,
+                    > for UpdateProviderConfigurationSvc<T> {
+                        type Response = super::UpdateProviderConfigurationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::UpdateProviderConfigurationRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::update_provider_configuration(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = UpdateProviderConfigurationSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/DeleteProviderConfiguration" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteProviderConfigurationSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<
+                        super::DeleteProviderConfigurationRequest,
+                    > for DeleteProviderConfigurationSvc<T> {
+                        type Response = super::DeleteProviderConfigurationResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                super::DeleteProviderConfigurationRequest,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::delete_provider_configuration(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteProviderConfigurationSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

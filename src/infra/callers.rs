@@ -4,9 +4,7 @@
 //! |---|---|
 //! | `callers.rs` | the callers of the configuration |
 //! | `callers/directory.rs` | all of them, with those of the database |
-//! | `callers/cache.rs` | what the database said lately |
 
-mod cache;
 mod directory;
 
 pub use directory::Directory;

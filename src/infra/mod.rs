@@ -1,6 +1,7 @@
 //! Implementations of the ports; each file knows one library.
 
 pub mod audit;
+mod cache;
 pub mod callers;
 pub mod coordination;
 pub mod crypto;

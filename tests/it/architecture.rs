@@ -21,7 +21,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("infra::jwt", &["infra::jwt", "infra::outbound", "domain"]),
     ("infra::tls", &["infra::tls", "domain"]),
     ("infra::oauth", &["infra::oauth", "infra::outbound", "domain"]),
-    ("infra::providers", &["infra::providers", "domain"]),
+    ("infra::providers", &["infra::providers", "infra::cache", "domain"]),
     ("infra::storage", &["infra::storage", "infra::file_lock", "domain"]),
     ("transport", &["transport", "application", "domain", "gen"]),
     (

@@ -19,6 +19,8 @@ use crate::support::raw_grpc::{call, seen};
 const NEVER: &str = "0190f0a8-0000-4000-8000-00000000002a";
 /// What tenant acme has, and what no answer to another tenant may contain.
 const THEIRS: &str = "thing-of-acme";
+/// The id of its own app, which the audit log of whoever asks for it has.
+const THEIR_APP: &str = "their-app";
 
 /// What there is in tenant acme.
 struct Things {
@@ -315,6 +317,54 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
     ])
 }
 
+/// Those of `AdminService` about a tenant's own apps.
+fn provider_rows() -> BTreeMap<&'static str, Row> {
+    let named = |tenant: &str, provider: &str| (tenant.to_owned(), provider.to_owned());
+    BTreeMap::from([
+        (
+            "AdminService/CreateProviderConfiguration",
+            tenant(|t| pb::CreateProviderConfigurationRequest {
+                tenant: t.to_owned(),
+                provider: "new".to_owned(),
+                definition: "test-hostile".to_owned(),
+                client_id: "client".to_owned(),
+                ..Default::default()
+            }),
+        ),
+        (
+            "AdminService/GetProviderConfiguration",
+            admin(THEIR_APP, |t, p| {
+                let (tenant, provider) = named(t, p);
+                pb::GetProviderConfigurationRequest { tenant, provider }
+            }),
+        ),
+        (
+            "AdminService/ListProviderConfigurations",
+            tenant(|t| pb::ListProviderConfigurationsRequest { tenant: t.to_owned(), ..Default::default() }),
+        ),
+        (
+            "AdminService/UpdateProviderConfiguration",
+            admin(THEIR_APP, |t, p| {
+                let (tenant, provider) = named(t, p);
+                pb::UpdateProviderConfigurationRequest {
+                    tenant,
+                    provider,
+                    revision: 1,
+                    disabled: Some(true),
+                    ..Default::default()
+                }
+            }),
+        ),
+        (
+            "AdminService/DeleteProviderConfiguration",
+            admin(THEIR_APP, |t, p| {
+                let (tenant, provider) = named(t, p);
+                pb::DeleteProviderConfigurationRequest { tenant, provider, force: true }
+            }),
+        ),
+    ])
+}
+
 /// All RPCs of the broker's own services, as `Service/Method`.
 fn rpcs() -> BTreeSet<String> {
     let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
@@ -373,6 +423,17 @@ async fn broker(server: &HostileServer) -> (TestBroker, Things) {
         panic!("no lease")
     };
     let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let own_app = pb::CreateProviderConfigurationRequest {
+        provider: THEIR_APP.to_owned(),
+        definition: "test-hostile".to_owned(),
+        client_id: format!("client-of-{THEIRS}"),
+        authentication: Some(pb::ClientAuthentication {
+            client_secret: format!("secret-of-{THEIRS}"),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    answered(ops.create_provider_configuration(own_app).await);
     let mut rival = broker.admin_client("rival", &broker.grpc_address()).await;
     let mut api_key = String::new();
     for (is_rival, name) in [(false, THEIRS), (false, "own"), (true, "own")] {
@@ -432,6 +493,7 @@ async fn every_rpc_refuses_nobody_the_powerless_and_the_tenant_next_door() {
     let mut rows = agents_rows(&things);
     rows.extend(operators_rows(&things));
     rows.extend(audit_rows());
+    rows.extend(provider_rows());
     rows.extend(keys_rows(&things));
     let named: BTreeSet<String> = rows.keys().map(|rpc| (*rpc).to_owned()).collect();
     assert_eq!(named, rpcs(), "every RPC has a row here, and every row an RPC");
@@ -488,6 +550,9 @@ async fn every_rpc_refuses_nobody_the_powerless_and_the_tenant_next_door() {
     let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
     let keys = answered(ops.list_api_keys(keys).await).keys;
     assert!(keys.len() == 1 && keys[0].good && keys[0].key_id == things.api_key);
+    let apps =
+        answered(ops.list_provider_configurations(pb::ListProviderConfigurationsRequest::default()).await);
+    assert!(apps.configurations.len() == 1 && apps.configurations[0].revision == 1);
     eprintln!(
         "negative cases over {} RPCs: {counts:?}, {} in all",
         rows.len(),

@@ -45,6 +45,7 @@ mod main_job;
 mod oauth_client;
 mod oidc_provider;
 mod outbound;
+mod own_apps;
 mod postgres;
 mod postgres_events;
 mod private_engines;

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
+use token_broker::domain::key::ConfigId;
 use token_broker::domain::ports::{OAuthClient as _, ProviderFailure, RevocationOutcome};
-use token_broker::domain::provider::Provider;
+use token_broker::domain::provider::{OwnConfig, Provider};
 use token_broker::domain::secret::SecretString;
 
 use token_broker::r#gen::v1::{ImportCredentialRequest, RefreshRequest};
@@ -163,6 +164,39 @@ async fn a_discovered_endpoint_that_resolves_into_this_network_is_not_called() {
         assert_eq!(revoked, Err(ProviderFailure::NotSent), "{addresses:?}");
     }
     assert_eq!(trap.caught(), 0);
+}
+
+/// What a tenant names is no word of the operator's: neither a place that is written down nor an issuer.
+#[tokio::test]
+async fn what_a_tenant_has_named_does_not_lead_into_this_network() {
+    let names = Arc::new(Names::default());
+    let server = HostileServer::start().await;
+    let front = TlsFront::start(server.port(), false).await;
+    let base = format!("https://idp.example:{}", front.port());
+    let metadata = json!({ "issuer": base, "authorization_endpoint": format!("{base}/authorize"),
+        "token_endpoint": format!("{base}/token") });
+    server.always("/.well-known/openid-configuration", Reply::json(200, &metadata));
+    server.always("/token", Reply::tokens("at", "rt"));
+    names.say("idp.example", &[&["127.0.0.1"]]);
+    let inside = Guard { networks: vec!["127.0.0.0/8".parse().unwrap()], ..Guard::default() };
+    for written_down in [provider_at(&base), discovered(&base)] {
+        let mut tenants = written_down.clone();
+        tenants.own = Some(OwnConfig {
+            id: ConfigId::from_bytes([1; 16]),
+            revision: 1,
+            named_by_tenant: vec![base.parse().unwrap()],
+        });
+        // One client for both: what the operator's issuer has told is not the tenant's to go by.
+        let client = client(&names, Guard::default());
+        assert_eq!(refresh(&client, &written_down).await, Ok(()), "the operator's word is meant");
+        let before = server.requests().len();
+        assert_eq!(refresh(&client, &tenants).await, Err(ProviderFailure::NotSent));
+        assert!(client.endpoints(&tenants).await.is_err() || server.requests().len() == before);
+        assert_eq!(server.requests().len(), before, "nobody was asked");
+        // Unless the operator allows the place.
+        let client = self::client(&names, inside.clone());
+        assert_eq!(refresh(&client, &tenants).await, Ok(()));
+    }
 }
 
 #[tokio::test]

@@ -6,10 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use token_broker::domain::flow::FlowSecrets;
-use token_broker::domain::key::{GrantName, ProviderId, TenantId};
+use token_broker::domain::key::{GrantName, ProviderId};
 use token_broker::domain::ports::{
-    AuthorizationRequest, Clock as _, OAuthClient as _, ProviderDirectory as _, ProviderFailure,
-    RevocationOutcome,
+    AuthorizationRequest, Clock as _, OAuthClient as _, ProviderFailure, RevocationOutcome,
 };
 use token_broker::domain::provider::{BodyFormat, ClientAuth, Provider, Revocation, Rotation};
 use token_broker::domain::scope::ScopeSet;
@@ -67,7 +66,7 @@ fn provider(catalogue: &Catalogue, definition: &Definition, confidential: bool) 
         variables: required.map(|(name, _)| (name.clone(), "https://id.example.com".to_owned())).collect(),
     };
     let configured = catalogue.configure(vec![registration]).unwrap();
-    let found = configured.provider(&TenantId::new("t").unwrap(), &ProviderId::new("mine").unwrap());
+    let found = configured.get(&ProviderId::new("mine").unwrap());
     (*found.unwrap()).clone()
 }
 

@@ -10,10 +10,10 @@ use token_broker::domain::access_policy::{Caller, Principal, Rule};
 use token_broker::domain::audit::NoAudit;
 use token_broker::domain::coordination::FormerRun;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId};
-use token_broker::domain::ports::ProviderDirectory;
 use token_broker::domain::provider::{Provider, TimingLimits};
 use token_broker::domain::step::Step;
 use token_broker::infra::coordination::local::{LocalLeases, LocalPermits, LocalWakeups};
+use token_broker::infra::providers::ConfiguredProviders;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
@@ -75,20 +75,6 @@ pub(crate) struct World {
     pub(crate) dead: Mutex<Vec<ClaimOwner>>,
     /// Database commits that were lost.
     pub(crate) rollbacks: Mutex<u32>,
-}
-
-struct Providers(Arc<Provider>);
-
-impl ProviderDirectory for Providers {
-    fn provider(&self, _: &TenantId, _: &ProviderId) -> Option<Arc<Provider>> {
-        Some(Arc::clone(&self.0))
-    }
-    fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
-        self.all()
-    }
-    fn all(&self) -> Vec<Arc<Provider>> {
-        vec![Arc::clone(&self.0)]
-    }
 }
 
 pub(crate) fn provider_id() -> ProviderId {
@@ -182,9 +168,10 @@ impl World {
             events: Arc::new(MemoryStore::default()),
             callers: Arc::new(MemoryStore::default()),
             tenants: Arc::new(MemoryStore::default()),
+            provider_configs: Arc::new(MemoryStore::default()),
             cipher: Arc::new(PlainCipher),
             oauth: Arc::new(OAuthPort(Arc::clone(&link))),
-            providers: Arc::new(Providers(Arc::new(provider()))),
+            providers: Arc::new(ConfiguredProviders::of([Arc::new(provider())])),
             permits: Arc::new(PermitsPort(Arc::clone(&link))),
             journal: journal.clone(),
             wakeups: Arc::new(WakeupsPort(Arc::clone(&link))),

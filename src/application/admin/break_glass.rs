@@ -11,7 +11,7 @@ use super::super::error::BrokerError;
 use crate::domain::access_policy::Principal;
 use crate::domain::admin_policy::AdminAction;
 use crate::domain::key::{TenantId, UserId};
-use crate::domain::ports::ListQuery;
+use crate::domain::ports::{ListQuery, ProviderStanding};
 use crate::domain::scope::ScopeSet;
 
 /// How many credentials one call revokes at most, so that it ends within its deadline.
@@ -58,7 +58,7 @@ impl Broker {
             more: ended.more || rows.len() >= BREAK_GLASS_BATCH as usize,
         };
         for row in rows {
-            let provider = self.ports.providers.provider(&row.key.tenant, &row.key.provider);
+            let provider = self.provider_of(&row).await?.and_then(ProviderStanding::known);
             // Of a provider that is not configured any more nobody knows how to tell it.
             let told = provider.is_some_and(|provider| provider.supports_revocation());
             let (ended, _) = self.end_credential(&row.key, Some(&row), told).await?;

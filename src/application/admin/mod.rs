@@ -5,6 +5,7 @@ mod audit;
 mod break_glass;
 mod callers;
 mod explain;
+mod provider_configs;
 mod tenants;
 mod who_am_i;
 
@@ -19,6 +20,7 @@ pub use audit::AuditExport;
 pub use break_glass::{BREAK_GLASS_BATCH, BrokenGlass};
 pub use callers::{CallerSettings, CallerView, ConfiguredCaller, StoredView};
 pub use explain::{ExplainInput, Explanation};
+pub use provider_configs::{NewProviderConfig, ProviderConfigChange, ProviderConfigView};
 pub use tenants::TenantChange;
 pub use who_am_i::WhoAmI;
 

@@ -101,6 +101,7 @@ impl TableRows {
             credentials: rows(SealedTable::Credentials),
             flows: rows(SealedTable::Flows),
             revocations: rows(SealedTable::Revocations),
+            provider_configs: rows(SealedTable::ProviderConfigs),
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct TableRows {
     pub flows: u64,
     /// Of revocations to do.
     pub revocations: u64,
+    /// Of tenants' own apps.
+    pub provider_configs: u64,
 }
 
 /// A data key, without the key.

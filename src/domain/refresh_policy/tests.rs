@@ -54,6 +54,7 @@ fn row(state: CredentialState) -> Credential {
         created_at: at(0),
         updated_at: at(0),
         grant_id: GrantId::from_random([2; 16]),
+        configuration: None,
         generation: 7,
         epoch: 3,
         state,

@@ -15,11 +15,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::ConfiguredCallers;
-use super::cache::{Cache, Known};
 use crate::domain::access_policy::{Caller, Identity, Suspension};
 use crate::domain::caller_store::{ApiKey, CallerStore, FoundCaller, LAST_USED_GRAIN, TenantStore};
 use crate::domain::key::TenantId;
 use crate::domain::ports::{CallerDirectory, Clock, StoreError};
+use crate::infra::cache::{Cache, Known};
 
 /// How many callers of the database are remembered, twice.
 const MOST_CALLERS: usize = 10_000;

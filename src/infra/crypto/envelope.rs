@@ -156,6 +156,9 @@ fn field_tag(field: Field) -> &'static [u8] {
         Field::Profile => b"profile",
         Field::FlowSecrets => b"flow_secrets",
         Field::AuthorizationCode => b"authorization_code",
+        Field::ClientSecret => b"client_secret",
+        Field::ClientPrivateKey => b"client_private_key",
+        Field::ClientTlsKey => b"client_tls_key",
     }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 use url::Url;
 
-use super::discovery::{Discovery, Need};
+use super::discovery::{Asked, Discovery, Need};
 use super::reach::reach;
 use super::revoke::Presented;
 use super::{assertion, classify, identity, request, revoke};
@@ -64,8 +64,12 @@ impl HttpOAuthClient {
         match &provider.endpoints {
             EndpointSource::Literal(endpoints) => Ok(Arc::new(endpoints.clone())),
             EndpointSource::Discovered { issuer } => {
-                let found =
-                    self.discovery.endpoints(&self.http, self.clock.as_ref(), issuer, need, until).await?;
+                let named_by = match Url::parse(issuer) {
+                    Ok(url) => reach(provider, &url),
+                    Err(_) => return Err(ProviderFailure::NotSent),
+                };
+                let asked = Asked { issuer, reach: named_by, need, until };
+                let found = self.discovery.endpoints(&self.http, self.clock.as_ref(), asked).await?;
                 Ok(if provider.client.certificate.is_some() { found.by_certificate } else { found.usual })
             }
         }

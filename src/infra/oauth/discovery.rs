@@ -12,7 +12,7 @@ use url::Url;
 use super::response::document;
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::ports::{Clock, ProviderFailure};
-use crate::infra::outbound::{Http, Reach, Request, is_allowed};
+use crate::infra::outbound::{Http, Reach, Request, Route, is_allowed};
 
 /// Endpoints are asked for anew after this long.
 const FRESH: Duration = Duration::from_hours(1);
@@ -45,10 +45,27 @@ pub(super) enum Need {
     Usable,
 }
 
-/// The cache. One request at a time for an issuer; who waits for it takes its result.
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) issuer: &'a str,
+    /// Who named the issuer.
+    pub(super) reach: Reach,
+    pub(super) need: Need,
+    pub(super) until: Instant,
+}
+
+/// An issuer, and who named it.
+type Named = (String, Reach);
+
+/// So many issuers are remembered. The operator's are few; tenants may name others, and change their minds.
+const MAX_ISSUERS: usize = 10_000;
+
+/// The cache. One request at a time for an issuer; who waits for it takes its result. What the operator named is apart from what a
+/// tenant named: the one's metadata may lead where the other's may not.
 #[derive(Default)]
 pub(super) struct Discovery {
-    slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
+    slots: Mutex<HashMap<Named, Arc<tokio::sync::Mutex<Slot>>>>,
 }
 
 impl Discovery {
@@ -57,13 +74,16 @@ impl Discovery {
         &self,
         http: &Http,
         clock: &dyn Clock,
-        issuer: &str,
-        need: Need,
-        until: Instant,
+        asked: Asked<'_>,
     ) -> Result<Found, ProviderFailure> {
+        let Asked { issuer, reach, need, until } = asked;
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(slots.entry(issuer.to_owned()).or_default())
+            let key = (issuer.to_owned(), reach);
+            if slots.len() >= MAX_ISSUERS && !slots.contains_key(&key) {
+                slots.clear();
+            }
+            Arc::clone(slots.entry(key).or_default())
         };
         let mut slot =
             tokio::time::timeout_at(until, slot.lock()).await.map_err(|_| ProviderFailure::NotSent)?;
@@ -82,7 +102,7 @@ impl Discovery {
         if slot.failed_at.is_some_and(|at| now.saturating_sub(at) < FAILURE_PAUSE) {
             return usable.ok_or(ProviderFailure::NotSent);
         }
-        match fetch(http, issuer, until).await {
+        match fetch(http, issuer, reach, until).await {
             Ok(endpoints) => {
                 *slot = Slot { known: Some((endpoints.clone(), clock.monotonic())), failed_at: None };
                 Ok(endpoints)
@@ -113,27 +133,32 @@ pub(super) enum Problem {
     BadUrl(&'static str),
 }
 
-async fn fetch(http: &Http, issuer: &str, until: Instant) -> Result<Found, Problem> {
+async fn fetch(http: &Http, issuer: &str, reach: Reach, until: Instant) -> Result<Found, Problem> {
     let url = Url::parse(issuer).map_err(|_| Problem::BadIssuer)?;
     if !is_allowed(&url) || url.query().is_some() || url.fragment().is_some() {
         return Err(Problem::BadIssuer);
     }
     let openid = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let openid = Url::parse(&openid).map_err(|_| Problem::BadIssuer)?;
-    let metadata = if let Some(metadata) = get(http, openid, until).await? {
+    let route = Route { reach, certificate: None };
+    let metadata = if let Some(metadata) = get(http, route, openid, until).await? {
         metadata
     } else {
         let mut oauth = url.clone();
         let path = url.path().trim_end_matches('/');
         oauth.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
-        get(http, oauth, until).await?.ok_or(Problem::NoAnswer)?
+        get(http, route, oauth, until).await?.ok_or(Problem::NoAnswer)?
     };
-    read(issuer, &metadata, |found| http.admits(found, Reach::by_origin(std::slice::from_ref(&url), found)))
+    let of_document = |found: &Url| match reach {
+        Reach::Configured => Reach::by_origin(std::slice::from_ref(&url), found),
+        Reach::Discovered { .. } => reach,
+    };
+    read(issuer, &metadata, |found| http.admits(found, of_document(found)))
 }
 
 /// `None`: there is no such document.
-async fn get(http: &Http, url: Url, until: Instant) -> Result<Option<Value>, Problem> {
-    let answer = http.send(Request::get(url), until).await.map_err(|_| Problem::NoAnswer)?;
+async fn get(http: &Http, route: Route<'_>, url: Url, until: Instant) -> Result<Option<Value>, Problem> {
+    let answer = http.send_by(route, Request::get(url), until).await.map_err(|_| Problem::NoAnswer)?;
     match answer.status {
         StatusCode::OK => document(&answer).filter(Value::is_object).map(Some).ok_or(Problem::Unreadable),
         status if status.is_client_error() => Ok(None),

@@ -25,8 +25,8 @@ mod request;
 mod response;
 mod revoke;
 
-use crate::domain::provider::Client;
-use crate::infra::outbound::check_certificate;
+use crate::domain::provider::{Client, Provider};
+use crate::infra::outbound::{Guard, check_certificate};
 pub use client::HttpOAuthClient;
 
 /// What is wrong with the keys of a client. Nothing of them is repeated.
@@ -36,6 +36,13 @@ pub enum BadClientKey {
     PrivateKey,
     /// The certificate, or its key.
     Certificate,
+}
+
+/// Whether the URLs that a tenant has named may be sent to, as far as they say themselves; whatever they resolve to is looked at
+/// with each connection.
+#[must_use]
+pub fn admits_tenants_own(provider: &Provider, guard: &Guard) -> bool {
+    reach::admits_tenants_own(provider, guard)
 }
 
 /// Whether the client's keys can be used; better known at start than at the first refresh.

@@ -3,12 +3,28 @@
 use url::Url;
 
 use crate::domain::provider::{EndpointSource, Provider, Revocation};
-use crate::infra::outbound::Reach;
+use crate::infra::outbound::{Guard, Reach};
 
 /// Of the operator's own are the URLs of the provider's definition and registration. A flow that recorded others when it began
-/// had them from a document.
+/// had them from a document. What a tenant has named is nobody's word: it leads to public addresses only.
 pub(super) fn reach(provider: &Provider, url: &Url) -> Reach {
-    Reach::by_origin(&operators_own(provider), url)
+    if is_named_by_tenant(provider, url) {
+        return Reach::Discovered { loopback: false };
+    }
+    let mut own = operators_own(provider);
+    own.retain(|own| !is_named_by_tenant(provider, own));
+    Reach::by_origin(&own, url)
+}
+
+fn is_named_by_tenant(provider: &Provider, url: &Url) -> bool {
+    let named = provider.own.iter().flat_map(|own| &own.named_by_tenant);
+    named.into_iter().any(|named| named.origin() == url.origin())
+}
+
+/// Whether all that a tenant has named can be right, as far as it says itself: https, and no address inside.
+pub(super) fn admits_tenants_own(provider: &Provider, guard: &Guard) -> bool {
+    let mut named = provider.own.iter().flat_map(|own| &own.named_by_tenant);
+    named.all(|url| url.scheme() == "https" && guard.admits_url(url, Reach::Discovered { loopback: false }))
 }
 
 fn operators_own(provider: &Provider) -> Vec<Url> {

@@ -82,12 +82,8 @@ impl Http {
         Instant::now() + deadline.min(self.clients.settings().total_timeout)
     }
 
-    /// Sends once to where the operator said, and reads the answer, all within the deadline.
-    pub(crate) async fn send(&self, request: Request, until: Instant) -> Result<Answer, SendError> {
-        self.send_by(Route::CONFIGURED, request, until).await
-    }
-
-    /// The same on a way of its own. What a document from outside names goes by [`Reach::Discovered`].
+    /// Sends once on a way, and reads the answer, all within the deadline. What a document from outside names goes by
+    /// [`Reach::Discovered`].
     pub(crate) async fn send_by(
         &self,
         route: Route<'_>,

@@ -90,7 +90,7 @@ fn check(
     mistakes: &mut Vec<RegistrationMistake>,
 ) {
     let name = || definition.id.to_string();
-    let method = method(auth);
+    let method = auth.name();
     let by_secret = matches!(auth, ClientAuth::Basic | ClientAuth::Post);
     match definition.secret {
         SecretRule::Forbidden if secret_given => {
@@ -123,15 +123,5 @@ fn check(
     let without_issuer = matches!(definition.endpoints, EndpointTemplates::Literal { issuer: None, .. });
     if by_key && definition.audience == AssertionAudience::Issuer && without_issuer {
         mistakes.push(RegistrationMistake::NoIssuer { definition: name() });
-    }
-}
-
-fn method(auth: ClientAuth) -> &'static str {
-    match auth {
-        ClientAuth::Basic => "client_secret_basic",
-        ClientAuth::Post => "client_secret_post",
-        ClientAuth::PrivateKeyJwt => "private_key_jwt",
-        ClientAuth::TlsCertificate => "tls_client_auth",
-        ClientAuth::None => "none",
     }
 }

@@ -6,6 +6,8 @@
 //! | `catalogue.rs` | all definitions: the built-in ones and the operator's |
 //! | `client.rs` | who the broker is there, by secret or by key |
 //! | `definition.rs` | a definition: everything about a provider but the broker's client there |
+//! | `own.rs` | the operator's providers and tenants' own, put together |
+//! | `own_mistakes.rs` | what is wrong with a tenant's own, as its operators are told |
 //! | `parse/` | TOML to definition, one file per section |
 //! | `reader.rs` | typed reads from TOML that collect mistakes with their places |
 //! | `registration.rs` | definition and client become a [`crate::domain::provider::Provider`] |
@@ -17,6 +19,8 @@ mod catalogue;
 mod client;
 mod definition;
 mod error;
+mod own;
+mod own_mistakes;
 pub(crate) mod parse;
 mod reader;
 mod registration;
@@ -28,4 +32,6 @@ pub use definition::{
     Definition, EndpointTemplates, RevocationTemplate, SecretRule, Source, Variable, VariableKind,
 };
 pub use error::{DefinitionError, RegistrationError, RegistrationMistake};
+pub use own::{ClientCheck, TenantProviders};
+pub(crate) use own_mistakes::{BAD_CERTIFICATE, BAD_PRIVATE_KEY};
 pub use registration::{ConfiguredProviders, Registration};

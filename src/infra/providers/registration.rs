@@ -1,8 +1,9 @@
 //! Definition and client become a provider.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use url::Url;
 
 use super::catalogue::Catalogue;
@@ -11,9 +12,10 @@ use super::definition::{Definition, EndpointTemplates, RevocationTemplate};
 use super::error::{RegistrationError, RegistrationMistake};
 use super::template::{self, UrlTemplate};
 use crate::domain::flow::RecordedEndpoints;
-use crate::domain::key::{ProviderId, TenantId};
-use crate::domain::ports::ProviderDirectory;
-use crate::domain::provider::{EndpointSource, Provider, Revocation};
+use crate::domain::key::{ConfigId, ProviderId, TenantId};
+use crate::domain::ports::{CipherError, ConfigMistake, ProviderDirectory, ProviderStanding};
+use crate::domain::provider::{EndpointSource, OwnConfig, Provider, Revocation};
+use crate::domain::provider_config::{ClientAuthentication, ProviderConfig};
 use crate::domain::secret::SecretString;
 
 /// The broker's client at a provider, as configured.
@@ -33,23 +35,69 @@ pub struct Registration {
     pub keys: ClientKeys,
 }
 
-/// The configured providers. They are the same for every tenant.
+/// The operator's providers. They are the same for every tenant.
 #[derive(Debug, Default)]
 pub struct ConfiguredProviders {
     providers: BTreeMap<ProviderId, Arc<Provider>>,
 }
 
-impl ProviderDirectory for ConfiguredProviders {
-    fn provider(&self, _tenant: &TenantId, id: &ProviderId) -> Option<Arc<Provider>> {
+impl ConfiguredProviders {
+    /// Of providers that are made already.
+    #[must_use]
+    pub fn of(providers: impl IntoIterator<Item = Arc<Provider>>) -> Self {
+        Self { providers: providers.into_iter().map(|provider| (provider.id.clone(), provider)).collect() }
+    }
+
+    /// One by id.
+    #[must_use]
+    pub fn get(&self, id: &ProviderId) -> Option<Arc<Provider>> {
         self.providers.get(id).cloned()
     }
 
-    fn providers(&self, _tenant: &TenantId) -> Vec<Arc<Provider>> {
+    /// All, sorted by id.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Provider>> {
+        self.providers.values().cloned().collect()
+    }
+}
+
+/// Where tenants have none of their own.
+#[async_trait]
+impl ProviderDirectory for ConfiguredProviders {
+    async fn current(
+        &self,
+        _tenant: &TenantId,
+        id: &ProviderId,
+    ) -> Result<Option<ProviderStanding>, CipherError> {
+        Ok(self.get(id).map(ProviderStanding::Ready))
+    }
+
+    async fn of_configuration(
+        &self,
+        tenant: &TenantId,
+        id: &ProviderId,
+        configuration: Option<ConfigId>,
+    ) -> Result<Option<ProviderStanding>, CipherError> {
+        if configuration.is_some() { Ok(None) } else { self.current(tenant, id).await }
+    }
+
+    async fn all_of(&self, _tenant: &TenantId) -> Result<Vec<Arc<Provider>>, CipherError> {
+        Ok(self.all())
+    }
+
+    fn configured(&self) -> Vec<Arc<Provider>> {
         self.all()
     }
 
-    fn all(&self) -> Vec<Arc<Provider>> {
-        self.providers.values().cloned().collect()
+    fn forget(&self, _tenant: &TenantId) {}
+
+    fn assemble(
+        &self,
+        _config: &ProviderConfig,
+        _secrets: ClientAuthentication<SecretString>,
+    ) -> Result<Provider, Vec<ConfigMistake>> {
+        let description = "No provider can be configured here.".to_owned();
+        Err(vec![ConfigMistake { field: "provider".to_owned(), description }])
     }
 }
 
@@ -67,7 +115,7 @@ pub(super) fn configure(
             mistakes.push(RegistrationMistake::DuplicateId);
         }
         match catalogue.definition(&registration.definition) {
-            Some(definition) => match provider(definition, registration) {
+            Some(definition) => match provider(definition, registration, None) {
                 Ok(provider) => {
                     providers.entry(id.clone()).or_insert_with(|| Arc::new(provider));
                 }
@@ -84,11 +132,18 @@ pub(super) fn configure(
     if errors.is_empty() { Ok(ConfiguredProviders { providers }) } else { Err(errors) }
 }
 
-fn provider(
+/// Definition and client become a provider; `own`: of this tenant's configuration, at this revision.
+pub(super) fn provider(
     definition: &Definition,
     mut registration: Registration,
+    own: Option<(ConfigId, u64)>,
 ) -> Result<Provider, Vec<RegistrationMistake>> {
     let mut mistakes = Vec::new();
+    // What a tenant says leads where a tenant may send the broker; a default of the definition is the operator's word.
+    let tenants = match own {
+        Some(_) => registration.variables.keys().cloned().collect(),
+        None => BTreeSet::new(),
+    };
     let Registration { client_id, client_secret, keys, .. } = &mut registration;
     let client = client::client(
         definition,
@@ -101,10 +156,14 @@ fn provider(
     if !mistakes.is_empty() {
         return Err(mistakes);
     }
-    let mut fill = Fill { values: &values, mistakes: Vec::new() };
+    let mut fill =
+        Fill { values: &values, tenants: &tenants, named_by_tenant: Vec::new(), mistakes: Vec::new() };
     let endpoints = fill.endpoints(&definition.endpoints);
     let revocation = fill.revocation(&definition.revocation);
-    let mistakes = fill.mistakes;
+    let Fill { named_by_tenant, mistakes, .. } = fill;
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
     let (Some(endpoints), Some(revocation)) = (endpoints, revocation) else { return Err(mistakes) };
     let mut identity = definition.identity.clone();
     if let (Some(userinfo), EndpointSource::Literal(literal)) = (&mut identity.userinfo, &endpoints) {
@@ -122,6 +181,7 @@ fn provider(
         revocation,
         identity,
         services: definition.services.clone(),
+        own: own.map(|(id, revision)| OwnConfig { id, revision, named_by_tenant }),
     })
 }
 
@@ -162,16 +222,28 @@ fn values(
 /// Fills templates in; collects those that don't become good URLs.
 struct Fill<'a> {
     values: &'a BTreeMap<String, String>,
+    /// Which of the values are a tenant's.
+    tenants: &'a BTreeSet<String>,
+    /// The URLs with one of those in them.
+    named_by_tenant: Vec<Url>,
     mistakes: Vec<RegistrationMistake>,
 }
 
 impl Fill<'_> {
     fn url(&mut self, field: &str, template: &UrlTemplate) -> Option<Url> {
-        template::check_url(&template.fill(self.values))
+        let url = template::check_url(&template.fill(self.values))
             .map_err(|problem| {
                 self.mistakes.push(RegistrationMistake::BadUrl { field: field.to_owned(), problem });
             })
-            .ok()
+            .ok()?;
+        if let Some(name) = template.variables().find(|name| self.tenants.contains(*name)) {
+            if url.scheme() != "https" {
+                let problem = "must lead to an https address";
+                self.mistakes.push(RegistrationMistake::BadVariable { name: name.to_owned(), problem });
+            }
+            self.named_by_tenant.push(url.clone());
+        }
+        Some(url)
     }
 
     /// Issuers stay texts: they are compared exactly, and a parsed URL is a normalised one.
@@ -219,9 +291,15 @@ impl Fill<'_> {
                 // `{client_id}` stays: the OAuth client encodes it into the path.
                 let mut with_client = self.values.clone();
                 with_client.insert("client_id".to_owned(), "client".to_owned());
-                let mut fill = Fill { values: &with_client, mistakes: Vec::new() };
+                let mut fill = Fill {
+                    values: &with_client,
+                    tenants: self.tenants,
+                    named_by_tenant: Vec::new(),
+                    mistakes: Vec::new(),
+                };
                 let checked = fill.url("revocation.url", url);
                 self.mistakes.extend(fill.mistakes);
+                self.named_by_tenant.extend(fill.named_by_tenant);
                 checked?;
                 Revocation::Call(crate::domain::provider::RevocationCall {
                     url: url.fill(self.values),

@@ -12,6 +12,7 @@ use super::codec::{
     KeyColumns, array, count, fingerprint, optional_time, reauth_reason, refresh_failure, scopes,
     status_standing, time,
 };
+use super::provider_config_row::configuration;
 
 /// The columns of [`CredentialRow`].
 macro_rules! credential_columns {
@@ -19,7 +20,7 @@ macro_rules! credential_columns {
         "id, tenant, provider, user_id, grant_name, account, created_at, updated_at, grant_id, generation, epoch, status, \
          access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes, scopes_assumed, \
          rt_sealed, rt_fingerprint, rt_parent_fingerprint, rt_epoch, claim_owner, claim_deadline, settle_at, failures, \
-         not_before, last_error, reauth_reason, next_refresh_at"
+         not_before, last_error, reauth_reason, next_refresh_at, configuration"
     };
 }
 pub(super) use credential_columns;
@@ -66,6 +67,7 @@ pub(super) struct CredentialRow {
     not_before: Option<i64>,
     last_error: Option<String>,
     reauth_reason: Option<String>,
+    configuration: Option<Vec<u8>>,
 }
 
 /// How the row of a key stands, where the rest of it is of no interest.
@@ -155,6 +157,7 @@ impl TryFrom<CredentialRow> for Credential {
             created_at: time(row.created_at)?,
             updated_at: time(row.updated_at)?,
             grant_id: GrantId::from_bytes(array(&row.grant_id)?),
+            configuration: configuration(row.configuration.as_deref())?,
             generation: row.generation,
             epoch: row.epoch,
             state,

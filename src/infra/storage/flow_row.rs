@@ -6,13 +6,14 @@ use crate::domain::key::{CallerId, FlowId, GrantId, ServiceId};
 use crate::domain::ports::{CancelledFlows, StoreError};
 
 use super::codec::{KeyColumns, array, binding, flow_status, list, optional_time, scopes, time};
+use super::provider_config_row::configuration;
 
 /// The columns of [`FlowRow`].
 macro_rules! flow_columns {
     () => {
         "id, tenant, provider, user_id, grant_name, account, caller, services, scopes, grant_id, state_hash, \
          secrets_sealed, endpoints, redirect_uri, return_url, client_state, login_hint, status, failure, created_at, \
-         expires_at, ended_at, binding, link_hash, secret_hash, browser_hash, completion_hash, code_sealed"
+         expires_at, ended_at, binding, link_hash, secret_hash, browser_hash, completion_hash, code_sealed, configuration"
     };
 }
 pub(super) use flow_columns;
@@ -55,6 +56,7 @@ macro_rules! bind_flow {
             .bind(hash(flow.proof.browser))
             .bind(hash(flow.proof.completion_code))
             .bind(flow.code_sealed.as_ref().map(|code| &code.0))
+            .bind(flow.configuration.map(|id| id.as_bytes().to_vec()))
     }};
 }
 pub(super) use bind_flow;
@@ -115,6 +117,7 @@ pub(super) struct FlowRow {
     browser_hash: Option<Vec<u8>>,
     completion_hash: Option<Vec<u8>>,
     code_sealed: Option<Vec<u8>>,
+    configuration: Option<Vec<u8>>,
 }
 
 impl TryFrom<FlowRow> for Flow {
@@ -124,6 +127,7 @@ impl TryFrom<FlowRow> for Flow {
         Ok(Self {
             id: FlowId::from_bytes(array(&row.id)?),
             key: row.key.try_into()?,
+            configuration: configuration(row.configuration.as_deref())?,
             caller: CallerId::new(row.caller).map_err(|_| StoreError::Corrupt("a caller id"))?,
             services: list(&row.services)?
                 .into_iter()

@@ -10,6 +10,8 @@ mod event_row;
 mod flow_row;
 mod migrations;
 pub mod postgres;
+mod provider_config_row;
+mod provider_config_sql;
 mod refused;
 mod revocation_row;
 mod sealed_row;

@@ -5,12 +5,13 @@ use crate::domain::key::{GrantId, OutboxId};
 use crate::domain::ports::{PendingRevocation, StoreError};
 
 use super::codec::{KeyColumns, array, count, time};
+use super::provider_config_row::configuration;
 
 /// The columns of [`RevocationRow`].
 macro_rules! revocation_columns {
     () => {
         "id, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, refresh_sealed, attempts, \
-         created_at, next_attempt_at"
+         created_at, next_attempt_at, configuration"
     };
 }
 pub(super) use revocation_columns;
@@ -33,6 +34,7 @@ macro_rules! bind_revocation {
             .bind(i64::from(revocation.attempts))
             .bind(micros(revocation.created_at))
             .bind(micros(revocation.next_attempt_at))
+            .bind(revocation.configuration.map(|id| id.as_bytes().to_vec()))
     }};
 }
 pub(super) use bind_revocation;
@@ -50,6 +52,7 @@ pub(super) struct RevocationRow {
     attempts: i64,
     created_at: i64,
     next_attempt_at: i64,
+    configuration: Option<Vec<u8>>,
 }
 
 impl TryFrom<RevocationRow> for PendingRevocation {
@@ -60,6 +63,7 @@ impl TryFrom<RevocationRow> for PendingRevocation {
             id: OutboxId::from_bytes(array(&row.id)?),
             key: row.key.try_into()?,
             grant_id: GrantId::from_bytes(array(&row.grant_id)?),
+            configuration: configuration(row.configuration.as_deref())?,
             access_sealed: Sealed(row.access_sealed.ok_or(StoreError::Corrupt("a token column is empty"))?),
             refresh_sealed: row.refresh_sealed.map(Sealed),
             attempts: count(row.attempts)?,

@@ -4,6 +4,7 @@ use crate::domain::credential::Sealed;
 use crate::domain::data_key::{PassCounts, PassPlace, Reencryption, RowsPerKey, SealedRow, SealedTable};
 use crate::domain::key::GrantId;
 use crate::domain::ports::{Field, StoreError};
+use crate::domain::provider_config::CONFIG_FIELDS;
 
 use super::codec::{KeyColumns, array, optional_time};
 
@@ -13,6 +14,7 @@ pub(super) fn fields_of(table: SealedTable) -> &'static [Field] {
         SealedTable::Credentials => &[Field::AccessToken, Field::RefreshToken, Field::Profile],
         SealedTable::Flows => &[Field::FlowSecrets],
         SealedTable::Revocations => &[Field::AccessToken, Field::RefreshToken],
+        SealedTable::ProviderConfigs => &CONFIG_FIELDS,
     }
 }
 
@@ -21,6 +23,7 @@ pub(super) fn place_text(table: SealedTable) -> &'static str {
         SealedTable::Credentials => "credentials",
         SealedTable::Flows => "flows",
         SealedTable::Revocations => "revocations",
+        SealedTable::ProviderConfigs => "provider_configurations",
     }
 }
 

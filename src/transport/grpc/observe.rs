@@ -35,7 +35,7 @@ const CODES: usize = 17;
 pub(super) struct Method(usize);
 
 /// The methods, the broker's own by their names in the proto, which no two of its services share.
-const METHODS: [&str; 42] = [
+const METHODS: [&str; 47] = [
     "GetCredential",
     "Refresh",
     "Revoke",
@@ -68,6 +68,11 @@ const METHODS: [&str; 42] = [
     "DeleteTenant",
     "RevokeUserCredentials",
     "RevokeTenantCredentials",
+    "CreateProviderConfiguration",
+    "GetProviderConfiguration",
+    "ListProviderConfigurations",
+    "UpdateProviderConfiguration",
+    "DeleteProviderConfiguration",
     "QueryAudit",
     "VerifyAudit",
     "ExportAudit",

@@ -181,7 +181,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ListProvidersResponse>, Status> {
         let (call, ListProvidersRequest {}) = open(request)?;
         call.limited(None).await?;
-        let providers = self.broker.list_providers(&call.principal)?;
+        let providers = self.broker.list_providers(&call.principal).await?;
         Ok(Response::new(answers::list_providers(&providers)))
     }
 

@@ -82,6 +82,10 @@ fn not_found(what: NotFound) -> Status {
         NotFound::Caller => ("CALLER_NOT_FOUND", "no such caller: ListCallers names those there are"),
         NotFound::ApiKey => ("API_KEY_NOT_FOUND", "this caller has no such API key, or it is good no more"),
         NotFound::Tenant => ("TENANT_NOT_FOUND", "no such tenant: ListTenants names those there are"),
+        NotFound::ProviderConfiguration => (
+            "PROVIDER_CONFIGURATION_NOT_FOUND",
+            "the tenant has no such provider configuration: ListProviderConfigurations names those there are",
+        ),
     };
     status(Code::NotFound, reason, text, None)
 }

@@ -4,7 +4,7 @@
 use url::form_urlencoded;
 
 use crate::application::types::AuthorizationAnswer;
-use crate::domain::key::ProviderId;
+use crate::domain::key::{ConfigId, ProviderId};
 use crate::domain::secret::SecretString;
 
 /// The path up to the provider's id.
@@ -17,11 +17,23 @@ const MAX_QUERY_BYTES: usize = 8 * 1024;
 /// A parameter that comes twice is refused (RFC 6749 section 3.1): of two states, somebody added one. Empty ones count as
 /// absent (same section). Parameters that the broker does not know are skipped (section 4.1.2), so a provider may send
 /// `scope` or `session_state` or whatever comes next; `error_description` is one of them on purpose.
-pub(crate) fn read(path: &str, query: Option<&str>) -> Option<(String, AuthorizationAnswer)> {
-    let provider = path.strip_prefix(PATH_PREFIX)?;
+pub(crate) fn read(
+    path: &str,
+    query: Option<&str>,
+) -> Option<(String, Option<ConfigId>, AuthorizationAnswer)> {
+    let rest = path.strip_prefix(PATH_PREFIX)?;
+    let (provider, configuration) = match rest.split_once('/') {
+        None => (rest, None),
+        Some((provider, id)) => (provider, Some(configuration(id)?)),
+    };
     // A slug needs no percent-decoding, so what does is none.
     ProviderId::new(provider).ok()?;
-    Some((provider.to_owned(), answer(query)?))
+    Some((provider.to_owned(), configuration, answer(query)?))
+}
+
+/// In the one form in which redirect URIs have it.
+fn configuration(text: &str) -> Option<ConfigId> {
+    ConfigId::parse(text).filter(|id| id.to_string() == text)
 }
 
 /// What an authorization endpoint sends, by the same rules.
@@ -63,7 +75,7 @@ mod tests {
     use super::*;
 
     fn parts(query: &str) -> Option<[Option<String>; 4]> {
-        let (_, input) = read("/oauth/callback/google", Some(query))?;
+        let (_, _, input) = read("/oauth/callback/google", Some(query))?;
         let open = |secret: Option<SecretString>| secret.map(|s| s.expose_secret().to_owned());
         Some([open(input.state), open(input.code), input.error, input.iss])
     }
@@ -110,5 +122,26 @@ mod tests {
             assert!(read(&format!("{PATH_PREFIX}{bad}"), Some("state=s")).is_none(), "{bad}");
         }
         assert!(read(&format!("{PATH_PREFIX}github-app.2"), None).is_some());
+    }
+
+    #[test]
+    fn a_tenants_own_app_has_its_id_in_the_path() {
+        let id = "0190f0a8-0000-4000-8000-00000000002a";
+        let (provider, configuration, _) = read(&format!("{PATH_PREFIX}google/{id}"), None).unwrap();
+        assert_eq!((provider.as_str(), configuration.unwrap().to_string().as_str()), ("google", id));
+        assert_eq!(read(&format!("{PATH_PREFIX}{id}"), None).unwrap().1, None);
+        for bad in [
+            "google/",
+            "google//",
+            "/0190f0a8-0000-4000-8000-00000000002a",
+            "google/0190f0a8-0000-4000-8000-00000000002a/",
+            "google/0190F0A8-0000-4000-8000-00000000002A",
+            "google/0190f0a8000040008000000000000000002a",
+            "google/{0190f0a8-0000-4000-8000-0000000000}",
+            "google/%30190f0a8-0000-4000-8000-0000000002",
+            "0190f0a8-0000-4000-8000-00000000002a/google",
+        ] {
+            assert!(read(&format!("{PATH_PREFIX}{bad}"), Some("state=s")).is_none(), "{bad}");
+        }
     }
 }

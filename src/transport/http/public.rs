@@ -3,6 +3,7 @@
 //! | address | does |
 //! |---|---|
 //! | `GET /oauth/callback/{provider}` | takes what a provider sends the browser back with |
+//! | `GET /oauth/callback/{provider}/{configuration}` | the same for a tenant's own app |
 //! | `GET, POST /connect/{handle}` | the page in front of a consent, and its form |
 //! | `GET /login/callback` | takes what the login issuer sends the browser back with |
 //! | anything else | a page that says so |
@@ -133,11 +134,11 @@ async fn on_callback(broker: &Arc<Broker>, head: &Parts, https: bool) -> Answer 
     if head.method != Method::GET {
         return Answer::page(Page::MethodNotAllowed { allowed: "GET" });
     }
-    let Some((provider, answer)) = callback::read(head.uri.path(), head.uri.query()) else {
+    let Some((provider, configuration, answer)) = callback::read(head.uri.path(), head.uri.query()) else {
         return Answer::page(Page::Invalid);
     };
     let browser = cookie::read(&head.headers, https);
-    match broker.take_callback(CallbackInput { provider, answer, browser }).await {
+    match broker.take_callback(CallbackInput { provider, configuration, answer, browser }).await {
         CallbackAnswer::Page(outcome) => Answer::page(outcome.into()),
         CallbackAnswer::ToApplication(url) => Answer::redirect(url),
     }

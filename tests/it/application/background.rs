@@ -226,6 +226,7 @@ async fn a_death_after_the_reservation_costs_a_turn_and_nothing_more() {
     rig.clock.advance(before_expiry(LATEST));
     let request = DueRequest {
         provider: ProviderId::new("acme").unwrap(),
+        configuration: None,
         now: rig.now(),
         until: rig.now() + Duration::from_mins(2),
         limit: 10,

@@ -58,7 +58,8 @@ impl Rig {
     }
 
     fn acme(&self) -> std::sync::Arc<Provider> {
-        self.providers.provider(&row_key("mail").tenant, &row_key("mail").provider).unwrap()
+        let id = row_key("mail").provider;
+        self.providers.configured().into_iter().find(|provider| provider.id == id).unwrap()
     }
 
     /// What a refresh that begins now would be told.

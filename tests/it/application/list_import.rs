@@ -233,9 +233,9 @@ async fn rights_come_before_existence() {
     assert!(matches!(answer, Err(BrokerError::PermissionDenied)));
     let answer = rig.broker.list_credentials(&wrong_user, everything(1)).await.unwrap();
     assert!(answer.credentials.is_empty() && answer.next_page_token.is_none());
-    assert!(rig.broker.list_providers(&wrong_provider).unwrap().is_empty());
+    assert!(rig.broker.list_providers(&wrong_provider).await.unwrap().is_empty());
     assert!(matches!(
-        rig.broker.list_providers(&without(Action::ListProviders)),
+        rig.broker.list_providers(&without(Action::ListProviders)).await,
         Err(BrokerError::PermissionDenied)
     ));
     let mut unknown = get_input("mail");

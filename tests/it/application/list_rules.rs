@@ -106,7 +106,7 @@ async fn providers_are_shown_with_the_services_of_a_rule() {
         ..Rule::everything()
     };
     rights(&mut principal).rules = vec![mail, nothing];
-    let shown = rig.broker.list_providers(&principal).unwrap();
+    let shown = rig.broker.list_providers(&principal).await.unwrap();
     let shown: Vec<_> = shown
         .iter()
         .map(|view| {

@@ -90,6 +90,7 @@ impl World {
             created_at: old.map_or(grant.now, |old| old.created_at),
             updated_at: grant.now,
             grant_id: grant.grant_id,
+            configuration: grant.configuration,
             generation: old.map_or(1, |old| old.generation + 1),
             epoch: old.map_or(1, |old| old.epoch + 1),
             state: CredentialState::Active { tokens: grant.tokens.clone(), back_off: None },

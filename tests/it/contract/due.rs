@@ -35,7 +35,13 @@ impl Stores {
 }
 
 async fn reserve(stores: &Stores, now: i64, limit: u32) -> Vec<DueCredential> {
-    let request = DueRequest { provider: provider("google"), now: at(now), until: at(now + 60), limit };
+    let request = DueRequest {
+        provider: provider("google"),
+        configuration: None,
+        now: at(now),
+        until: at(now + 60),
+        limit,
+    };
     stores.credentials.reserve_due(request).await.unwrap()
 }
 

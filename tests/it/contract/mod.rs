@@ -18,6 +18,7 @@ mod leases;
 mod lineage;
 mod outbox_store;
 mod permit_store;
+mod provider_config_store;
 mod reencryption;
 mod revocation;
 mod tenant_store;
@@ -33,6 +34,7 @@ use token_broker::domain::caller_store::{CallerStore, TenantStore};
 use token_broker::domain::data_key::ReencryptionStore;
 use token_broker::domain::event::EventStore;
 use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
+use token_broker::domain::provider_config::ProviderConfigStore;
 use token_broker::infra::storage::postgres::RowClock;
 use token_broker::infra::storage::sqlite::SqliteStore;
 
@@ -52,6 +54,7 @@ pub(crate) struct Stores {
     pub(crate) health: Arc<dyn StoreHealth>,
     pub(crate) callers: Arc<dyn CallerStore>,
     pub(crate) tenants: Arc<dyn TenantStore>,
+    pub(crate) configs: Arc<dyn ProviderConfigStore>,
     /// Deletes the database when dropped.
     _home: Arc<dyn Any + Send + Sync>,
 }
@@ -70,7 +73,8 @@ pub(crate) async fn sqlite() -> Stores {
         audit: store.clone(),
         health: store.clone(),
         callers: store.clone(),
-        tenants: store,
+        tenants: store.clone(),
+        configs: store,
         _home: Arc::new(home),
     }
 }
@@ -88,7 +92,8 @@ pub(crate) async fn memory() -> Stores {
         audit: store.clone(),
         health: store.clone(),
         callers: store.clone(),
-        tenants: store,
+        tenants: store.clone(),
+        configs: store,
         _home: Arc::new(()),
     }
 }
@@ -108,7 +113,8 @@ pub(crate) async fn postgres() -> Stores {
         audit: store.clone(),
         health: store.clone(),
         callers: store.clone(),
-        tenants: store,
+        tenants: store.clone(),
+        configs: store,
         _home: Arc::new(()),
     }
 }

@@ -9,9 +9,12 @@ use token_broker::domain::data_key::{
 use token_broker::domain::event::{EventPosition, EventQuery};
 use token_broker::domain::key::CredentialKey;
 use token_broker::domain::ports::{Field, RevocationOutcome};
+use token_broker::domain::provider_config::CONFIG_FIELDS;
 
+use super::provider_config_store::config;
 use super::samples::{
-    at, credential_id, flow, key, lineage, new_grant, outbox_id, owner, revocation, revoke_write, tenant,
+    at, credential_id, flow, key, lineage, new_grant, outbox_id, owner, provider, revocation, revoke_write,
+    tenant,
 };
 use super::{Stores, contract};
 
@@ -57,6 +60,16 @@ async fn populated(stores: &Stores) {
         stores.outbox.enqueue_revocation(revocation).await.unwrap();
     }
     stores.outbox.finish_revocation(outbox_id(3), RevocationOutcome::Revoked, at(1)).await.unwrap();
+    let bare = |n: u8, name: &str| {
+        let mut config = config("acme", name, n);
+        config.authentication.private_key = None;
+        config.authentication.client_secret = config.authentication.client_secret.filter(|_| n != 3);
+        config.authentication.tls_key = config.authentication.tls_key.filter(|_| n != 3);
+        config
+    };
+    for config in [config("acme", "google", 1), bare(2, "github"), bare(3, "slack")] {
+        stores.configs.insert_provider_config(config).await.unwrap();
+    }
 }
 
 async fn pages_hold_every_ciphertext_with_what_it_is_bound_to(stores: Stores) {
@@ -89,6 +102,19 @@ async fn pages_hold_every_ciphertext_with_what_it_is_bound_to(stores: Stores) {
     assert_eq!(revocations.len(), 2, "what is done has none");
     assert_eq!(texts(&revocations[0]), named(&all[..2]));
     assert_eq!(texts(&revocations[1]), named(&[(Field::AccessToken, "access 2")]));
+    let configs = rows(&stores, SealedTable::ProviderConfigs).await;
+    assert_eq!(configs.len(), 2, "one without secrets has none");
+    for (row, n) in configs.iter().zip([1, 2]) {
+        let name = if n == 1 { "google" } else { "github" };
+        let found = stores.configs.load_provider_config(&tenant("acme"), &provider(name)).await;
+        let config = found.unwrap().unwrap();
+        assert_eq!((row.id, (row.key.clone(), row.grant_id)), ([n; 16], config.binding().unwrap()));
+        let of = config.authentication;
+        let secrets = [of.client_secret, of.private_key, of.tls_key];
+        let expected = CONFIG_FIELDS.into_iter().zip(secrets);
+        let expected: Vec<_> = expected.filter_map(|(field, sealed)| Some((field, sealed?))).collect();
+        assert_eq!(row.fields, expected);
+    }
     for table in SealedTable::ALL {
         let page = async |after, limit| stores.reencryption.sealed_rows(table, after, limit).await.unwrap();
         let (first, second) = (page(None, 1).await, page(None, 2).await);

@@ -129,6 +129,7 @@ pub(crate) fn new_grant(key: CredentialKey, n: u32) -> NewGrant {
         id_if_new: credential_id(n),
         key,
         grant_id: grant_id(n),
+        configuration: None,
         tokens: tokens(n),
         condition: GrantCondition::Overwrite,
         now: at(i64::from(n)),
@@ -222,6 +223,7 @@ pub(crate) fn flow(key: CredentialKey, n: u32, created: i64) -> Flow {
     Flow {
         id: flow_id(n),
         key,
+        configuration: None,
         caller: CallerId::new("agent").unwrap(),
         services: ["gmail", "calendar"].map(|s| ServiceId::new(s).unwrap()).into(),
         scopes: scopes(&["mail.read", "calendar"]),
@@ -263,6 +265,7 @@ pub(crate) fn revocation(key: CredentialKey, n: u32, created: i64) -> PendingRev
         id: outbox_id(n),
         key,
         grant_id: grant_id(n),
+        configuration: None,
         access_sealed: Sealed(format!("access {n}").into_bytes()),
         refresh_sealed: Some(Sealed(format!("refresh {n}").into_bytes())),
         attempts: 0,

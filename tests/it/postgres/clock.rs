@@ -83,7 +83,7 @@ async fn rows_are_due_by_the_databases_clock() {
     for wrong in [HOUR, -HOUR] {
         place.store.reschedule(due.id, Some(now() - A_MOMENT)).await.unwrap();
         let (now, until) = (now() + wrong, now() + wrong + HOUR);
-        let request = DueRequest { provider: provider("google"), now, until, limit: 9 };
+        let request = DueRequest { provider: provider("google"), configuration: None, now, until, limit: 9 };
         let reserved = place.store.reserve_due(request).await.unwrap();
         assert_eq!(reserved.iter().map(|due| due.id).collect::<Vec<_>>(), [due.id]);
         let pushed = place.store.load_by_id(due.id).await.unwrap().unwrap();

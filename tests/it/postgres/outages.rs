@@ -48,13 +48,15 @@ async fn about_rows(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str,
         after: None,
         limit: 9,
     };
-    let due = DueRequest { provider: google.clone(), now: at(1), until: at(2), limit: 9 };
+    let due =
+        DueRequest { provider: google.clone(), configuration: None, now: at(1), until: at(2), limit: 9 };
     let credential = token_broker::domain::credential::Credential {
         id: claim.id,
         key: alice.clone(),
         created_at: at(1),
         updated_at: at(1),
         grant_id: row.grant_id,
+        configuration: None,
         generation: claim.generation,
         epoch: claim.epoch,
         state: token_broker::domain::credential::CredentialState::Active {
@@ -267,7 +269,13 @@ async fn a_row_that_somebody_keeps_locked_is_waited_for_so_long_and_no_longer() 
     let database = server.migrated_database().await;
     let store = postgres::open(&impatient(&server.url(&database)), RowClock::Caller).await;
     let row = connected(&store, "alice", 1).await;
-    let due = DueRequest { provider: provider("google"), now: at(900), until: at(960), limit: 9 };
+    let due = DueRequest {
+        provider: provider("google"),
+        configuration: None,
+        now: at(900),
+        until: at(960),
+        limit: 9,
+    };
     store.reschedule(row.id, Some(at(100))).await.unwrap();
     let other = connected(&store, "bob", 2).await;
     store.reschedule(other.id, Some(at(200))).await.unwrap();

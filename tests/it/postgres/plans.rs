@@ -153,7 +153,13 @@ async fn a_round(place: &Place, n: u32, ids: &[[u8; 16]], grant: GrantId) {
     assert!(!store.mark_needs_reauth(row.id, epoch, request.fingerprint, reason, at(9)).await.unwrap());
     store.settle_early(DeadOwners::One(owner(n))).await.unwrap();
     store.due_for_settle(at(9), 50).await.unwrap();
-    let due = DueRequest { provider: provider("google"), now: at(1), until: at(900_000), limit: 10 };
+    let due = DueRequest {
+        provider: provider("google"),
+        configuration: None,
+        now: at(1),
+        until: at(900_000),
+        limit: 10,
+    };
     assert!(!store.reserve_due(due).await.unwrap().is_empty());
     store.reschedule(row.id, Some(at(9))).await.unwrap();
     let some: Vec<CredentialId> = ids.iter().copied().map(CredentialId::from_bytes).collect();

@@ -8,8 +8,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_N
 use sqlx::AssertSqlSafe;
 use token_broker::r#gen::v1::get_credential_response::Result as Got;
 use token_broker::r#gen::v1::{
-    BeginOAuthRequest, ConsentOptions, GetCredentialRequest, GetFlowRequest, ImportCredentialRequest,
-    ListCredentialsRequest, RefreshRequest, RevokeRequest,
+    self as pb, BeginOAuthRequest, ConsentOptions, GetCredentialRequest, GetFlowRequest,
+    ImportCredentialRequest, ListCredentialsRequest, RefreshRequest, RevokeRequest,
 };
 
 use crate::engines::postgres;
@@ -20,6 +20,8 @@ use crate::support::consent::key_at;
 use crate::support::token_server::TokenServer;
 
 const CLIENT_SECRET: &str = "canary-client-secret";
+/// Of the client of a tenant's own app.
+const OWN_SECRET: &str = "canary-own-client-secret";
 /// A client's private key. Its lines are searched for one by one.
 const PRIVATE_KEY: &str = include_str!("../support/keys/rsa.pem");
 
@@ -208,11 +210,37 @@ async fn visit_what_nobody_sent(
     visit(browser, written, "failed", &failing).await;
 }
 
+/// A tenant's own app is made and used.
+async fn use_an_own_app(broker: &TestBroker, written: &mut Written, browser: &mut Browser) {
+    let own = pb::CreateProviderConfigurationRequest {
+        provider: "own".to_owned(),
+        definition: "strict".to_owned(),
+        client_id: "own-client".to_owned(),
+        authentication: Some(pb::ClientAuthentication {
+            client_secret: OWN_SECRET.to_owned(),
+            ..pb::ClientAuthentication::default()
+        }),
+        ..pb::CreateProviderConfigurationRequest::default()
+    };
+    let mut operator = broker.admin_client("agent", &broker.grpc_address()).await;
+    let made = answered(operator.create_provider_configuration(own.clone()).await);
+    written.add("own app", prost::Message::encode_to_vec(&made));
+    let twice = refused(operator.create_provider_configuration(own).await);
+    written.add("status of a second own app", format!("{twice:?}"));
+    let (_, own) = begin_at(broker, "own", "frank", "").await;
+    let own = browser.confirm(&own).await;
+    visit(browser, written, "connected by an own app", own.as_str()).await;
+    let refresh = RefreshRequest { key: Some(key_at("own", "frank", "api")), expected_generation: 1 };
+    let mut agent = broker.client("agent").await;
+    answered(agent.refresh(refresh).await);
+}
+
 async fn search(storage: &Storage) {
     let server = TokenServer::start().await;
     let key_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/keys/rsa.pem");
     let broker = storage
         .configure(BrokerBuilder::new())
+        .set("callers.agent.admin", vec!["manage_providers"])
         .set("log.level", "trace")
         .definition(&server.definition())
         .definition(&server.definition_for_keys())
@@ -223,7 +251,7 @@ async fn search(storage: &Storage) {
         .await;
     let mut agent = broker.client("agent").await;
     let mut written = Written::default();
-    let mut secrets = BTreeSet::from([CLIENT_SECRET.to_owned(), broker.api_key("agent").to_owned()]);
+    let mut secrets = BTreeSet::from([CLIENT_SECRET, OWN_SECRET, broker.api_key("agent")].map(str::to_owned));
     secrets
         .insert(std::fs::read_to_string(broker.site().path().join("vault.key")).unwrap().trim().to_owned());
     secrets.extend(
@@ -238,6 +266,8 @@ async fn search(storage: &Storage) {
     visit(&mut browser, &mut written, "connected by key", signed.as_str()).await;
     let refresh = RefreshRequest { key: Some(key_at("signed", "erin", "api")), expected_generation: 1 };
     answered(agent.refresh(refresh).await);
+
+    use_an_own_app(&broker, &mut written, &mut browser).await;
 
     // A consent, a refusal, a replay, forgeries.
     let (flow_id, link) = begin(&broker, "alice", "").await;

@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use token_broker::domain::key::{ProviderId, ServiceId, TenantId};
-use token_broker::domain::ports::ProviderDirectory as _;
+use token_broker::domain::key::{ProviderId, ServiceId};
 use token_broker::domain::provider::{
     BodyFormat, ClientAuth, EndpointSource, Provider, Revocation, RevocationAuth, RevocationMethod,
     RevokedToken, Rotation,
@@ -63,7 +62,7 @@ fn registration(id: &str, definition: &str) -> Registration {
 fn provider(catalogue: &Catalogue, registration: Registration) -> Provider {
     let id = registration.id.clone();
     let configured = catalogue.configure(vec![registration]).unwrap();
-    let provider = configured.provider(&TenantId::new("t").unwrap(), &id).unwrap();
+    let provider = configured.get(&id).unwrap();
     (*provider).clone()
 }
 

@@ -1,7 +1,6 @@
 //! Definition and client become a provider; every mistake in a registration is reported.
 
-use token_broker::domain::key::{ProviderId, TenantId};
-use token_broker::domain::ports::ProviderDirectory as _;
+use token_broker::domain::key::ProviderId;
 use token_broker::domain::provider::{
     AssertionAudience, ClientAuth, ClientCertificate, EndpointSource, Revocation,
 };
@@ -138,11 +137,10 @@ fn one_definition_serves_several_registrations() {
     let mut second = registration("google-work", "google");
     second.client_id = "other".to_owned();
     let configured = catalogue.configure(vec![registration("google", "google"), second]).unwrap();
-    let tenant = TenantId::new("t").unwrap();
-    let all = configured.providers(&tenant);
+    let all = configured.all();
     let seen: Vec<_> = all.iter().map(|p| (p.id.as_str(), p.client.id.as_str())).collect();
     assert_eq!(seen, [("google", "client"), ("google-work", "other")]);
-    assert!(configured.provider(&tenant, &ProviderId::new("github").unwrap()).is_none());
+    assert!(configured.get(&ProviderId::new("github").unwrap()).is_none());
     assert!(!format!("{configured:?}").contains("canary"));
 }
 

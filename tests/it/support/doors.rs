@@ -17,7 +17,7 @@ use token_broker::domain::audit::{AuditSink, NoAudit};
 use token_broker::domain::flow::ConsentBinding;
 use token_broker::domain::jwt::SigningAlgorithm;
 use token_broker::domain::key::{CallerId, ClaimOwner, ProviderId, TenantId, UserId};
-use token_broker::domain::ports::{CallerDirectory, Clock, ProviderDirectory, StoreError};
+use token_broker::domain::ports::{CallerDirectory, Clock, StoreError};
 use token_broker::domain::provider::{EndpointSource, Provider};
 use token_broker::domain::rate_limit::{RateLimits, SharedBuckets};
 use token_broker::domain::secret::{SecretBytes, SecretString};
@@ -31,6 +31,7 @@ use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::jwt::{Issuer, IssuerSettings, JwtVerifier, KeyAccess, KeyLocation, KeyTimes};
 use token_broker::infra::oauth::HttpOAuthClient;
 use token_broker::infra::outbound::{Http, HttpSettings};
+use token_broker::infra::providers::ConfiguredProviders;
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use token_broker::transport::{grpc, http};
@@ -106,22 +107,6 @@ impl CallerDirectory for Callers {
 
     fn remembers(&self, identity: &Identity) -> bool {
         self.0.contains_key(identity)
-    }
-}
-
-struct Providers(Vec<Arc<Provider>>);
-
-impl ProviderDirectory for Providers {
-    fn provider(&self, _: &TenantId, id: &ProviderId) -> Option<Arc<Provider>> {
-        self.0.iter().find(|provider| provider.id == *id).cloned()
-    }
-
-    fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
-        self.all()
-    }
-
-    fn all(&self) -> Vec<Arc<Provider>> {
-        self.0.clone()
     }
 }
 
@@ -534,7 +519,7 @@ fn ports(
             HttpOAuthClient::new(HttpSettings::default(), Arc::clone(&clock), Arc::new(SystemEntropy))
                 .unwrap(),
         ),
-        providers: Arc::new(Providers(providers(&server.base()))),
+        providers: Arc::new(ConfiguredProviders::of(providers(&server.base()))),
         permits: Arc::new(LocalPermits::new(Arc::clone(&clock))),
         journal: Arc::new(MemoryJournal::default()),
         wakeups: alone::wakeups(),
@@ -543,6 +528,7 @@ fn ports(
         events: Arc::new(store.clone()),
         callers: Arc::new(store.clone()),
         tenants: Arc::new(store.clone()),
+        provider_configs: Arc::new(store.clone()),
         clock,
     }
 }

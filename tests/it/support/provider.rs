@@ -79,6 +79,7 @@ pub(crate) fn provider_at(base: &str) -> Provider {
             }),
         },
         services: BTreeMap::from([(ServiceId::new("files").unwrap(), service)]),
+        own: None,
     }
 }
 

@@ -28,6 +28,7 @@ use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::token_set::ProviderAccount;
 use token_broker::infra::coordination::local::LocalLeases;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
+use token_broker::infra::providers::ConfiguredProviders;
 use token_broker::infra::storage::sqlite::SqliteStore;
 use token_broker::infra::system::SystemEntropy;
 use tokio_util::task::TaskTracker;
@@ -106,6 +107,7 @@ impl World {
             events: Arc::new(self.store.clone()),
             callers: Arc::new(self.store.clone()),
             tenants: Arc::new(self.store.clone()),
+            provider_configs: Arc::new(self.store.clone()),
             steps: life.clone(),
         };
         let broker = Broker::new(ports, self.settings.clone(), owner, tasks.clone());
@@ -162,20 +164,6 @@ impl Default for RigOptions {
     }
 }
 
-struct Providers(Vec<Arc<Provider>>);
-
-impl ProviderDirectory for Providers {
-    fn provider(&self, _: &TenantId, id: &ProviderId) -> Option<Arc<Provider>> {
-        self.0.iter().find(|p| p.id == *id).cloned()
-    }
-    fn providers(&self, _: &TenantId) -> Vec<Arc<Provider>> {
-        self.all()
-    }
-    fn all(&self) -> Vec<Arc<Provider>> {
-        self.0.clone()
-    }
-}
-
 pub(crate) fn service(id: &str) -> ServiceKey {
     user_service("alice", id)
 }
@@ -221,7 +209,7 @@ impl Rig {
         let words = Arc::new(SharedWakeups::default());
         words.lost.store(options.deaf, Ordering::SeqCst);
         let leases = Arc::new(SwitchedLeases::new(Arc::new(LocalLeases::new(clock.clone()))));
-        let providers: Arc<dyn ProviderDirectory> = Arc::new(Providers(definitions));
+        let providers: Arc<dyn ProviderDirectory> = Arc::new(ConfiguredProviders::of(definitions));
         let world = World {
             store: store.clone(),
             clock: clock.clone(),
@@ -439,7 +427,7 @@ pub(crate) fn state_in(url: &SecretString) -> SecretString {
 pub(crate) fn callback_with(state: SecretString, browser: BrowserKeys) -> CallbackInput {
     let code = Some(SecretString::from("code"));
     let answer = AuthorizationAnswer { state: Some(state), code, error: None, iss: None };
-    CallbackInput { provider: "acme".to_owned(), answer, browser }
+    CallbackInput { provider: "acme".to_owned(), configuration: None, answer, browser }
 }
 
 /// The handle of a link to the broker's page.

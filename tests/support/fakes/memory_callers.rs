@@ -231,6 +231,7 @@ impl TenantStore for MemoryStore {
                 tables.callers.retain(|caller| caller.tenant != id);
                 tables.api_keys.retain(|key| key.key.tenant != id);
                 tables.data_keys.retain(|key| key.tenant != id || key.purpose != DataKeyPurpose::Encryption);
+                tables.configs.retain(|config| config.tenant != id);
             }
             TenantWrite::Done
         }))

@@ -10,6 +10,7 @@ use token_broker::domain::data_key::{
 };
 use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::ports::{Field, StoreError};
+use token_broker::domain::provider_config::{CONFIG_FIELDS, ProviderConfig};
 
 use super::memory_store::{FlowRow, MemoryStore, RevocationRow, Row, Tables};
 
@@ -43,6 +44,15 @@ fn of_revocation(RevocationRow { pending, finished }: &RevocationRow) -> Option<
     finished.is_none().then(|| SealedRow { id: *pending.id.as_bytes(), key, grant_id, fields })
 }
 
+fn of_config(config: &ProviderConfig) -> Option<SealedRow> {
+    let (key, grant_id) = config.binding().unwrap();
+    let of = &config.authentication;
+    let secrets = CONFIG_FIELDS.into_iter().zip([&of.client_secret, &of.private_key, &of.tls_key]);
+    let fields: Vec<_> =
+        secrets.filter_map(|(field, sealed)| Some((field, sealed.as_ref()?.clone()))).collect();
+    (!fields.is_empty()).then(|| SealedRow { id: *config.id.as_bytes(), key, grant_id, fields })
+}
+
 fn replace(tables: &mut Tables, table: SealedTable, RenewedRow { was, is }: &RenewedRow) -> bool {
     let field = |field| is.field(field).cloned();
     let sealed = |wanted| field(wanted).unwrap_or(Sealed(Vec::new()));
@@ -67,6 +77,13 @@ fn replace(tables: &mut Tables, table: SealedTable, RenewedRow { was, is }: &Ren
             row.pending.access_sealed = sealed(Field::AccessToken);
             row.pending.refresh_sealed = field(Field::RefreshToken);
         }
+        SealedTable::ProviderConfigs => {
+            let same = |config: &&mut ProviderConfig| of_config(config).as_ref() == Some(was);
+            let Some(config) = tables.configs.iter_mut().find(same) else { return false };
+            config.authentication.client_secret = field(Field::ClientSecret);
+            config.authentication.private_key = field(Field::ClientPrivateKey);
+            config.authentication.tls_key = field(Field::ClientTlsKey);
+        }
     }
     true
 }
@@ -85,6 +102,7 @@ impl ReencryptionStore for MemoryStore {
             }
             SealedTable::Flows => tables.flows.iter().map(of_flow).collect(),
             SealedTable::Revocations => tables.revocations.iter().filter_map(of_revocation).collect(),
+            SealedTable::ProviderConfigs => tables.configs.iter().filter_map(of_config).collect(),
         });
         rows.retain(|row| after.is_none_or(|after| row.id > after));
         rows.sort_by_key(|row| row.id);
@@ -104,7 +122,9 @@ impl ReencryptionStore for MemoryStore {
     }
 
     async fn expected_rows(&self) -> Result<u64, StoreError> {
-        let rows = self.read(|tables| tables.rows.len() + tables.flows.len() + tables.revocations.len());
+        let rows = self.read(|tables| {
+            tables.rows.len() + tables.flows.len() + tables.revocations.len() + tables.configs.len()
+        });
         Ok(u64::try_from(rows).unwrap())
     }
 

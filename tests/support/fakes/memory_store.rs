@@ -14,12 +14,13 @@ use token_broker::domain::credential::{
 use token_broker::domain::data_key::{Reencryption, RowsPerKey};
 use token_broker::domain::event::{Change, Event, EventPosition, FlowCause, NewEvent, Standing};
 use token_broker::domain::flow::{Flow, FlowStatus};
-use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, TenantId};
+use token_broker::domain::key::{ClaimOwner, ConfigId, CredentialId, CredentialKey, TenantId};
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, GrantCondition, LineageWrite,
     ListQuery, NewGrant, PendingRevocation, Persisted, Release, RevocationOutcome, RevokeWrite, RevokedRow,
     StoreError, StoreHealth, StoredGrant, WrappedDataKey,
 };
+use token_broker::domain::provider_config::ProviderConfig;
 
 /// A tenant's audit log.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -69,6 +70,7 @@ pub(super) struct Tables {
     pub(super) callers: Vec<StoredCaller>,
     pub(super) api_keys: Vec<NewApiKey>,
     pub(super) tenants: Vec<Tenant>,
+    pub(super) configs: Vec<ProviderConfig>,
     /// The last number that was given to an event.
     pub(super) last_event: i64,
     /// The row that got a new grant in this transaction.
@@ -90,6 +92,29 @@ pub(crate) struct MemoryStore(Mutex<State>);
 
 /// A copy of everything.
 pub(crate) struct Snapshot(Tables);
+
+impl Tables {
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &Credential> {
+        self.rows.values().map(|row| &row.credential)
+    }
+
+    /// Nothing that was obtained with a configuration is refreshed in the background any more.
+    pub(super) fn stop(&mut self, id: ConfigId) {
+        for row in self.rows.values_mut().filter(|row| row.credential.configuration == Some(id)) {
+            if let Some(tokens) = active_tokens(row) {
+                tokens.next_refresh_at = None;
+            }
+        }
+    }
+
+    /// Whether something that was obtained with a configuration is due.
+    pub(super) fn is_due(&self, id: ConfigId, now: Timestamp) -> bool {
+        self.credentials().filter(|credential| credential.configuration == Some(id)).any(|credential| {
+            let CredentialState::Active { tokens, .. } = &credential.state else { return false };
+            tokens.next_refresh_at.is_some_and(|at| at <= now)
+        })
+    }
+}
 
 impl MemoryStore {
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -337,6 +362,7 @@ impl Tables {
             created_at: old.as_ref().map_or(grant.now, |old| old.created_at),
             updated_at: grant.now,
             grant_id: grant.grant_id,
+            configuration: grant.configuration,
             generation: old.as_ref().map_or(1, |old| old.generation + 1),
             epoch: old.as_ref().map_or(1, |old| old.epoch + 1),
             state: CredentialState::Active { tokens: grant.tokens, back_off: None },
@@ -360,6 +386,7 @@ impl Tables {
                     id,
                     key: credential.key.clone(),
                     grant_id: credential.grant_id,
+                    configuration: credential.configuration,
                     access_sealed: tokens.access_sealed.clone(),
                     refresh_sealed: tokens.refresh.as_ref().map(|refresh| refresh.sealed.clone()),
                     attempts: 0,
@@ -537,8 +564,12 @@ impl CredentialStore for MemoryStore {
     async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
         Ok(self.write(|tables| {
             let mut due = Vec::new();
-            for row in tables.rows.values_mut().filter(|row| row.credential.key.provider == request.provider)
-            {
+            let wanted = |row: &&mut Row| {
+                let credential = &row.credential;
+                credential.key.provider == request.provider
+                    && credential.configuration == request.configuration
+            };
+            for row in tables.rows.values_mut().filter(wanted) {
                 let (id, used_at) = (row.credential.id, row.used_at);
                 let next = active_tokens(row).and_then(|tokens| tokens.next_refresh_at);
                 due.extend(next.filter(|next| *next <= request.now).map(|due_at| DueCredential {

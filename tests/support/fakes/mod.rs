@@ -4,6 +4,7 @@
 
 mod memory_audit;
 mod memory_callers;
+mod memory_configs;
 mod memory_reencryption;
 mod memory_store;
 mod memory_tables;

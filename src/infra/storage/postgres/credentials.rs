@@ -109,22 +109,31 @@ const SETTLE_OTHERS_EARLY: &str = "
     WHERE credentials.id = abandoned.id AND status = 'refreshing' AND claim_owner <> $1 AND settle_at > claim_deadline";
 
 /// A row that somebody works on is left out, not waited for. `MATERIALIZED`, so that it is chosen once: a join could run
-/// the choice for each row, and choose more.
-const RESERVE_DUE: &str = concat!(
-    "WITH due AS MATERIALIZED (
+/// the choice for each row, and choose more. Two statements, since the planner knows how many rows have no configuration only
+/// where it is asked so.
+macro_rules! reserve_due {
+    ($configuration:literal) => {
+        concat!(
+            "WITH due AS MATERIALIZED (
         SELECT id, next_refresh_at AS due_at FROM credentials
-        WHERE provider = $1 AND status = 'active' AND next_refresh_at <= ",
-    scan_now_or!("$2"),
-    " ORDER BY next_refresh_at
+        WHERE provider = $1 AND status = 'active' AND ",
+            $configuration,
+            " AND next_refresh_at <= ",
+            scan_now_or!("$2"),
+            " ORDER BY next_refresh_at
         LIMIT $4
         FOR NO KEY UPDATE SKIP LOCKED
     )
     UPDATE credentials SET next_refresh_at = $3 + ",
-    now_or!("$2"),
-    " FROM due
+            now_or!("$2"),
+            " FROM due
     WHERE credentials.id = due.id
     RETURNING credentials.id, coalesce(used_at, created_at), due_at"
-);
+        )
+    };
+}
+const RESERVE_DUE: &str = reserve_due!("configuration IS NULL");
+const RESERVE_DUE_OF_OWN: &str = reserve_due!("configuration = $5");
 
 const RESCHEDULE: &str = "UPDATE credentials SET next_refresh_at = $2 WHERE id = $1 AND status = 'active'";
 
@@ -261,11 +270,13 @@ impl CredentialStore for PgStore {
 
     async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
         let query = || {
-            sqlx::query(RESERVE_DUE)
+            let own = request.configuration.map(|id| id.as_bytes().to_vec());
+            let query = sqlx::query(if own.is_some() { RESERVE_DUE_OF_OWN } else { RESERVE_DUE })
                 .bind(request.provider.as_str())
                 .bind(self.now(request.now))
                 .bind(distance(request.now, request.until))
-                .bind(i64::from(request.limit))
+                .bind(i64::from(request.limit));
+            if own.is_some() { query.bind(own) } else { query }
         };
         let rows: Vec<(Vec<u8>, i64, i64)> = self.all(Again::Never, query).await?;
         let mut due = rows

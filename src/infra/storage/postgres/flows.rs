@@ -24,8 +24,8 @@ const INSERT: &str = concat!(
     flow_columns!(),
     ")
     SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-        $21, $22, $23, $24, $25, $26, $27, $28
-    WHERE $29 > (
+        $21, $22, $23, $24, $25, $26, $27, $28, $29
+    WHERE $30 > (
         SELECT count(*) FROM flows
         WHERE tenant = $2 AND provider = $3 AND user_id = $4 AND status = 'pending' AND expires_at > $20
     )"

@@ -44,9 +44,10 @@ const STORE: &str = concat!(
     "INSERT INTO credentials (
         tenant, provider, user_id, grant_name, account, id, created_at, updated_at, grant_id, generation, epoch, status,
         access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes, scopes_assumed,
-        rt_sealed, rt_fingerprint, next_refresh_at, rt_parent_fingerprint, rt_epoch, used_at
+        rt_sealed, rt_fingerprint, next_refresh_at, rt_parent_fingerprint, rt_epoch, used_at, configuration
     )
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, 1, 1, 'active', $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $7)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, 1, 1, 'active', $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $7,
+        $21)
     ON CONFLICT (tenant, provider, user_id, grant_name, account) DO UPDATE SET
         updated_at = excluded.updated_at, grant_id = excluded.grant_id,
         generation = credentials.generation + 1, epoch = credentials.epoch + 1, status = excluded.status,
@@ -56,6 +57,7 @@ const STORE: &str = concat!(
         rt_sealed = excluded.rt_sealed, rt_fingerprint = excluded.rt_fingerprint,
         rt_parent_fingerprint = excluded.rt_parent_fingerprint, rt_epoch = excluded.rt_epoch,
         next_refresh_at = excluded.next_refresh_at, used_at = excluded.used_at,
+        configuration = excluded.configuration,
         claim_owner = NULL, claim_deadline = NULL, settle_at = NULL,
         failures = 0, not_before = NULL, last_error = NULL, reauth_reason = NULL
     RETURNING ",
@@ -67,9 +69,10 @@ const STORE: &str = concat!(
 const MOVE_TO_OUTBOX: &str = "
     INSERT INTO revocations (
         id, tenant, provider, user_id, grant_name, account, grant_id,
-        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at
+        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at, configuration
     )
-    SELECT $6, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, rt_sealed, 0, $7, $7
+    SELECT $6, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, rt_sealed, 0, $7, $7,
+        configuration
     FROM credentials
     WHERE tenant = $1 AND provider = $2 AND user_id = $3 AND grant_name = $4 AND account = $5
         AND status <> 'revoked' AND ($8::bytea IS NULL OR grant_id = $8)
@@ -78,9 +81,10 @@ const MOVE_TO_OUTBOX: &str = "
 const MOVE_AGAIN: &str = "
     INSERT INTO revocations (
         id, tenant, provider, user_id, grant_name, account, grant_id,
-        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at
+        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at, configuration
     )
-    SELECT $6, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, rt_sealed, 0, $7, settle_at
+    SELECT $6, tenant, provider, user_id, grant_name, account, grant_id, access_sealed, rt_sealed, 0, $7, settle_at,
+        configuration
     FROM credentials
     WHERE tenant = $1 AND provider = $2 AND user_id = $3 AND grant_name = $4 AND account = $5
         AND status = 'refreshing' AND ($8::bytea IS NULL OR grant_id = $8)";
@@ -133,7 +137,8 @@ impl PgStore {
             .bind(&grant.grant_id.as_bytes()[..]);
         let query = bind_tokens!(identity, tokens)
             .bind(refresh.and_then(|refresh| refresh.parent_fingerprint.as_ref()).map(|parent| &parent.0[..]))
-            .bind(refresh.map(|refresh| refresh.epoch));
+            .bind(refresh.map(|refresh| refresh.epoch))
+            .bind(grant.configuration.map(|id| id.as_bytes().to_vec()));
         let row = transaction.one::<CredentialRow>(query).await?;
         let row: Credential = row.ok_or(StoreError::Corrupt("no answer"))?.try_into()?;
         let (key, at) = (grant.key, grant.now);

@@ -23,6 +23,7 @@ mod lineage;
 mod listing;
 mod open;
 mod outbox;
+mod provider_configs;
 mod reencryption;
 mod schema;
 mod session;

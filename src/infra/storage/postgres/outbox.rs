@@ -16,7 +16,7 @@ const ENQUEUE: &str = concat!(
     "INSERT INTO revocations (",
     revocation_columns!(),
     ")
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
     ON CONFLICT (id) DO NOTHING"
 );
 

@@ -43,6 +43,15 @@ const REVOCATIONS: &str = "
     ORDER BY id
     LIMIT $2";
 
+/// The words of their binding (`CONFIG_KEY_WORDS`) stand where others have a user, a grant and an account.
+const CONFIGS: &str = "
+    SELECT id, tenant, provider, 'provider configuration' AS user_id, 'configuration' AS grant_name, 'default' AS account,
+        id AS grant_id, client_secret_sealed AS first, private_key_sealed AS second, tls_key_sealed AS third
+    FROM provider_configurations
+    WHERE id > $1 AND (client_secret_sealed IS NOT NULL OR private_key_sealed IS NOT NULL OR tls_key_sealed IS NOT NULL)
+    ORDER BY id
+    LIMIT $2";
+
 /// A statement that replaces ciphertexts by compare-and-swap. A row that somebody works on is left out, not waited for: no
 /// refresh waits for this, this waits for no refresh, and no two statements wait for each other.
 macro_rules! replace {
@@ -86,10 +95,17 @@ const REPLACE_REVOCATIONS: &str = replace!(
     "t.access_sealed = given.first_was AND t.refresh_sealed IS NOT DISTINCT FROM given.second_was"
 );
 
+const REPLACE_CONFIGS: &str = replace!(
+    "provider_configurations",
+    "client_secret_sealed = given.first_is, private_key_sealed = given.second_is, tls_key_sealed = given.third_is",
+    "t.client_secret_sealed IS NOT DISTINCT FROM given.first_was
+        AND t.private_key_sealed IS NOT DISTINCT FROM given.second_was AND t.tls_key_sealed IS NOT DISTINCT FROM given.third_was"
+);
+
 /// What the server knows from its last look; never counted, which would take minutes in a large table.
 const EXPECTED: &str = "
     SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class
-    WHERE oid IN ('credentials'::regclass, 'flows'::regclass, 'revocations'::regclass)";
+    WHERE oid IN ('credentials'::regclass, 'flows'::regclass, 'revocations'::regclass, 'provider_configurations'::regclass)";
 
 const STATE: &str = concat!("SELECT ", reencryption_columns!(), " FROM reencryption");
 
@@ -141,6 +157,7 @@ impl ReencryptionStore for PgStore {
             SealedTable::Credentials => CREDENTIALS,
             SealedTable::Flows => FLOWS,
             SealedTable::Revocations => REVOCATIONS,
+            SealedTable::ProviderConfigs => CONFIGS,
         };
         let query = || sqlx::query(sql).bind(after_bytes(after.as_ref())).bind(i64::from(limit));
         let rows: Vec<SealedColumns> = self.all(Again::Once, query).await?;
@@ -156,6 +173,7 @@ impl ReencryptionStore for PgStore {
             SealedTable::Credentials => REPLACE_CREDENTIALS,
             SealedTable::Flows => REPLACE_FLOWS,
             SealedTable::Revocations => REPLACE_REVOCATIONS,
+            SealedTable::ProviderConfigs => REPLACE_CONFIGS,
         };
         let all = |read: fn(&RenewedRow) -> &SealedRow, index: usize| -> Vec<Option<&[u8]>> {
             rows.iter().map(|row| column(read(row), table, index)).collect()

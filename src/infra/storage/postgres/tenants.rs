@@ -10,6 +10,7 @@ use crate::domain::ports::{DataKeyPurpose, StoreError};
 use crate::infra::storage::caller_row::TenantRow;
 use crate::infra::storage::caller_sql as sql;
 use crate::infra::storage::codec::{micros, purpose_text};
+use crate::infra::storage::provider_config_sql::DELETE_OF_TENANT;
 
 #[async_trait]
 impl TenantStore for PgStore {
@@ -54,7 +55,7 @@ impl TenantStore for PgStore {
             // Whoever is making the tenant's first data key has either stored it by now, or will see that it is deleted.
             let lock = lock_of("data key", &[tenant.id.as_str(), purpose_text(DataKeyPurpose::Encryption)]);
             transaction.execute(sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(lock)).await?;
-            for delete in [sql::DELETE_CALLERS, sql::DELETE_DATA_KEYS] {
+            for delete in [sql::DELETE_CALLERS, sql::DELETE_DATA_KEYS, DELETE_OF_TENANT] {
                 transaction.execute(sqlx::query(delete).bind(tenant.id.as_str())).await?;
             }
         }

@@ -73,7 +73,7 @@ const SETTLE_OTHERS_EARLY: &str = "
 /// The index is named, since without statistics the planner may take another for as good.
 const DUE: &str = "
     SELECT id, coalesce(used_at, created_at), next_refresh_at FROM credentials INDEXED BY credentials_due
-    WHERE provider = ?1 AND status = 'active' AND next_refresh_at <= ?2
+    WHERE provider = ?1 AND status = 'active' AND next_refresh_at <= ?2 AND configuration IS ?4
     ORDER BY next_refresh_at
     LIMIT ?3";
 
@@ -221,6 +221,7 @@ impl CredentialStore for SqliteStore {
             .bind(request.provider.as_str())
             .bind(micros(request.now))
             .bind(request.limit)
+            .bind(request.configuration.map(|id| id.as_bytes().to_vec()))
             .fetch_all(&mut *transaction)
             .await
             .map_err(store_error)?;

@@ -20,6 +20,7 @@ mod lineage;
 mod listing;
 mod open;
 mod outbox;
+mod provider_configs;
 mod reencryption;
 mod schema;
 mod tenants;
@@ -149,6 +150,7 @@ fn frequent_statements() -> Vec<&'static str> {
             events::STATEMENTS,
             callers::STATEMENTS,
             callers::OWN_STATEMENTS,
+            provider_configs::STATEMENTS,
             audit::STATEMENTS,
             reencryption::STATEMENTS,
         ])

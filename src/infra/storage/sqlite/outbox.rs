@@ -13,9 +13,9 @@ use crate::infra::storage::revocation_row::{RevocationRow, bind_revocation, revo
 const ENQUEUE: &str = "
     INSERT INTO revocations (
         id, tenant, provider, user_id, grant_name, account, grant_id,
-        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at
+        access_sealed, refresh_sealed, attempts, created_at, next_attempt_at, configuration
     )
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
     ON CONFLICT (id) DO NOTHING";
 
 const TAKE: &str = concat!(

@@ -42,6 +42,15 @@ const REVOCATIONS: &str = "
     ORDER BY id
     LIMIT ?2";
 
+/// The words of their binding (`CONFIG_KEY_WORDS`) stand where others have a user, a grant and an account.
+const CONFIGS: &str = "
+    SELECT id, tenant, provider, 'provider configuration' AS user_id, 'configuration' AS grant_name, 'default' AS account,
+        id AS grant_id, client_secret_sealed AS first, private_key_sealed AS second, tls_key_sealed AS third
+    FROM provider_configurations
+    WHERE id > ?1 AND (client_secret_sealed IS NOT NULL OR private_key_sealed IS NOT NULL OR tls_key_sealed IS NOT NULL)
+    ORDER BY id
+    LIMIT ?2";
+
 /// Compare-and-swap. The parameters of columns that a table does not have are not used.
 const REPLACE_CREDENTIAL: &str = "
     UPDATE credentials SET access_sealed = ?5, rt_sealed = ?6, profile_sealed = ?7
@@ -53,8 +62,13 @@ const REPLACE_REVOCATION: &str = "
     UPDATE revocations SET access_sealed = ?5, refresh_sealed = ?6
     WHERE id = ?1 AND access_sealed = ?2 AND refresh_sealed IS ?3";
 
+const REPLACE_CONFIG: &str = "
+    UPDATE provider_configurations SET client_secret_sealed = ?5, private_key_sealed = ?6, tls_key_sealed = ?7
+    WHERE id = ?1 AND client_secret_sealed IS ?2 AND private_key_sealed IS ?3 AND tls_key_sealed IS ?4";
+
 const EXPECTED: &str = "
-    SELECT (SELECT count(*) FROM credentials) + (SELECT count(*) FROM flows) + (SELECT count(*) FROM revocations)";
+    SELECT (SELECT count(*) FROM credentials) + (SELECT count(*) FROM flows) + (SELECT count(*) FROM revocations)
+        + (SELECT count(*) FROM provider_configurations)";
 
 const STATE: &str = concat!("SELECT ", reencryption_columns!(), " FROM reencryption WHERE only_row = 1");
 
@@ -100,6 +114,7 @@ impl ReencryptionStore for SqliteStore {
             SealedTable::Credentials => CREDENTIALS,
             SealedTable::Flows => FLOWS,
             SealedTable::Revocations => REVOCATIONS,
+            SealedTable::ProviderConfigs => CONFIGS,
         };
         let query = sqlx::query(sql).bind(after_bytes(after.as_ref())).bind(limit);
         let rows: Vec<SealedColumns> = self.read_all(query).await?;
@@ -115,6 +130,7 @@ impl ReencryptionStore for SqliteStore {
             SealedTable::Credentials => REPLACE_CREDENTIAL,
             SealedTable::Flows => REPLACE_FLOW,
             SealedTable::Revocations => REPLACE_REVOCATION,
+            SealedTable::ProviderConfigs => REPLACE_CONFIG,
         };
         let mut replaced = Vec::with_capacity(rows.len());
         let mut transaction = self.begin().await?;
@@ -216,9 +232,11 @@ pub(super) const STATEMENTS: &[&str] = &[
     CREDENTIALS,
     FLOWS,
     REVOCATIONS,
+    CONFIGS,
     REPLACE_CREDENTIAL,
     REPLACE_FLOW,
     REPLACE_REVOCATION,
+    REPLACE_CONFIG,
     STATE,
     TAKE,
     SAVE,

@@ -11,6 +11,7 @@ use crate::domain::ports::StoreError;
 use crate::infra::storage::caller_row::TenantRow;
 use crate::infra::storage::caller_sql as sql;
 use crate::infra::storage::codec::micros;
+use crate::infra::storage::provider_config_sql::DELETE_OF_TENANT;
 
 #[async_trait]
 impl TenantStore for SqliteStore {
@@ -49,7 +50,7 @@ impl TenantStore for SqliteStore {
             return Ok(TenantWrite::Unknown);
         }
         if tenant.deleted_at.is_some() {
-            for delete in [sql::DELETE_CALLERS, sql::DELETE_DATA_KEYS] {
+            for delete in [sql::DELETE_CALLERS, sql::DELETE_DATA_KEYS, DELETE_OF_TENANT] {
                 execute(&mut transaction, sqlx::query(delete).bind(tenant.id.as_str())).await?;
             }
         }

@@ -30,6 +30,7 @@ fn grant(user: &str, access_bytes: usize) -> NewGrant {
             account: Account::default(),
         },
         grant_id: GrantId::from_bytes(id),
+        configuration: None,
         tokens: StoredTokens {
             access_sealed: Sealed(vec![7; access_bytes]),
             access_life: AccessLife { obtained_at: NOW, expires_at: None },

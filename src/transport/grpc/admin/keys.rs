@@ -122,6 +122,7 @@ fn data_key(key: DataKeyStanding) -> pb::DataKey {
         credentials: number(rows.credentials),
         flows: number(rows.flows),
         revocations: number(rows.revocations),
+        provider_configurations: number(rows.provider_configs),
     };
     pb::DataKey {
         id: Uuid::from_bytes(key.id).to_string(),

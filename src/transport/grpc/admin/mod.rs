@@ -2,6 +2,7 @@
 
 mod audit;
 mod keys;
+mod provider_configs;
 
 use std::sync::Arc;
 
@@ -325,6 +326,41 @@ impl AdminService for Admin {
         let BrokenGlass { revoked, cancelled_flows, more } = done;
         let (revoked, cancelled_flows) = (count(revoked), count(cancelled_flows));
         Ok(Response::new(pb::RevokeTenantCredentialsResponse { revoked, cancelled_flows, more }))
+    }
+
+    async fn create_provider_configuration(
+        &self,
+        request: Request<pb::CreateProviderConfigurationRequest>,
+    ) -> Result<Response<pb::CreateProviderConfigurationResponse>, Status> {
+        provider_configs::create(&self.broker, request).await
+    }
+
+    async fn get_provider_configuration(
+        &self,
+        request: Request<pb::GetProviderConfigurationRequest>,
+    ) -> Result<Response<pb::GetProviderConfigurationResponse>, Status> {
+        provider_configs::get(&self.broker, request).await
+    }
+
+    async fn list_provider_configurations(
+        &self,
+        request: Request<pb::ListProviderConfigurationsRequest>,
+    ) -> Result<Response<pb::ListProviderConfigurationsResponse>, Status> {
+        provider_configs::list(&self.broker, request).await
+    }
+
+    async fn update_provider_configuration(
+        &self,
+        request: Request<pb::UpdateProviderConfigurationRequest>,
+    ) -> Result<Response<pb::UpdateProviderConfigurationResponse>, Status> {
+        provider_configs::update(&self.broker, request).await
+    }
+
+    async fn delete_provider_configuration(
+        &self,
+        request: Request<pb::DeleteProviderConfigurationRequest>,
+    ) -> Result<Response<pb::DeleteProviderConfigurationResponse>, Status> {
+        provider_configs::delete(&self.broker, request).await
     }
 }
 

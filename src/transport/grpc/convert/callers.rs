@@ -26,14 +26,14 @@ const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 3600);
 /// The longest life of a key: a hundred years, which no clock runs over.
 const MAX_LIFETIME: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The callers or tenants of a page that does not say how many.
+/// What a page has at most that does not say how many.
 const DEFAULT_PAGE_SIZE: u32 = 100;
 
 /// A page of a list: what comes behind which id, and how many.
 pub(in super::super) type Page<I> = (Option<I>, u32);
 
 impl Check {
-    fn page<I>(
+    pub(super) fn page<I>(
         &mut self,
         page_size: i32,
         page_token: String,

@@ -15,6 +15,7 @@ pub(super) fn consent_reason(reason: ConsentReason) -> pb::AuthorizationRequired
         ConsentReason::RefreshTokenRejected => pb::AuthorizationRequiredReason::RefreshTokenRejected,
         ConsentReason::FlowPending => pb::AuthorizationRequiredReason::FlowPending,
         ConsentReason::ConsentDenied => pb::AuthorizationRequiredReason::ConsentDenied,
+        ConsentReason::AppGone => pb::AuthorizationRequiredReason::AppGone,
     }
 }
 

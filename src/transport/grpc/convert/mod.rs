@@ -6,6 +6,7 @@ pub(super) mod audit;
 pub(super) mod callers;
 mod check;
 mod enums;
+pub(super) mod provider_configs;
 pub(super) mod requests;
 pub(super) mod rules;
 mod time;

@@ -55,6 +55,36 @@ pub(super) fn failed_precondition(what: Precondition) -> Status {
             ("TOO_MANY_API_KEYS", "the caller has as many good API keys as it may have: revoke one first")
         }
         Precondition::TenantExists => ("TENANT_EXISTS", "there is a tenant of this id, or was one"),
+        Precondition::ProviderDisabled => (
+            "PROVIDER_DISABLED",
+            "the tenant's app at this provider is disabled: its operator has to enable it",
+        ),
+        Precondition::ProviderMisconfigured => (
+            "PROVIDER_MISCONFIGURED",
+            "the tenant's app does not fit the provider's definition any more: its operator has to make it anew",
+        ),
+        Precondition::ProviderConfigurationExists => {
+            ("PROVIDER_CONFIGURATION_EXISTS", "the tenant has a configuration of this provider id already")
+        }
+        Precondition::ProviderConfigurationChanged => (
+            "PROVIDER_CONFIGURATION_CHANGED",
+            "the configuration has been changed meanwhile: read it again, and change that",
+        ),
+        Precondition::ProviderConfigurationInUse(uses) => {
+            for (name, count) in
+                [("credentials", uses.credentials), ("flows", uses.flows), ("revocations", uses.revocations)]
+            {
+                metadata.insert(name.to_owned(), count.to_string());
+            }
+            (
+                "PROVIDER_CONFIGURATION_IN_USE",
+                "users are connected by this configuration: revoke their credentials first, or set `force`",
+            )
+        }
+        Precondition::TooManyProviderConfigurations => (
+            "TOO_MANY_PROVIDER_CONFIGURATIONS",
+            "the tenant has as many provider configurations as it may have: delete one first",
+        ),
     };
     let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
     Status::with_error_details(Code::FailedPrecondition, text, details)
@@ -85,6 +115,7 @@ fn key_in_use(refusal: Refusal, metadata: &mut HashMap<String, String>) -> (&'st
             metadata.insert("credentials".to_owned(), rows.credentials.to_string());
             metadata.insert("flows".to_owned(), rows.flows.to_string());
             metadata.insert("revocations".to_owned(), rows.revocations.to_string());
+            metadata.insert("provider_configurations".to_owned(), rows.provider_configs.to_string());
             (
                 "DATA_KEY_IN_USE",
                 "rows are left that were sealed with it: another pass was asked for, try again after it",

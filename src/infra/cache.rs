@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Two halves of at most `most` entries each: when the younger is full, it takes the place of the older, whose entries are
 /// dropped. So whoever fills it pushes out what has not been asked for since, and no more memory is taken.
-pub(super) struct Cache<K, V> {
+pub(crate) struct Cache<K, V> {
     halves: Mutex<Halves<K, V>>,
     most: usize,
     lifetime: Duration,
@@ -29,7 +29,7 @@ struct Entry<V> {
 
 /// What the cache knows.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Known<V> {
+pub(crate) enum Known<V> {
     /// Good.
     Fresh(V),
     /// Good, and in the second half of its life: whoever is told so looks again, while all others go on with it. So not
@@ -43,12 +43,12 @@ pub(super) enum Known<V> {
 
 impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     /// At most twice `most` entries. A `lifetime` of zero: nothing is ever good.
-    pub(super) fn new(most: usize, lifetime: Duration) -> Self {
+    pub(crate) fn new(most: usize, lifetime: Duration) -> Self {
         let halves = Mutex::new(Halves { young: HashMap::new(), old: HashMap::new() });
         Self { halves, most, lifetime }
     }
 
-    pub(super) fn get(&self, key: &K, now: Duration) -> Known<V> {
+    pub(crate) fn get(&self, key: &K, now: Duration) -> Known<V> {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         if !halves.young.contains_key(key)
             && let Some(entry) = halves.old.remove(key)
@@ -74,7 +74,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     }
 
     /// `read_at` is from before the look began: what changed during it may not be in it.
-    pub(super) fn insert(&self, key: K, value: V, read_at: Duration) {
+    pub(crate) fn insert(&self, key: K, value: V, read_at: Duration) {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         // Of two looks at one time, the one that began later knows more.
         if halves.young.get(&key).is_none_or(|there| there.read_at <= read_at) {
@@ -82,7 +82,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         }
     }
 
-    pub(super) fn remove(&self, key: &K) {
+    pub(crate) fn remove(&self, key: &K) {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         halves.young.remove(key);
         halves.old.remove(key);

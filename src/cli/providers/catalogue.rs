@@ -1,55 +1,15 @@
-//! `providers`: the catalogue and what is configured of it.
+//! `providers list | show | configured`: the catalogue, and what the operator has configured of it.
 
-use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::error::CliError;
-use super::exit::Exit;
-use super::output::{Output, table};
-use super::settings::ConfigArgs;
+use super::Show;
 use crate::app;
-use crate::domain::key::{ServiceId, TenantId};
-use crate::domain::ports::ProviderDirectory as _;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+use crate::cli::output::{Output, table};
+use crate::cli::settings::ConfigArgs;
+use crate::domain::key::ServiceId;
 use crate::infra::providers::{Definition, SecretRule, Source};
-
-const HELP: &str = "\
-Examples:
-  token-broker providers list
-  token-broker providers show google
-  token-broker providers configured --config /etc/token-broker.toml";
-
-#[derive(Debug, clap::Args)]
-#[command(after_help = HELP)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// List the definitions: the built-in ones and those of your files
-    List(ConfigArgs),
-    /// Show one definition: its services, and what a registration needs
-    Show(Show),
-    /// List the configured providers with their services
-    Configured(ConfigArgs),
-}
-
-#[derive(Debug, clap::Args)]
-struct Show {
-    /// The definition's id
-    id: String,
-    #[command(flatten)]
-    config: ConfigArgs,
-}
-
-pub(super) fn run(args: &Args, output: Output) -> Result<Exit, CliError> {
-    match &args.command {
-        Command::List(config) => list(config, output),
-        Command::Show(args) => show(args, output),
-        Command::Configured(config) => configured(config, output),
-    }
-}
 
 fn source(definition: &Definition) -> String {
     match &definition.source {
@@ -58,7 +18,7 @@ fn source(definition: &Definition) -> String {
     }
 }
 
-fn list(config: &ConfigArgs, output: Output) -> Result<Exit, CliError> {
+pub(super) fn list(config: &ConfigArgs, output: Output) -> Result<Exit, CliError> {
     let catalogue = app::catalogue(&config.definition_files()?)?;
     let services = |d: &Definition| d.services.keys().map(ToString::to_string).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = catalogue
@@ -75,8 +35,8 @@ fn list(config: &ConfigArgs, output: Output) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn show(args: &Show, output: Output) -> Result<Exit, CliError> {
-    let catalogue = app::catalogue(&args.config.definition_files()?)?;
+pub(super) fn show(args: &Show, output: Output) -> Result<Exit, CliError> {
+    let catalogue = app::catalogue(&args.at.config.definition_files()?)?;
     let definition = catalogue.definition(&args.id).ok_or_else(|| {
         CliError::new(Exit::Refused, format!("there is no definition \"{}\"", args.id.escape_default()))
             .hint("`token-broker providers list` has them all")
@@ -123,12 +83,10 @@ fn show(args: &Show, output: Output) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn configured(config: &ConfigArgs, output: Output) -> Result<Exit, CliError> {
+pub(super) fn configured(config: &ConfigArgs, output: Output) -> Result<Exit, CliError> {
     let config = config.load()?;
     let directory = app::providers(&config)?;
-    // The same for every tenant.
-    let tenant = TenantId::new("default").map_err(|e| CliError::new(Exit::Failed, e.to_string()))?;
-    let providers = directory.providers(&tenant);
+    let providers = directory.all();
     let definition = |id: &str| {
         let entry = config.providers.iter().find(|entry| entry.id.as_str() == id);
         entry.map(|entry| entry.definition.clone()).unwrap_or_default()
