@@ -119,7 +119,7 @@ impl Incoming {
 
 /// Whether it was about TLS, such as a certificate that is no good. Probes connect and say nothing, which costs nothing.
 fn is_of_tls(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+    matches!(error.get_ref(), Some(inner) if inner.is::<rustls::Error>())
 }
 
 fn peer(stream: &TlsStream<TcpStream>, tls: &IncomingTls) -> Option<Peer> {

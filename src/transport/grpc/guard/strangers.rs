@@ -239,7 +239,7 @@ async fn strangers_behind_a_proxy_are_told_apart_if_it_is_trusted() {
     }
     // From elsewhere the header is not looked at: nobody gets room by making up addresses.
     let mut codes = Vec::new();
-    for n in 0..BURST + 1 {
+    for n in 0..=BURST {
         let status = trusting.forwarded("192.0.2.1", Some(&format!("198.51.100.{n}")), stranger).await;
         codes.push(status.unwrap().code());
     }
