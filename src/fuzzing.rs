@@ -64,7 +64,8 @@ pub fn ciphertext(data: &[u8]) {
     let grant = GrantId::from_bytes([1; 16]);
     if let Ok(parsed) = Record::parse(data) {
         let binding = Binding { key: place, grant, field: Field::RefreshToken };
-        assert!(parsed.open(&data_key, binding).is_err(), "nobody sealed this");
+        let user_key = parsed.user_key.is_some().then_some(&data_key);
+        assert!(parsed.open(&data_key, user_key, binding).is_err(), "nobody sealed this");
     }
     let purpose = DataKeyPurpose::Encryption;
     let binding = KeyBinding { id: [1; 16], tenant: &place.tenant, purpose, kek_id: "k" };

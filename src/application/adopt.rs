@@ -7,6 +7,7 @@ use super::Broker;
 use super::endings::{storage_failed, vault_failed};
 use super::metrics;
 use super::orphan::Pair;
+use super::refresh::Ready;
 use super::single_flight::FlightEnd;
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
@@ -39,6 +40,14 @@ impl Broker {
         let journaled = self.ports.journal.successor(id, parent).await;
         let known = [kept, journaled].into_iter().flatten();
         known.filter(|write| write.is_news_to(grant, row_epoch)).max_by_key(|write| write.epoch)
+    }
+
+    /// What this process's journal has of a presentation that the row knows nothing of: its write is still to come, or was
+    /// lost with the database's last commits.
+    pub(super) async fn journaled(&self, ready: &Ready) -> Option<LineageWrite> {
+        let (row, refresh) = (&ready.row, &ready.refresh);
+        let write = self.ports.journal.successor(row.id, refresh.fingerprint).await?;
+        write.is_news_to(row.grant_id, refresh.epoch).then_some(write)
     }
 
     /// Gives the row a pair that is durable elsewhere. Tries until the database answers.

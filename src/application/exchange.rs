@@ -125,7 +125,9 @@ impl Broker {
         plain: PlainTokens<'_>,
         account: &ProviderAccount,
     ) -> Result<Stored, StoreFailure> {
-        let tokens = self.seal_grant(provider, &flow.key, flow.grant_id, plain).await?;
+        // With the key of the flow: if it is deleted meanwhile, the flow is gone with it, and nothing is stored.
+        let sealer = self.ports.cipher.sealer(&flow.key, Some(&flow.secrets_sealed)).await?;
+        let tokens = self.seal_grant(&*sealer, provider, (&flow.key, flow.grant_id), plain).await?;
         let mut grant = NewGrant {
             id_if_new: CredentialId::from_random(self.random()),
             key: flow.key.clone(),

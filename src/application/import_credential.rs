@@ -39,11 +39,12 @@ impl Broker {
         let scopes_assumed = input.scopes.is_empty();
         let scopes = if scopes_assumed { target.service_scopes.clone() } else { input.scopes };
         let grant_id = GrantId::from_random(self.random());
+        let sealer = self.ports.cipher.sealer(&target.key, None).await?;
         let tokens = self
             .seal_grant(
+                &*sealer,
                 &target.provider,
-                &target.key,
-                grant_id,
+                (&target.key, grant_id),
                 PlainTokens {
                     access_token: &input.access_token,
                     refresh_token: input.refresh_token.as_ref(),

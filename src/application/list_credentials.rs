@@ -72,6 +72,8 @@ impl Broker {
         let next_page_token =
             rows.last().filter(|_| full).map(|last| PageToken::new(&last.key, filter).encode());
         let mut credentials = Vec::with_capacity(rows.len());
+        let profiles = rows.iter().filter_map(|row| row.tokens().map(|tokens| &tokens.profile_sealed));
+        self.ports.cipher.expect(&profiles.collect::<Vec<_>>()).await;
         for row in &rows {
             credentials.push(self.view_opened(row).await?);
         }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::Broker;
 use super::error::BrokerError;
 use super::metrics;
+use super::sealing::seal_text;
 use crate::domain::key::{CredentialKey, GrantId, OutboxId};
-use crate::domain::ports::{Field, PendingRevocation};
+use crate::domain::ports::{Binding, Field, PendingRevocation};
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
 
@@ -15,7 +16,8 @@ use crate::domain::secret::SecretString;
 pub(super) type Pair = (SecretString, Option<SecretString>);
 
 impl Broker {
-    /// Revokes tokens that no row holds. Durable if the database answers; else the provider is told at once, once.
+    /// Revokes tokens that no row holds. Durable if the database answers and the user's data was not deleted; else the
+    /// provider is told at once, once.
     pub(super) async fn revoke_orphan(
         self: &Arc<Self>,
         provider: &Provider,
@@ -29,19 +31,22 @@ impl Broker {
             return;
         }
         match self.enqueue_orphan(provider, key, grant, access_token, refresh_token).await {
-            Ok(id) => {
+            Ok(Some(id)) => {
                 self.attempt_revocation(id).await;
+                return;
             }
+            // For a revocation alone a deleted user is given no key again.
+            Ok(None) => tracing::info!("the user was deleted meanwhile; telling the provider directly"),
             Err(error) => {
                 tracing::error!(%error, "a revocation could not be stored; telling the provider directly");
-                let result = self.ports.oauth.revoke(provider, access_token, refresh_token).await;
-                let outcome = if result.is_ok() { "orphan_revoked" } else { "orphan_lost" };
-                metrics::revocation(provider, outcome);
-                self.audit_revocation(key, result.is_ok(), outcome);
-                if let Err(failure) = result {
-                    tracing::error!(provider = %provider.id, %failure, "a grant that nobody can use lives on");
-                }
             }
+        }
+        let result = self.ports.oauth.revoke(provider, access_token, refresh_token).await;
+        let outcome = if result.is_ok() { "orphan_revoked" } else { "orphan_lost" };
+        metrics::revocation(provider, outcome);
+        self.audit_revocation(key, result.is_ok(), outcome);
+        if let Err(failure) = result {
+            tracing::error!(provider = %provider.id, %failure, "a grant that nobody can use lives on");
         }
     }
 
@@ -52,12 +57,11 @@ impl Broker {
         grant: GrantId,
         access_token: &SecretString,
         refresh_token: Option<&SecretString>,
-    ) -> Result<OutboxId, BrokerError> {
-        let refresh_sealed = match refresh_token {
-            Some(token) => Some(self.seal_text(key, grant, Field::RefreshToken, token).await?),
-            None => None,
-        };
-        let access_sealed = self.seal_text(key, grant, Field::AccessToken, access_token).await?;
+    ) -> Result<Option<OutboxId>, BrokerError> {
+        let Some(sealer) = self.ports.cipher.existing_sealer(key).await? else { return Ok(None) };
+        let seal = |field, text| seal_text(&*sealer, Binding { key, grant, field }, text);
+        let refresh_sealed = refresh_token.map(|token| seal(Field::RefreshToken, token)).transpose()?;
+        let access_sealed = seal(Field::AccessToken, access_token)?;
         let now = self.ports.clock.now();
         let id = OutboxId::from_random(self.random());
         let revocation = PendingRevocation {
@@ -72,6 +76,6 @@ impl Broker {
             next_attempt_at: now,
         };
         self.ports.outbox.enqueue_revocation(revocation).await?;
-        Ok(id)
+        Ok(Some(id))
     }
 }

@@ -9,9 +9,10 @@ use super::endings::vault_failed;
 use super::metrics;
 use super::pauses::Pauses;
 use super::refresh::{Claimed, Ready};
+use super::sealing::{seal_profile, seal_text};
 use super::single_flight::FlightEnd;
 use crate::domain::credential::{StoredRefreshToken, StoredTokens};
-use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, StoreError};
+use crate::domain::ports::{Binding, CipherError, Field, LineageWrite, Persisted, StoreError};
 use crate::domain::refresh_policy::next_refresh;
 use crate::domain::step::Step;
 use crate::domain::token_set::{AccessLife, TokenResponse};
@@ -27,7 +28,8 @@ impl Copies {
 }
 
 impl Broker {
-    /// The answer as the row will have it. Tries until the vault can: its keys were in memory before the claim.
+    /// The answer as the row will have it. Tries until the vault can: its keys were in memory before the claim, and the user's
+    /// is held by the sealer. What is sealed with a key that was deleted meanwhile is a token pair of a row that is revoked.
     pub(super) async fn seal_answer(
         &self,
         claimed: &Claimed,
@@ -133,14 +135,12 @@ impl Broker {
         response: &TokenResponse,
         access_life: AccessLife,
     ) -> Result<StoredTokens, CipherError> {
-        let Ready { row, tokens, refresh, profile, provider, .. } = &claimed.ready;
+        let Ready { row, tokens, refresh, profile, provider, sealer, .. } = &claimed.ready;
         let (key, grant) = (&row.key, row.grant_id);
+        let seal = |field, text| seal_text(&**sealer, Binding { key, grant, field }, text);
         // No refresh token in the answer: the old one stays good.
         let (sealed, fingerprint) = match &response.refresh_token {
-            Some(token) => (
-                self.seal_text(key, grant, Field::RefreshToken, token).await?,
-                self.fingerprint(key, token).await?,
-            ),
+            Some(token) => (seal(Field::RefreshToken, token)?, self.fingerprint(key, token).await?),
             None => (refresh.sealed.clone(), refresh.fingerprint),
         };
         let profile_sealed = if response.extra.is_empty() {
@@ -148,7 +148,7 @@ impl Broker {
         } else {
             let mut profile = profile.clone();
             profile.extra.extend(response.extra.clone());
-            self.seal_profile(key, grant, &profile).await?
+            seal_profile(&**sealer, (key, grant), &profile)?
         };
         // Absent: unchanged (RFC 6749 section 6). Empty: some providers send "" on every refresh.
         let (scopes, scopes_assumed) = match &response.scopes {
@@ -159,7 +159,7 @@ impl Broker {
         };
         let [random] = self.random::<1>();
         Ok(StoredTokens {
-            access_sealed: self.seal_text(key, grant, Field::AccessToken, &response.access_token).await?,
+            access_sealed: seal(Field::AccessToken, &response.access_token)?,
             access_life,
             token_type: response.token_type.clone(),
             refresh: Some(StoredRefreshToken {

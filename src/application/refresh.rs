@@ -46,7 +46,7 @@ use crate::domain::credential::{
     Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
 };
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{ClaimRequest, Field, LineageWrite, Persisted, ProviderFailure, ProviderStanding};
+use crate::domain::ports::{ClaimRequest, Field, Persisted, ProviderFailure, ProviderStanding, Sealer};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
 use crate::domain::refresh_policy::{Decision, Demand, decide};
 use crate::domain::scope::ScopeSet;
@@ -72,6 +72,8 @@ pub(super) struct Ready {
     pub(super) token: SecretString,
     /// The answer may add to it.
     pub(super) profile: Profile,
+    /// Seals the answer, whatever becomes of the database meanwhile.
+    pub(super) sealer: Arc<dyn Sealer>,
     /// How many refreshes had failed before.
     pub(super) failures: u32,
     /// The outcome of an earlier presentation is unknown.
@@ -258,8 +260,8 @@ impl Broker {
             .await
             .map_err(vault_failed)?;
         let profile = self.open_profile(&row, &tokens).await.map_err(vault_failed)?;
-        // Sealing and fingerprinting the answer must not be what fails: both keys are in memory from here on.
-        self.seal_text(&row.key, row.grant_id, Field::RefreshToken, &token).await.map_err(vault_failed)?;
+        // Sealing and fingerprinting the answer must not be what fails: all keys are in memory from here on.
+        let sealer = self.ports.cipher.sealer(&row.key, Some(&refresh.sealed)).await.map_err(vault_failed)?;
         if self.fingerprint(&row.key, &token).await.map_err(vault_failed)? != refresh.fingerprint {
             // The claim and the lineage would be those of another token.
             tracing::error!(credential = %row.id, "a refresh token is not the one that its row says");
@@ -285,6 +287,7 @@ impl Broker {
             refresh,
             token,
             profile,
+            sealer,
             failures,
             settles,
             slot,
@@ -362,14 +365,6 @@ impl Broker {
                 }
             }
         }
-    }
-
-    /// What this process's journal has of a presentation that the row knows nothing of: its write is still to come, or was
-    /// lost with the database's last commits.
-    async fn journaled(&self, ready: &Ready) -> Option<LineageWrite> {
-        let (row, refresh) = (&ready.row, &ready.refresh);
-        let write = self.ports.journal.successor(row.id, refresh.fingerprint).await?;
-        write.is_news_to(row.grant_id, refresh.epoch).then_some(write)
     }
 
     /// Step 5. `None`: somebody else moved the row.

@@ -15,6 +15,13 @@ use crate::domain::coordination::FormerRun;
 use crate::domain::ports::{CipherError, DeadOwners, LineageWrite};
 use crate::domain::step::Step;
 
+/// What a record of a journal is worth.
+enum Found {
+    Whole,
+    Unreadable,
+    NoRow,
+}
+
 impl Broker {
     /// Nothing is settled by this process from here on, until [`Broker::end_replay`]: what it would present once more may be
     /// in a journal that it has taken over.
@@ -32,10 +39,18 @@ impl Broker {
     pub async fn replay(self: &Arc<Self>, former: &FormerRun) {
         tracing::info!(owner = %former.owner, records = former.records.len(), "replaying a dead process's journal");
         for write in &former.records {
-            if self.is_unreadable(write).await {
-                // Its data key is gone: the row would lose the token pair that it has, for one that nobody can open.
-                tracing::error!(credential = %write.id, "a token pair of a journal does not open any more, and is dropped");
-                continue;
+            match self.standing(write).await {
+                Found::Whole => {}
+                // A key of it is gone: the row would lose the token pair that it has, for one that nobody can open.
+                Found::Unreadable => {
+                    tracing::error!(credential = %write.id, "a token pair of a journal does not open any more, and is dropped");
+                    continue;
+                }
+                // Its user was deleted: nothing of it is to be put anywhere again.
+                Found::NoRow => {
+                    tracing::warn!(credential = %write.id, "a token pair of a row that is gone is dropped");
+                    continue;
+                }
             }
             // First where all replicas see it: should this process die too, the pair is not in one place only.
             self.keep_successor(write).await;
@@ -52,10 +67,15 @@ impl Broker {
         self.settle_early(DeadOwners::One(former.owner)).await;
     }
 
-    async fn is_unreadable(&self, write: &LineageWrite) -> bool {
+    async fn standing(&self, write: &LineageWrite) -> Found {
         match self.ports.credentials.load_by_id(write.id).await {
-            Ok(Some(row)) => matches!(self.open_write(&row.key, write).await, Err(CipherError::DoesNotOpen)),
-            Ok(None) | Err(_) => false,
+            Ok(Some(row)) => match self.open_write(&row.key, write).await {
+                Err(CipherError::DoesNotOpen) => Found::Unreadable,
+                Ok(_) | Err(_) => Found::Whole,
+            },
+            Ok(None) => Found::NoRow,
+            // To be found out when the row takes it.
+            Err(_) => Found::Whole,
         }
     }
 

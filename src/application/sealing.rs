@@ -10,7 +10,7 @@ use super::error::BrokerError;
 use crate::domain::credential::{Credential, Fingerprint, Sealed, StoredRefreshToken, StoredTokens};
 use crate::domain::flow::{Flow, FlowSecrets};
 use crate::domain::key::{CredentialKey, GrantId};
-use crate::domain::ports::{Binding, CipherError, Field};
+use crate::domain::ports::{Binding, CipherError, Field, Sealer};
 use crate::domain::provider::Provider;
 use crate::domain::refresh_policy::next_refresh;
 use crate::domain::scope::ScopeSet;
@@ -60,19 +60,27 @@ struct FlowSecretsJson {
     flow_secret: Option<Zeroizing<String>>,
 }
 
-impl Broker {
-    /// Seals one field of a record.
-    pub(super) async fn seal_text(
-        &self,
-        key: &CredentialKey,
-        grant: GrantId,
-        field: Field,
-        text: &SecretString,
-    ) -> Result<Sealed, CipherError> {
-        let plaintext = SecretBytes::new(text.expose_secret().as_bytes().to_vec());
-        self.ports.cipher.seal(Binding { key, grant, field }, &plaintext).await
-    }
+/// Seals one field of a record.
+pub(super) fn seal_text(
+    sealer: &dyn Sealer,
+    binding: Binding<'_>,
+    text: &SecretString,
+) -> Result<Sealed, CipherError> {
+    let plaintext = SecretBytes::new(text.expose_secret().as_bytes().to_vec());
+    sealer.seal(binding, &plaintext)
+}
 
+pub(super) fn seal_profile(
+    sealer: &dyn Sealer,
+    (key, grant): (&CredentialKey, GrantId),
+    profile: &Profile,
+) -> Result<Sealed, CipherError> {
+    // A map of texts always has a JSON form.
+    let json = SecretBytes::new(serde_json::to_vec(profile).unwrap_or_default());
+    sealer.seal(Binding { key, grant, field: Field::Profile }, &json)
+}
+
+impl Broker {
     /// Opens one field of a record.
     pub(super) async fn open_text(
         &self,
@@ -99,16 +107,17 @@ impl Broker {
     /// The first tokens of a grant.
     pub(super) async fn seal_grant(
         &self,
+        sealer: &dyn Sealer,
         provider: &Provider,
-        key: &CredentialKey,
-        grant: GrantId,
+        (key, grant): (&CredentialKey, GrantId),
         plain: PlainTokens<'_>,
     ) -> Result<StoredTokens, CipherError> {
-        let access_sealed = self.seal_text(key, grant, Field::AccessToken, plain.access_token).await?;
+        let seal = |field, text| seal_text(sealer, Binding { key, grant, field }, text);
+        let access_sealed = seal(Field::AccessToken, plain.access_token)?;
         let refresh = match plain.refresh_token {
             None => None,
             Some(token) => Some(StoredRefreshToken {
-                sealed: self.seal_text(key, grant, Field::RefreshToken, token).await?,
+                sealed: seal(Field::RefreshToken, token)?,
                 fingerprint: self.fingerprint(key, token).await?,
                 parent_fingerprint: None,
                 epoch: 0,
@@ -121,22 +130,11 @@ impl Broker {
             access_life: plain.life,
             token_type: plain.token_type,
             refresh,
-            profile_sealed: self.seal_profile(key, grant, &plain.profile).await?,
+            profile_sealed: seal_profile(sealer, (key, grant), &plain.profile)?,
             scopes: plain.scopes,
             scopes_assumed: plain.scopes_assumed,
             next_refresh_at: next_refresh_at.filter(|_| plain.refresh_token.is_some()),
         })
-    }
-
-    pub(super) async fn seal_profile(
-        &self,
-        key: &CredentialKey,
-        grant: GrantId,
-        profile: &Profile,
-    ) -> Result<Sealed, CipherError> {
-        // A map of texts always has a JSON form.
-        let json = SecretBytes::new(serde_json::to_vec(profile).unwrap_or_default());
-        self.ports.cipher.seal(Binding { key, grant, field: Field::Profile }, &json).await
     }
 
     pub(super) async fn open_profile(

@@ -17,10 +17,11 @@ use super::consent_types::{CallbackAnswer, CallbackInput, CallbackOutcome, Retur
 use super::exchange::Spent;
 use super::link::{failed, unreadable};
 use super::refused_consent::Refusal;
+use super::sealing::seal_text;
 use super::{Broker, return_url};
 use crate::domain::flow::{ConsentBinding, Flow, FlowFailure, FlowStatus, RecordedEndpoints, SecretHash};
 use crate::domain::key::ProviderId;
-use crate::domain::ports::{CipherError, Consumed, Field, HeldCode, ProviderStanding};
+use crate::domain::ports::{Binding, CipherError, Consumed, Field, HeldCode, ProviderStanding};
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
 
@@ -150,8 +151,10 @@ impl Broker {
         let (Some(_), Some(return_url)) = (flow.proof.flow_secret, &flow.options.return_url) else {
             return Page(self.fail_pending(flow, provider, FlowFailure::Interrupted, "no_proof").await);
         };
-        let sealed = match self.seal_text(&flow.key, flow.grant_id, Field::AuthorizationCode, code).await {
-            Ok(sealed) => sealed,
+        let binding = Binding { key: &flow.key, grant: flow.grant_id, field: Field::AuthorizationCode };
+        let keys = self.ports.cipher.sealer(&flow.key, Some(&flow.secrets_sealed)).await;
+        let code = match keys.and_then(|keys| seal_text(&*keys, binding, code)) {
+            Ok(code) => code,
             Err(error) => {
                 tracing::error!(flow = %flow.id, %error, "a code could not be sealed");
                 return Page(CallbackOutcome::TryAgain);
@@ -161,7 +164,7 @@ impl Broker {
         let held = HeldCode {
             state: flow.state_hash,
             provider: flow.key.provider.clone(),
-            code: sealed,
+            code,
             completion_code: SecretHash::of(&completion_code),
         };
         match self.ports.flows.hold_code(held, self.ports.clock.now()).await {

@@ -113,8 +113,18 @@ async fn status(whose: Whose, mut client: AdminClient, output: Output) -> Result
         *under.entry(&key.kek).or_default() += 1;
     }
     let rows: Vec<Vec<String>> = keys.iter().map(row).collect();
-    let header =
-        ["TENANT", "PURPOSE", "DATA KEY", "KEK", "STATUS", "CREDENTIALS", "FLOWS", "REVOCATIONS", "APPS"];
+    let header = [
+        "TENANT",
+        "PURPOSE",
+        "DATA KEY",
+        "KEK",
+        "STATUS",
+        "CREDENTIALS",
+        "FLOWS",
+        "REVOCATIONS",
+        "APPS",
+        "USER KEYS",
+    ];
     let kek_rows: Vec<Vec<String>> = under
         .iter()
         .map(|(kek, count)| {
@@ -175,6 +185,7 @@ fn row(key: &DataKey) -> Vec<String> {
         count(rows.map(|rows| rows.flows)),
         count(rows.map(|rows| rows.revocations)),
         count(rows.map(|rows| rows.provider_configurations)),
+        count(rows.map(|rows| rows.user_keys)),
     ]
 }
 
@@ -191,6 +202,7 @@ fn entry(key: &DataKey) -> Value {
             "flows": rows.flows,
             "revocations": rows.revocations,
             "provider_configurations": rows.provider_configurations,
+            "user_keys": rows.user_keys,
         })),
     })
 }

@@ -13,13 +13,14 @@ use crate::domain::key::{TenantId, UserId};
 use crate::r#gen::v1 as pb;
 
 const HELP: &str = "\
-Needs an API key whose caller has the admin right manage_tenants; the revoke commands, break_glass. For other tenants than
-its own the caller needs all_tenants.
+Needs an API key whose caller has the admin right manage_tenants; revoke-user, revoke-all and delete-user, break_glass. For
+other tenants than its own the caller needs all_tenants.
 
 Examples:
   token-broker tenants create acme --name 'Acme, Inc.'
   token-broker tenants update acme --disable
   token-broker tenants revoke-user alice --tenant acme
+  token-broker tenants delete-user alice --tenant acme --yes
   token-broker tenants revoke-all --tenant acme --yes";
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +84,20 @@ enum Command {
         #[command(flatten)]
         tenant: TenantArgs,
     },
+    /// Delete all that is known of a user, with the key to the user's tokens; not the audit log
+    DeleteUser {
+        /// Whose
+        #[arg(value_parser = |text: &str| UserId::new(text))]
+        user: UserId,
+        #[command(flatten)]
+        tenant: TenantArgs,
+        /// Do not wait for providers: those that have not been told yet are never told
+        #[arg(long)]
+        abandon_revocations: bool,
+        /// Really
+        #[arg(long, required = true)]
+        yes: bool,
+    },
     /// Revoke all credentials of a tenant
     RevokeAll {
         #[command(flatten)]
@@ -134,6 +149,14 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
                 }
             }
         }
+        Command::DeleteUser { user, tenant, abandon_revocations, yes: _ } => {
+            let request = pb::DeleteUserDataRequest {
+                tenant: tenant.text(),
+                user_id: user.to_string(),
+                abandon_revocations,
+            };
+            delete_user(&mut client, request, output).await
+        }
         Command::RevokeAll { tenant, yes: _ } => {
             let mut done = Done::default();
             loop {
@@ -168,6 +191,37 @@ impl Done {
         output.answer(&human, &json!({ "revoked": revoked, "cancelled_flows": cancelled_flows }))?;
         Ok(Exit::Done)
     }
+}
+
+async fn delete_user(
+    client: &mut AdminClient,
+    request: pb::DeleteUserDataRequest,
+    output: Output,
+) -> Result<Exit, CliError> {
+    let mut done = Done::default();
+    let last = loop {
+        let answer = client.delete_user_data(request.clone()).await?.into_inner();
+        if !done.add(answer.revoked, answer.cancelled_flows, answer.more) {
+            break answer;
+        }
+    };
+    let (user, waiting) = (&request.user_id, last.waiting_revocations);
+    let human = if last.deleted {
+        format!("deleted, with the key to the user's tokens: {user}")
+    } else {
+        format!(
+            "revoked, but not deleted yet: {waiting} revocations wait for their providers. Run it again, or with \
+             --abandon-revocations: {user}"
+        )
+    };
+    let json = json!({
+        "deleted": last.deleted,
+        "revoked": done.revoked,
+        "cancelled_flows": done.cancelled_flows,
+        "waiting_revocations": waiting,
+    });
+    output.answer(&human, &json)?;
+    Ok(if last.deleted { Exit::Done } else { Exit::Unavailable })
 }
 
 async fn list(client: &mut AdminClient, output: Output) -> Result<Exit, CliError> {

@@ -38,11 +38,14 @@ pub enum SealedTable {
     Revocations,
     /// The secrets of tenants' own apps.
     ProviderConfigs,
+    /// Users' own keys.
+    UserKeys,
 }
 
 impl SealedTable {
     /// All, in the order of a pass.
-    pub const ALL: [Self; 4] = [Self::Credentials, Self::Flows, Self::Revocations, Self::ProviderConfigs];
+    pub const ALL: [Self; 5] =
+        [Self::Credentials, Self::Flows, Self::Revocations, Self::ProviderConfigs, Self::UserKeys];
 
     /// The one after it.
     #[must_use]
@@ -51,7 +54,8 @@ impl SealedTable {
             Self::Credentials => Some(Self::Flows),
             Self::Flows => Some(Self::Revocations),
             Self::Revocations => Some(Self::ProviderConfigs),
-            Self::ProviderConfigs => None,
+            Self::ProviderConfigs => Some(Self::UserKeys),
+            Self::UserKeys => None,
         }
     }
 }
@@ -218,7 +222,8 @@ pub trait KeyKeeper: Send + Sync {
     /// The data key that a ciphertext says it was made with; `None`: it is no ciphertext.
     fn made_with(&self, sealed: &Sealed) -> Option<DataKeyId>;
 
-    /// The ciphertext under the tenant's active data key, as far as this replica knows it; `None`: it is already.
+    /// The ciphertext in the newest format under the tenant's active data key, as far as this replica knows it; `None`: it
+    /// is so already.
     async fn renew(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<Option<Sealed>, CipherError>;
 
     /// Makes a new data key the active one of a tenant. `None`: the tenant has none that could be replaced.

@@ -24,3 +24,4 @@ pub mod secret;
 pub mod spiffe;
 pub mod step;
 pub mod token_set;
+pub mod user_key;

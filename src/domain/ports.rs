@@ -26,6 +26,7 @@ use super::provider_config::{ClientAuthentication, ProviderConfig};
 use super::scope::ScopeSet;
 use super::secret::{SecretBytes, SecretString};
 use super::token_set::{ProviderAccount, TokenResponse};
+use super::user_key::{UserDeleted, UserDeletion, UserKeyId, UserKeyStore};
 
 /// The time.
 pub trait Clock: Send + Sync {
@@ -62,6 +63,23 @@ pub enum Field {
     ClientPrivateKey,
     /// The private key of a tenant's TLS certificate.
     ClientTlsKey,
+    /// A user's own key (`user_key.rs`).
+    UserKey,
+}
+
+impl Field {
+    /// Whether it is a user's, and so takes the user's key to open.
+    #[must_use]
+    pub fn is_users(self) -> bool {
+        match self {
+            Self::AccessToken
+            | Self::RefreshToken
+            | Self::Profile
+            | Self::FlowSecrets
+            | Self::AuthorizationCode => true,
+            Self::ClientSecret | Self::ClientPrivateKey | Self::ClientTlsKey | Self::UserKey => false,
+        }
+    }
 }
 
 /// What a ciphertext is bound to: it opens nowhere else.
@@ -95,13 +113,36 @@ pub enum CipherError {
     KeyService(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// AES-256-GCM under keys of the tenant.
+/// Encrypts for one user. It has the keys in memory for as long as it lives, and asks nobody.
+pub trait Sealer: Send + Sync {
+    /// Encrypts. Fails for a binding that is not the user's.
+    fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError>;
+}
+
+/// AES-256-GCM under keys of the tenant and of the user.
 #[async_trait]
 pub trait Cipher: Send + Sync {
-    /// Encrypts. Fails only while the tenant's data key is not in memory yet.
-    async fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError>;
+    /// Encrypts for the user of this key. The user's own key is read from the database, or made, so that nothing is sealed
+    /// with one that was deleted elsewhere; unless `beside` is a ciphertext that what is sealed will stand in the place of:
+    /// then it is sealed with the same key of the user's.
+    async fn sealer(
+        &self,
+        key: &CredentialKey,
+        beside: Option<&Sealed>,
+    ) -> Result<Arc<dyn Sealer>, CipherError>;
+    /// The same, but makes no key. `None`: the user has none, and so nothing that could be opened.
+    async fn existing_sealer(&self, key: &CredentialKey) -> Result<Option<Arc<dyn Sealer>>, CipherError>;
+    /// Encrypts one thing.
+    async fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError> {
+        self.sealer(binding.key, None).await?.seal(binding, plaintext)
+    }
     /// Decrypts.
     async fn open(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<SecretBytes, CipherError>;
+    /// All of these will be opened: what it takes is read at one time. What can't be read is told by [`Cipher::open`].
+    async fn expect(&self, _all: &[&Sealed]) {}
+    /// A user's key was deleted: it is forgotten at once here. Other replicas forget it within
+    /// [`LEARNED_AFTER`](super::data_key::LEARNED_AFTER).
+    fn forget_user_key(&self, id: UserKeyId);
     /// The keyed hash of a refresh token, the same for the same tenant and token for good.
     async fn fingerprint(&self, tenant: &TenantId, token: &SecretString) -> Result<Fingerprint, CipherError>;
 }
@@ -134,9 +175,9 @@ pub struct WrappedDataKey {
     pub superseded_at: Option<Timestamp>,
 }
 
-/// Where wrapped data keys are.
+/// Where wrapped data keys are, and with them the users' own.
 #[async_trait]
-pub trait DataKeyStore: Send + Sync {
+pub trait DataKeyStore: UserKeyStore {
     /// One by id.
     async fn data_key(&self, id: [u8; 16]) -> Result<Option<WrappedDataKey>, StoreError>;
     /// The tenant's active one for a purpose, after storing this one if there was none. Atomic: of two that race, one is kept.
@@ -260,6 +301,11 @@ pub trait CredentialStore: Send + Sync {
 
     /// Somebody asked for these credentials. Only moves forward.
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError>;
+
+    /// One transaction: deletes what is known of a user whose credentials are all revoked, flows and events with it, and
+    /// when nothing else is left, the user's key. No consent that was begun before ends in a credential after it. To be
+    /// repeated until the user is [`UserDeleted::Gone`].
+    async fn delete_user(&self, deletion: &UserDeletion) -> Result<UserDeleted, StoreError>;
 }
 
 /// See [`CredentialStore::settle_early`].

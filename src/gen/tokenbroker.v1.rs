@@ -3026,6 +3026,40 @@ pub struct RevokeUserCredentialsResponse {
     #[prost(bool, tag = "3")]
     pub more: bool,
 }
+/// See AdminService.DeleteUserData.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DeleteUserDataRequest {
+    /// Empty: the operator's own.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Whose.
+    #[prost(string, tag = "2")]
+    pub user_id: ::prost::alloc::string::String,
+    /// Does not wait for providers: those that have not been told yet are never told.
+    #[prost(bool, tag = "3")]
+    pub abandon_revocations: bool,
+}
+/// See AdminService.DeleteUserData.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DeleteUserDataResponse {
+    /// Credentials that are gone.
+    #[prost(int32, tag = "1")]
+    pub revoked: i32,
+    /// Pending consents to the same that were cancelled.
+    #[prost(int32, tag = "2")]
+    pub cancelled_flows: i32,
+    /// There is more to do: ask again at once.
+    #[prost(bool, tag = "3")]
+    pub more: bool,
+    /// Revocations that providers have still to be told. Until then nothing else is deleted: ask again later.
+    #[prost(int64, tag = "4")]
+    pub waiting_revocations: i64,
+    /// Nothing is left of the user, and nothing that was sealed for the user opens any more.
+    #[prost(bool, tag = "5")]
+    pub deleted: bool,
+}
 /// See AdminService.RevokeTenantCredentials.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -3128,6 +3162,9 @@ pub struct SealedRows {
     /// Tenants' own apps.
     #[prost(int64, tag = "4")]
     pub provider_configurations: i64,
+    /// Users' own keys.
+    #[prost(int64, tag = "5")]
+    pub user_keys: i64,
 }
 /// The work of moving rows to the active data keys, of all tenants. It goes in passes through all rows, and ends with a pass
 /// that found nothing to do. The numbers of rows are 0 for an operator of one tenant.
@@ -4323,6 +4360,35 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Revokes all credentials of a user, and when their providers have been told, deletes what is known of the user and the
+        /// user's key: no copy of a token opens any more, wherever it is. Repeated until the user is `deleted`. The audit log stays.
+        /// Who consents later begins anew.
+        pub async fn delete_user_data(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteUserDataRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteUserDataResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tokenbroker.v1.AdminService/DeleteUserData",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tokenbroker.v1.AdminService", "DeleteUserData"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Lists data keys with the rows that were sealed with them, the key-encryption keys in use, and how far the work is that
         /// moves rows to the active data keys.
         pub async fn list_data_keys(
@@ -4766,6 +4832,16 @@ pub mod admin_service_server {
             request: tonic::Request<super::RevokeTenantCredentialsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RevokeTenantCredentialsResponse>,
+            tonic::Status,
+        >;
+        /// Revokes all credentials of a user, and when their providers have been told, deletes what is known of the user and the
+        /// user's key: no copy of a token opens any more, wherever it is. Repeated until the user is `deleted`. The audit log stays.
+        /// Who consents later begins anew.
+        async fn delete_user_data(
+            &self,
+            request: tonic::Request<super::DeleteUserDataRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteUserDataResponse>,
             tonic::Status,
         >;
         /// Lists data keys with the rows that were sealed with them, the key-encryption keys in use, and how far the work is that
@@ -5863,6 +5939,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeTenantCredentialsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tokenbroker.v1.AdminService/DeleteUserData" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteUserDataSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::DeleteUserDataRequest>
+                    for DeleteUserDataSvc<T> {
+                        type Response = super::DeleteUserDataResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteUserDataRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::delete_user_data(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteUserDataSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -68,7 +68,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     }
 
     /// Whether there is an entry, of whatever age.
-    pub(super) fn has(&self, key: &K) -> bool {
+    pub(in crate::infra) fn has(&self, key: &K) -> bool {
         let halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         halves.young.contains_key(key) || halves.old.contains_key(key)
     }
@@ -77,7 +77,9 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     pub(crate) fn insert(&self, key: K, value: V, read_at: Duration) {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         // Of two looks at one time, the one that began later knows more.
-        if halves.young.get(&key).is_none_or(|there| there.read_at <= read_at) {
+        let there = halves.young.get(&key).or_else(|| halves.old.get(&key));
+        if there.is_none_or(|there| there.read_at <= read_at) {
+            halves.old.remove(&key);
             self.put(&mut halves, key, Entry { value, read_at, renewing: false });
         }
     }
@@ -86,6 +88,14 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
         halves.young.remove(key);
         halves.old.remove(key);
+    }
+
+    /// Drops what is too old to go by: for what must not lie in memory for longer than it is used.
+    pub(in crate::infra) fn drop_stale(&self, now: Duration) {
+        let mut halves = self.halves.lock().unwrap_or_else(PoisonError::into_inner);
+        let good = |entry: &Entry<V>| now.saturating_sub(entry.read_at) < self.lifetime;
+        halves.young.retain(|_, entry| good(entry));
+        halves.old.retain(|_, entry| good(entry));
     }
 
     fn put(&self, halves: &mut Halves<K, V>, key: K, entry: Entry<V>) {
@@ -127,6 +137,18 @@ mod tests {
         cache.remove(&1);
         assert_eq!(cache.get(&1, seconds(4)), Known::Nothing);
         assert!(!cache.has(&1));
+    }
+
+    #[test]
+    fn what_is_too_old_is_dropped() {
+        let cache = Cache::new(1, seconds(4));
+        cache.insert(1, "old", seconds(0));
+        cache.insert(2, "young", seconds(1));
+        cache.drop_stale(seconds(4));
+        assert_eq!(cache.len(), 1);
+        assert_eq!(cache.get(&1, seconds(4)), Known::Nothing);
+        cache.drop_stale(seconds(5));
+        assert_eq!(cache.len(), 0);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
     Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
+use token_broker::domain::user_key::{UserDeleted, UserDeletion};
 
 /// Around the real store.
 pub(crate) fn credentials(inner: Arc<dyn CredentialStore>) -> Arc<dyn CredentialStore> {
@@ -137,6 +138,10 @@ impl CredentialStore for Naive {
 
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
         self.inner.mark_used(ids, now).await
+    }
+
+    async fn delete_user(&self, deletion: &UserDeletion) -> Result<UserDeleted, StoreError> {
+        self.inner.delete_user(deletion).await
     }
 }
 

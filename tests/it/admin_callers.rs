@@ -348,6 +348,54 @@ async fn break_glass_revokes_all_of_a_user_and_all_of_a_tenant() {
 }
 
 #[tokio::test]
+async fn a_users_data_is_deleted_and_nobody_elses() {
+    let server = HostileServer::start().await;
+    let broker = start(&server).await;
+    let key = |user: &str| {
+        Some(pb::CredentialKey {
+            provider: "hostile".to_owned(),
+            user_id: user.to_owned(),
+            service: "files".to_owned(),
+            account: "one".to_owned(),
+        })
+    };
+    for (caller, user) in [("agent", "alice"), ("agent", "bob"), ("rival", "alice")] {
+        let request = pb::ImportCredentialRequest {
+            key: key(user),
+            access_token: "at".to_owned(),
+            ..Default::default()
+        };
+        answered(broker.client(caller).await.import_credential(request).await);
+    }
+    let connected = async |caller: &str, user: &str| {
+        let request = pb::GetCredentialRequest { key: key(user), ..Default::default() };
+        let answer = answered(broker.client(caller).await.get_credential(request).await);
+        matches!(answer.result, Some(GetResult::Credential(_)))
+    };
+    let request = |user: &str, tenant: &str| pb::DeleteUserDataRequest {
+        tenant: tenant.to_owned(),
+        user_id: user.to_owned(),
+        abandon_revocations: true,
+    };
+    let mut lesser = admin(&broker, "lesser").await;
+    assert_eq!(refused(lesser.delete_user_data(request("alice", "")).await).code(), Code::PermissionDenied);
+    let mut ops = admin(&broker, "ops").await;
+    let foreign = refused(ops.delete_user_data(request("alice", "globex")).await);
+    assert_eq!(foreign.code(), Code::PermissionDenied);
+    for user in ["", " alice", "a\0"] {
+        assert_eq!(refused(ops.delete_user_data(request(user, "")).await).code(), Code::InvalidArgument);
+    }
+    assert!(connected("agent", "alice").await, "none of that did anything");
+    let done = answered(ops.delete_user_data(request("alice", "")).await);
+    assert_eq!((done.revoked, done.deleted, done.more, done.waiting_revocations), (1, true, false, 0));
+    assert!(!connected("agent", "alice").await);
+    assert!(connected("agent", "bob").await && connected("rival", "alice").await);
+    let mut root = admin(&broker, "root").await;
+    assert!(answered(root.delete_user_data(request("alice", "globex")).await).deleted);
+    assert!(!connected("rival", "alice").await);
+}
+
+#[tokio::test]
 async fn the_command_line_does_all_of_it() {
     let server = HostileServer::start().await;
     let broker = BrokerBuilder::new()
@@ -434,4 +482,9 @@ async fn the_command_line_does_all_of_it() {
     run(&["tenants", "show", "initech"], 9).await;
     assert_eq!(run(&["tenants", "revoke-user", "alice"], 0).await["revoked"], 0);
     assert_eq!(run(&["tenants", "revoke-all", "--yes"], 0).await["revoked"], 0);
+    run(&["tenants", "delete-user", "alice"], 2).await;
+    let deleted = run(&["tenants", "delete-user", "alice", "--yes", "--abandon-revocations"], 0).await;
+    let expected =
+        serde_json::json!({ "deleted": true, "revoked": 0, "cancelled_flows": 0, "waiting_revocations": 0 });
+    assert_eq!(deleted, expected);
 }

@@ -90,10 +90,10 @@ fn bytes(status: &Status) -> (Code, String, Vec<u8>) {
 
 #[tokio::test]
 async fn an_identity_of_the_configuration_is_nobody_elses() {
+    type Identity = fn(&str) -> pb::CallerSettings;
     let broker = start().await;
     let mut ops = admin(&broker, "ops").await;
     create(&mut ops, "", "stored", spiffe("spiffe://example.org/stored")).await.unwrap();
-    type Identity = fn(&str) -> pb::CallerSettings;
     let as_id: Identity = |name| spiffe(&format!("spiffe://example.org/{name}"));
     for (identity, field) in [(as_id, "settings.spiffe_ids"), (subject as Identity, "settings.subjects")] {
         let own = create(&mut ops, "", "new", identity("acme")).await.unwrap_err();

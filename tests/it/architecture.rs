@@ -14,7 +14,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("infra", &["infra", "domain"]),
     ("infra::audit", &["infra::audit", "infra::file_lock", "domain"]),
     ("infra::coordination", &["infra::coordination", "infra::record", "domain"]),
-    ("infra::crypto", &["infra::crypto", "infra::outbound", "domain"]),
+    ("infra::crypto", &["infra::crypto", "infra::cache", "infra::outbound", "domain"]),
     ("infra::journal", &["infra::journal", "infra::record", "infra::file_lock", "domain"]),
     // The one part that others may use: what goes out by HTTP goes by the same limits, whoever sends it.
     ("infra::outbound", &["infra::outbound", "domain"]),

@@ -1,7 +1,9 @@
 //! The vault through its port: the stored formats, byte by byte, and everything that must not open.
 
+mod users;
+
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,12 +11,13 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::DataKeyId;
-use token_broker::domain::key::{CredentialKey, TenantId};
+use token_broker::domain::key::{CredentialKey, TenantId, UserId};
 use token_broker::domain::ports::{
     Binding, Cipher, CipherError, Clock, DataKeyPurpose, DataKeyStore, Entropy, Field, StoreError,
     WrappedDataKey,
 };
 use token_broker::domain::secret::{SecretBytes, SecretString};
+use token_broker::domain::user_key::{StoredUserKey, UserKeyId, UserKeyStore};
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault, VaultError};
 
 use crate::contract::samples::{grant_id, key, key_of, tenant};
@@ -46,6 +49,11 @@ impl Clock for Still {
 #[derive(Default)]
 struct Keys {
     all: Mutex<Vec<WrappedDataKey>>,
+    users: Mutex<Vec<StoredUserKey>>,
+    user_reads: AtomicUsize,
+    users_are_away: AtomicBool,
+    /// Answers about users' keys wait for it.
+    gate: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
     reads: AtomicUsize,
     fails: bool,
     /// Both first users have found no key before either stores one.
@@ -63,6 +71,24 @@ impl Keys {
             return Err(StoreError::Unavailable("no".into()));
         }
         Ok(self.list().into_iter().find(matches))
+    }
+}
+
+impl Keys {
+    async fn find_user(
+        &self,
+        matches: impl Fn(&StoredUserKey) -> bool,
+    ) -> Result<Option<StoredUserKey>, StoreError> {
+        self.user_reads.fetch_add(1, Ordering::SeqCst);
+        if self.users_are_away.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("no".into()));
+        }
+        let found = self.users.lock().unwrap().iter().find(|key| matches(key)).cloned();
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        Ok(found)
     }
 }
 
@@ -136,6 +162,39 @@ impl DataKeyStore for Keys {
     }
 }
 
+#[async_trait]
+impl UserKeyStore for Keys {
+    async fn user_key(&self, id: UserKeyId) -> Result<Option<StoredUserKey>, StoreError> {
+        self.find_user(|key| key.id == id).await
+    }
+
+    async fn user_keys(&self, ids: &[UserKeyId]) -> Result<Vec<StoredUserKey>, StoreError> {
+        self.user_reads.fetch_add(1, Ordering::SeqCst);
+        Ok(self.users.lock().unwrap().iter().filter(|key| ids.contains(&key.id)).cloned().collect())
+    }
+
+    async fn user_key_of(
+        &self,
+        tenant: &TenantId,
+        user: &UserId,
+    ) -> Result<Option<StoredUserKey>, StoreError> {
+        self.find_user(|key| key.tenant == *tenant && key.user == *user).await
+    }
+
+    async fn user_key_or_insert(
+        &self,
+        candidate: StoredUserKey,
+    ) -> Result<Option<StoredUserKey>, StoreError> {
+        let mut users = self.users.lock().unwrap();
+        let same = |key: &&StoredUserKey| key.tenant == candidate.tenant && key.user == candidate.user;
+        if let Some(found) = users.iter().find(same) {
+            return Ok(Some(found.clone()));
+        }
+        users.push(candidate.clone());
+        Ok(Some(candidate))
+    }
+}
+
 fn keyring(ids: &[(&str, u8)], active: &str) -> Keyring {
     let key = |(id, first): &(&str, u8)| {
         KeyEncryptionKey::new(id, SecretBytes::new((*first..first + 32).collect())).unwrap()
@@ -189,21 +248,54 @@ async fn golden_bytes() {
     assert_eq!(hex::encode(data_key.id), "000102030405060708090a0b0c0d0e0f");
     assert_eq!((data_key.kek_id.as_str(), data_key.purpose), ("k1", DataKeyPurpose::Encryption));
     assert_eq!(hex::encode(&data_key.wrapped), GOLDEN_DATA_KEY);
+    let [user_key] = &keys.users.lock().unwrap()[..] else { panic!("one user's key") };
+    assert_eq!(hex::encode(user_key.id), "3c3d3e3f404142434445464748494a4b");
+    assert_eq!((&user_key.tenant, &user_key.user), (&alice.tenant, &alice.user));
+    assert_eq!(hex::encode(&user_key.sealed.0), GOLDEN_USER_KEY);
     assert_eq!(hex::encode(&record.0), GOLDEN_RECORD);
     let fingerprint = vault.fingerprint(&alice.tenant, &SecretString::from("canary")).await.unwrap();
     assert_eq!(hex::encode(fingerprint.0), GOLDEN_FINGERPRINT);
     assert_eq!(opened(&vault, &alice, &record).await.unwrap(), "canary");
 }
 
+/// The record that was written before users had keys: it opens for good.
+#[tokio::test]
+async fn a_record_of_the_first_version_still_opens() {
+    let keys = Arc::new(Keys::default());
+    let vault = vault(&keys);
+    let alice = key("alice");
+    sealed(&vault, &alice, "x").await;
+    assert_eq!(hex::encode(&keys.list()[0].wrapped), GOLDEN_DATA_KEY, "the data key that it was made with");
+    let first = Sealed(hex::decode(GOLDEN_FIRST_RECORD).unwrap());
+    // It has nothing to do with a key of the user's.
+    keys.users.lock().unwrap().clear();
+    assert_eq!(opened(&vault, &alice, &first).await.unwrap(), "canary");
+    does_not_open(opened(&vault, &key("bob"), &first).await, "another user's");
+    // Neither version passes for the other.
+    for (version, from) in [(2, &first), (1, &sealed(&vault, &alice, "canary").await)] {
+        let mut renamed = from.clone();
+        renamed.0[0] = version;
+        does_not_open(opened(&vault, &alice, &renamed).await, &format!("as version {version}"));
+    }
+}
+
+const GOLDEN_FIRST_RECORD: &str = concat!(
+    "01000102030405060708090a0b0c0d0e0f3c3d3e3f404142434445464748494a4b4c4d4e4f5051525354555657",
+    "628e17ea8ad57dae8ac3347ca3146e7eca628c0bdd64",
+);
+const GOLDEN_USER_KEY: &str = concat!(
+    "01000102030405060708090a0b0c0d0e0f6c6d6e6f707172737475767778797a7b7c7d7e7f8081828384858687",
+    "7891ef983631c6dcb5a04235699fc01cf4ec437a94b71a7889c449db1bee96cf293e2b255b48a77a2833ce34b5cff4cd",
+);
 const GOLDEN_DATA_KEY: &str = concat!(
     "01303132333435363738393a3b3f928aa02a7ffd9b8c0ebecb2e2fb7abd391ef6cdc1502e2782602b16400dfe8",
     "272c5d17115115c7bf14e90e8ccc2537",
 );
 const GOLDEN_RECORD: &str = concat!(
-    "01000102030405060708090a0b0c0d0e0f3c3d3e3f404142434445464748494a4b4c4d4e4f5051525354555657",
-    "628e17ea8ad57dae8ac3347ca3146e7eca628c0bdd64",
+    "02000102030405060708090a0b0c0d0e0f3c3d3e3f404142434445464748494a4b88898a8b8c8d8e8f9091929394959697",
+    "98999a9b9c9d9e9fa0a1a2a35872a8e874b030c6fb611802474f3cb3f646b57e542c",
 );
-const GOLDEN_FINGERPRINT: &str = "c98b64a78ce8db600877ed5c5f803f5c1423de8e24793377d86d65ebda47d113";
+const GOLDEN_FINGERPRINT: &str = "9f6a6f6b385532c8efc538e276d05eb1e39fec5dbc5aeb3257d70d29213d3184";
 
 #[tokio::test]
 async fn nothing_opens_in_another_place() {
@@ -264,7 +356,7 @@ async fn no_two_records_share_key_and_nonce() {
     for _ in 0..9 {
         let record = sealed(&vault, &key("alice"), "canary").await;
         assert!(!record.0.windows(6).any(|bytes| bytes == b"canary"));
-        assert!(seen.insert(record.0[17..45].to_vec()), "salt and nonce");
+        assert!(seen.insert(record.0[33..61].to_vec()), "salt and nonce");
     }
 }
 
@@ -274,7 +366,8 @@ async fn a_damaged_or_moved_data_key_does_not_open() {
     let record = sealed(&vault(&intact), &key("alice"), "canary").await;
     let original = intact.list()[0].clone();
     let try_with = async |changed: WrappedDataKey| {
-        let keys = Arc::new(Keys { all: Mutex::new(vec![changed]), ..Keys::default() });
+        let users = Mutex::new(intact.users.lock().unwrap().clone());
+        let keys = Arc::new(Keys { all: Mutex::new(vec![changed]), users, ..Keys::default() });
         opened(&vault(&keys), &key("alice"), &record).await
     };
     assert_eq!(try_with(original.clone()).await.unwrap(), "canary");
@@ -440,7 +533,7 @@ proptest::proptest! {
             let key = key(&user);
             let binding = bound(&key, 3, Field::FlowSecrets);
             let sealed = vault.seal(binding, &SecretBytes::new(text.clone())).await.unwrap();
-            assert_eq!(sealed.0.len(), text.len() + 61);
+            assert_eq!(sealed.0.len(), text.len() + 77);
             assert_eq!(vault.open(binding, &sealed).await.unwrap().expose_secret(), text);
         });
     }
@@ -454,8 +547,12 @@ proptest::proptest! {
             sealed(&vault, &key("alice"), "x").await;
             let id = keys.list()[0].id;
             does_not_open(opened(&vault, &key("alice"), &Sealed(garbage.clone())).await, "garbage");
-            let behind_a_good_header = [&[1][..], &id, &garbage].concat();
-            does_not_open(opened(&vault, &key("alice"), &Sealed(behind_a_good_header)).await, "garbage");
+            let user_key = keys.users.lock().unwrap()[0].id;
+            for behind_a_good_header in
+                [[&[1][..], &id, &garbage].concat(), [&[2][..], &id, &user_key, &garbage].concat()]
+            {
+                does_not_open(opened(&vault, &key("alice"), &Sealed(behind_a_good_header)).await, "garbage");
+            }
         });
     }
 }

@@ -311,6 +311,15 @@ fn operators_rows(things: &Things) -> BTreeMap<&'static str, Row> {
             tenant(|t| pb::RevokeUserCredentialsRequest { tenant: t.to_owned(), user_id: THEIRS.to_owned() }),
         ),
         (
+            "AdminService/DeleteUserData",
+            // Not by a name of theirs: the trail of whoever asks repeats it to them.
+            tenant(|t| pb::DeleteUserDataRequest {
+                tenant: t.to_owned(),
+                user_id: "whoever".to_owned(),
+                ..Default::default()
+            }),
+        ),
+        (
             "AdminService/RevokeTenantCredentials",
             tenant(|t| pb::RevokeTenantCredentialsRequest { tenant: t.to_owned() }),
         ),

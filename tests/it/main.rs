@@ -58,4 +58,5 @@ mod step_names;
 mod storage_damage;
 mod storage_faults;
 mod support;
+mod user_key_migration;
 mod watch_rights;

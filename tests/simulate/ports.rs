@@ -12,15 +12,16 @@ use token_broker::domain::coordination::{
 };
 use token_broker::domain::credential::{Epoch, Fingerprint, Sealed};
 use token_broker::domain::flow::RecordedEndpoints;
-use token_broker::domain::key::{ClaimOwner, CredentialId, GrantId, TenantId};
+use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, GrantId, TenantId};
 use token_broker::domain::ports::{
     AuthorizationRequest, Binding, Cipher, CipherError, IdentityError, LineageWrite, OAuthClient,
-    ProviderFailure, RevocationOutcome,
+    ProviderFailure, RevocationOutcome, Sealer,
 };
 use token_broker::domain::provider::{EndpointSource, Provider};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::token_set::{ProviderAccount, TokenResponse};
+use token_broker::domain::user_key::UserKeyId;
 use token_broker::infra::coordination::local::LocalPermits;
 use tokio::time::Instant;
 
@@ -276,11 +277,23 @@ fn prefix(binding: &Binding<'_>) -> Vec<u8> {
     prefix
 }
 
-#[async_trait]
-impl Cipher for PlainCipher {
-    async fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError> {
+impl Sealer for PlainCipher {
+    fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError> {
         Ok(Sealed([prefix(&binding).as_slice(), plaintext.expose_secret()].concat()))
     }
+}
+
+#[async_trait]
+impl Cipher for PlainCipher {
+    async fn sealer(&self, _: &CredentialKey, _: Option<&Sealed>) -> Result<Arc<dyn Sealer>, CipherError> {
+        Ok(Arc::new(Self))
+    }
+
+    async fn existing_sealer(&self, _: &CredentialKey) -> Result<Option<Arc<dyn Sealer>>, CipherError> {
+        Ok(Some(Arc::new(Self)))
+    }
+
+    fn forget_user_key(&self, _: UserKeyId) {}
 
     async fn open(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<SecretBytes, CipherError> {
         let plain = sealed.0.strip_prefix(prefix(&binding).as_slice()).ok_or(CipherError::DoesNotOpen)?;

@@ -12,6 +12,7 @@ use token_broker::domain::ports::{
     OutboxStore, PendingRevocation, Persisted, Release, RevocationOutcome, RevokeWrite, RevokedRow,
     StoreError, StoredGrant,
 };
+use token_broker::domain::user_key::{UserDeleted, UserDeletion};
 
 use super::fakes::MemoryStore;
 use super::faults::Fault;
@@ -152,6 +153,10 @@ impl CredentialStore for StorePort {
 
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
         self.write(async |store| store.mark_used(ids, now).await).await
+    }
+
+    async fn delete_user(&self, deletion: &UserDeletion) -> Result<UserDeleted, StoreError> {
+        self.write(async |store| store.delete_user(deletion).await).await
     }
 }
 

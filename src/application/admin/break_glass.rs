@@ -38,12 +38,22 @@ impl Broker {
         user: Option<UserId>,
     ) -> Result<BrokenGlass, BrokerError> {
         let tenant = Self::administer(principal, AdminAction::BreakGlass, tenant)?;
+        self.revoke_batch(&tenant, user.as_ref(), true).await
+    }
+
+    /// The same for whoever may. `tell`: providers are told.
+    pub(super) async fn revoke_batch(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        user: Option<&UserId>,
+        tell: bool,
+    ) -> Result<BrokenGlass, BrokerError> {
         let (flows, now) = (&self.ports.flows, self.ports.clock.now());
-        let ended = flows.cancel_flows(&tenant, user.as_ref(), BREAK_GLASS_BATCH, now).await?;
-        self.tell_watches(&tenant);
+        let ended = flows.cancel_flows(tenant, user, BREAK_GLASS_BATCH, now).await?;
+        self.tell_watches(tenant);
         let query = ListQuery {
-            tenant,
-            user,
+            tenant: tenant.clone(),
+            user: user.cloned(),
             among: None,
             providers: None,
             covering: ScopeSet::default(),
@@ -61,7 +71,7 @@ impl Broker {
             let provider = self.provider_of(&row).await?.and_then(ProviderStanding::known);
             // Of a provider that is not configured any more nobody knows how to tell it.
             let told = provider.is_some_and(|provider| provider.supports_revocation());
-            let (ended, _) = self.end_credential(&row.key, Some(&row), told).await?;
+            let (ended, _) = self.end_credential(&row.key, Some(&row), tell && told).await?;
             done.revoked += u32::from(ended.deleted);
             done.cancelled_flows += ended.cancelled_flows;
         }

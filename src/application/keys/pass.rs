@@ -1,7 +1,7 @@
 //! The background that moves rows to the active data keys.
 //!
 //! A *pass* looks at every row with ciphertexts, in the order of the tables and of the rows' ids, and seals anew what is not
-//! under its tenant's active data key. Where it is stands in the database after every batch, so that whoever takes the work
+//! under its tenant's active data key, or in the format of the time before users had keys. Where it is stands in the database after every batch, so that whoever takes the work
 //! over goes on there. One replica works at a time; should two, nothing is lost, since a row is replaced only where it is
 //! as it was read.
 //!

@@ -102,6 +102,7 @@ impl TableRows {
             flows: rows(SealedTable::Flows),
             revocations: rows(SealedTable::Revocations),
             provider_configs: rows(SealedTable::ProviderConfigs),
+            user_keys: rows(SealedTable::UserKeys),
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct TableRows {
     pub revocations: u64,
     /// Of tenants' own apps.
     pub provider_configs: u64,
+    /// Of users' keys.
+    pub user_keys: u64,
 }
 
 /// A data key, without the key.

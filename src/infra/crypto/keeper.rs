@@ -30,11 +30,12 @@ impl KeyKeeper for Vault {
 
     async fn renew(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<Option<Sealed>, CipherError> {
         let active = self.newest(&binding.key.tenant, DataKeyPurpose::Encryption).await?;
-        if self.made_with(sealed) == Some(active.id) {
+        let record = Record::parse(&sealed.0)?;
+        if record.key_id == active.id && record.user_key.is_some() == binding.field.is_users() {
             return Ok(None);
         }
         let plaintext = self.open(binding, sealed).await?;
-        self.seal(binding, &plaintext).await.map(Some)
+        self.seal_beside(binding, &plaintext, Some(sealed)).await.map(Some)
     }
 
     async fn rotate(&self, tenant: &TenantId) -> Result<Option<DataKeyId>, CipherError> {
@@ -82,6 +83,7 @@ impl KeyKeeper for Vault {
     }
 
     async fn follow(&self) -> Result<(), CipherError> {
+        self.users.drop_stale(self.clock.monotonic());
         let known: Vec<DataKeyId> = {
             let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
             cache.by_id.keys().copied().collect()

@@ -18,6 +18,7 @@ mod keeper;
 mod kek;
 mod keyring;
 pub mod services;
+mod users;
 mod vault;
 
 pub use envelope::Key;

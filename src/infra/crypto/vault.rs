@@ -1,4 +1,4 @@
-//! The `Cipher` port: finds or makes the data key, then leaves the work to `envelope.rs`.
+//! The `Cipher` port: finds or makes the keys (a user's in `users.rs`), then leaves the work to `envelope.rs`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -9,15 +9,18 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use super::envelope::{self, DoesNotOpen, Key, Record};
+use super::envelope::{self, DoesNotOpen, Key, Named, Record};
 use super::kek::{KekError, KeyBinding, KeyEncryption};
 use super::keyring::Keyring;
+use super::users::{UserKeys, new_user_keys};
 use crate::domain::credential::{Fingerprint, Sealed};
-use crate::domain::key::TenantId;
+use crate::domain::key::{CredentialKey, TenantId};
 use crate::domain::ports::{
-    Binding, Cipher, CipherError, Clock, DataKeyPurpose, DataKeyStore, Entropy, StoreError, WrappedDataKey,
+    Binding, Cipher, CipherError, Clock, DataKeyPurpose, DataKeyStore, Entropy, Sealer, StoreError,
+    WrappedDataKey,
 };
 use crate::domain::secret::{SecretBytes, SecretString};
+use crate::domain::user_key::UserKeyId;
 
 /// How many data keys of a key-encryption key are tried at start-up. One that opens proves the key right; several are
 /// tried so that a single damaged row does not pass for a wrong key.
@@ -81,6 +84,12 @@ pub(super) struct DataKey {
     pub(super) key: Key,
 }
 
+impl DataKey {
+    pub(super) fn named(&self) -> Named<'_> {
+        Named { id: self.id, key: &self.key }
+    }
+}
+
 /// Data keys in memory. There are a few per tenant, and none is evicted for its age: while the key service is away, what is
 /// here serves on. `keeper.rs` replaces superseded ones and forgets deleted ones.
 #[derive(Default)]
@@ -108,8 +117,9 @@ pub struct Vault {
     pub(super) keyring: Keyring,
     pub(super) store: Arc<dyn DataKeyStore>,
     pub(super) entropy: Arc<dyn Entropy>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) cache: RwLock<Cache>,
+    pub(super) users: UserKeys,
     loads: [tokio::sync::Mutex<()>; LOADS],
 }
 
@@ -134,6 +144,7 @@ impl Vault {
             entropy,
             clock,
             cache: RwLock::default(),
+            users: new_user_keys(),
             loads: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
@@ -348,11 +359,46 @@ fn counted<T>(
     outcome
 }
 
+impl Vault {
+    /// Encrypts; what is a user's, with the key of the user's that `beside` was made with, if there is one.
+    pub(super) async fn seal_beside(
+        &self,
+        binding: Binding<'_>,
+        plaintext: &SecretBytes,
+        beside: Option<&Sealed>,
+    ) -> Result<Sealed, CipherError> {
+        if binding.field.is_users() {
+            return self.sealer(binding.key, beside).await?.seal(binding, plaintext);
+        }
+        let key = self.newest(&binding.key.tenant, DataKeyPurpose::Encryption).await?;
+        Ok(Sealed(envelope::seal_record(key.named(), None, binding, plaintext, &*self.entropy)?))
+    }
+}
+
 #[async_trait]
 impl Cipher for Vault {
+    async fn sealer(
+        &self,
+        key: &CredentialKey,
+        beside: Option<&Sealed>,
+    ) -> Result<Arc<dyn Sealer>, CipherError> {
+        let data_key = self.newest(&key.tenant, DataKeyPurpose::Encryption).await?;
+        let beside = beside.and_then(|sealed| Record::parse(&sealed.0).ok()?.user_key);
+        let user_key = match beside {
+            Some(id) => self.user_key(id, key).await?,
+            None => self.current_user_key(key, &data_key).await?,
+        };
+        Ok(self.users_sealer(data_key, user_key))
+    }
+
+    async fn existing_sealer(&self, key: &CredentialKey) -> Result<Option<Arc<dyn Sealer>>, CipherError> {
+        let Some(user_key) = self.existing_user_key(key).await? else { return Ok(None) };
+        let data_key = self.newest(&key.tenant, DataKeyPurpose::Encryption).await?;
+        Ok(Some(self.users_sealer(data_key, user_key)))
+    }
+
     async fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError> {
-        let key = self.newest(&binding.key.tenant, DataKeyPurpose::Encryption).await?;
-        Ok(Sealed(envelope::seal_record(key.id, &key.key, binding, plaintext, &*self.entropy)?))
+        self.seal_beside(binding, plaintext, None).await
     }
 
     async fn open(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<SecretBytes, CipherError> {
@@ -361,7 +407,20 @@ impl Cipher for Vault {
         if key.tenant != binding.key.tenant || key.purpose != DataKeyPurpose::Encryption {
             return Err(CipherError::DoesNotOpen);
         }
-        Ok(record.open(&key.key, binding)?)
+        let user_key = match record.user_key {
+            Some(id) => Some(self.user_key(id, binding.key).await?),
+            None => None,
+        };
+        Ok(record.open(&key.key, user_key.as_ref().map(|user_key| &user_key.key), binding)?)
+    }
+
+    async fn expect(&self, all: &[&Sealed]) {
+        let records = all.iter().filter_map(|sealed| Record::parse(&sealed.0).ok());
+        self.expect_user_keys(records.filter_map(|record| record.user_key).collect()).await;
+    }
+
+    fn forget_user_key(&self, id: UserKeyId) {
+        self.users.insert(id, None, self.clock.monotonic());
     }
 
     async fn fingerprint(&self, tenant: &TenantId, token: &SecretString) -> Result<Fingerprint, CipherError> {

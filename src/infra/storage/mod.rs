@@ -16,5 +16,7 @@ mod refused;
 mod revocation_row;
 mod sealed_row;
 pub mod sqlite;
+mod user_key_row;
+mod user_sql;
 
 pub use migrations::MigrationState;

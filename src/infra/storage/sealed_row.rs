@@ -15,6 +15,7 @@ pub(super) fn fields_of(table: SealedTable) -> &'static [Field] {
         SealedTable::Flows => &[Field::FlowSecrets],
         SealedTable::Revocations => &[Field::AccessToken, Field::RefreshToken],
         SealedTable::ProviderConfigs => &CONFIG_FIELDS,
+        SealedTable::UserKeys => &[Field::UserKey],
     }
 }
 
@@ -24,6 +25,7 @@ pub(super) fn place_text(table: SealedTable) -> &'static str {
         SealedTable::Flows => "flows",
         SealedTable::Revocations => "revocations",
         SealedTable::ProviderConfigs => "provider_configurations",
+        SealedTable::UserKeys => "user_keys",
     }
 }
 

@@ -35,7 +35,7 @@ const CODES: usize = 17;
 pub(super) struct Method(usize);
 
 /// The methods, the broker's own by their names in the proto, which no two of its services share.
-const METHODS: [&str; 47] = [
+const METHODS: [&str; 48] = [
     "GetCredential",
     "Refresh",
     "Revoke",
@@ -68,6 +68,7 @@ const METHODS: [&str; 47] = [
     "DeleteTenant",
     "RevokeUserCredentials",
     "RevokeTenantCredentials",
+    "DeleteUserData",
     "CreateProviderConfiguration",
     "GetProviderConfiguration",
     "ListProviderConfigurations",

@@ -5,6 +5,7 @@ mod adoption;
 mod background;
 mod consent;
 mod deaths;
+mod delete_user;
 mod gates;
 mod journal_faults;
 mod lease;

@@ -9,7 +9,7 @@ use token_broker::application::{Identified, Watch, WatchSettings};
 use token_broker::domain::access_policy::{Action, Allowed, Caller, Principal, Suspension, UserRule};
 use token_broker::domain::key::{CallerId, TenantId, UserId};
 
-use crate::support::one_caller::OneCaller;
+use crate::support::one_caller::{Down, OneCaller, Says};
 use crate::support::rig::{Rig, RigOptions, all_but, caller, rights, rule, user_service};
 
 /// Longer than any test takes.
@@ -75,29 +75,29 @@ async fn user(watch: &mut Watch) -> String {
 
 #[tokio::test]
 async fn a_watch_without_events_ends_with_its_rights() {
+    type Expected = fn(&BrokerError) -> bool;
     let mut no_watches = caller("agents");
     rule(&mut no_watches).actions = all_but(Action::WatchCredentials);
     let mut elsewhere = caller("agents");
     rights(&mut elsewhere).tenant = TenantId::new("tenant-b").unwrap();
     let mut other = caller("agents");
     rights(&mut other).id = CallerId::new("other").unwrap();
-    let suspended = |why| Some(Some(Caller { suspension: Some(why), ..of(caller("agents")) }));
-    type Expected = fn(&BrokerError) -> bool;
+    let suspended = |why| Ok(Some(Caller { suspension: Some(why), ..of(caller("agents")) }));
     let denied: Expected = |error| matches!(error, BrokerError::PermissionDenied);
     let unknown: Expected = |error| matches!(error, BrokerError::NotKnownAnyMore);
-    let cases: [(&str, Option<Option<Caller>>, Expected); 8] = [
-        ("the caller is deleted, its key revoked or over", Some(None), unknown),
-        ("the identity is another caller's", Some(Some(of(other))), unknown),
-        ("the identity is another tenant's", Some(Some(of(elsewhere))), unknown),
+    let cases: [(&str, Says, Expected); 8] = [
+        ("the caller is deleted, its key revoked or over", Ok(None), unknown),
+        ("the identity is another caller's", Ok(Some(of(other))), unknown),
+        ("the identity is another tenant's", Ok(Some(of(elsewhere))), unknown),
         ("the caller is disabled", suspended(Suspension::Caller), |error| {
             matches!(error, BrokerError::Suspended(Suspension::Caller))
         }),
         ("the tenant is disabled", suspended(Suspension::Tenant), |error| {
             matches!(error, BrokerError::Suspended(Suspension::Tenant))
         }),
-        ("it may not watch any more", Some(Some(of(no_watches))), denied),
-        ("it may not watch this user any more", Some(Some(of(only(&["bob"])))), denied),
-        ("nobody can say", None, |error| {
+        ("it may not watch any more", Ok(Some(of(no_watches))), denied),
+        ("it may not watch this user any more", Ok(Some(of(only(&["bob"])))), denied),
+        ("nobody can say", Err(Down), |error| {
             matches!(error, BrokerError::Unavailable { what: Unavailable::Storage, .. })
         }),
     ];
@@ -122,7 +122,7 @@ async fn what_was_read_is_shown_by_the_rights_of_now() {
     let (mut watch, _) = stage.watch(caller("agents"), None, Some(&start)).await;
     // All are read with the first.
     assert_eq!(user(&mut watch).await, "alice");
-    stage.directory.say(Some(Some(of(only(&["bob"])))));
+    stage.directory.say(Ok(Some(of(only(&["bob"])))));
     assert_eq!(user(&mut watch).await, "bob", "as was known");
     stage.later();
     assert_eq!(user(&mut watch).await, "bob", "neither alice nor carol");
@@ -136,7 +136,7 @@ async fn rights_that_grow_count_as_well() {
     let (mut watch, _) = stage.watch(only(&["bob"]), None, None).await;
     stage.import(&["alice", "bob"]).await;
     assert_eq!(user(&mut watch).await, "bob");
-    stage.directory.say(Some(Some(of(caller("agents")))));
+    stage.directory.say(Ok(Some(of(caller("agents")))));
     stage.later();
     stage.import(&["alice"]).await;
     assert_eq!(user(&mut watch).await, "alice");

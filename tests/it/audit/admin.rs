@@ -3,8 +3,8 @@
 use token_broker::app::Overrides;
 use token_broker::r#gen::v1 as pb;
 use token_broker::r#gen::v1::{
-    AuditHead, AuditOutcome, CredentialKey, ExportAuditRequest, GetCredentialRequest, ListProvidersRequest,
-    QueryAuditRequest, VerifyAuditRequest,
+    AuditHead, AuditOutcome, CredentialKey, DeleteUserDataRequest, ExportAuditRequest, GetCredentialRequest,
+    ListProvidersRequest, QueryAuditRequest, VerifyAuditRequest,
 };
 use tonic::Code;
 
@@ -43,6 +43,22 @@ async fn some_calls(broker: &TestBroker) {
 
 fn of_alice() -> QueryAuditRequest {
     QueryAuditRequest { user_id: "alice".to_owned(), ..Default::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_stands_in_the_trail_of_the_user_and_the_trail_stays() {
+    let provider = HostileServer::start().await;
+    let broker = builder(&provider).set("callers.ops.admin", vec!["read_audit", "break_glass"]);
+    let broker = broker.start_in_process(Overrides::default()).await;
+    some_calls(&broker).await;
+    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let request = DeleteUserDataRequest { user_id: "alice".to_owned(), ..Default::default() };
+    assert!(answered(ops.delete_user_data(request).await).deleted);
+    let mut rows = answered(ops.query_audit(of_alice()).await).rows;
+    rows.sort_by_key(|row| row.sequence);
+    let actions: Vec<_> = rows.iter().map(|row| (row.caller.as_str(), row.action.as_str())).collect();
+    assert_eq!(actions, [("agent", "GetCredential"), ("agent", "GetCredential"), ("ops", "DeleteUserData")]);
+    assert_eq!(answered(ops.verify_audit(VerifyAuditRequest::default()).await).flawed_sequence, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

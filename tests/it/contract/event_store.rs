@@ -28,7 +28,7 @@ contract!(
 
 /// Waits until whatever has been committed is shown. A store may hold it back while older transactions are open, those of
 /// other tests at the same server among them: so it is there when a later event is there, of a tenant of its own.
-async fn shown(stores: &Stores) {
+pub(super) async fn shown(stores: &Stores) {
     let marker = key_of("marker", "google", "marker", "mail", "default");
     let generation = stores.connected(marker.clone(), 1_000_000).await.generation;
     let look = async {

@@ -22,6 +22,7 @@ mod provider_config_store;
 mod reencryption;
 mod revocation;
 mod tenant_store;
+mod user_store;
 mod wakeups;
 
 pub(crate) use audit_store::rows as audit_rows;

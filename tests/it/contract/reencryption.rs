@@ -16,6 +16,7 @@ use super::samples::{
     at, credential_id, flow, key, lineage, new_grant, outbox_id, owner, provider, revocation, revoke_write,
     tenant,
 };
+use super::user_store::user_key;
 use super::{Stores, contract};
 
 contract!(
@@ -114,6 +115,9 @@ async fn pages_hold_every_ciphertext_with_what_it_is_bound_to(stores: Stores) {
         let expected = CONFIG_FIELDS.into_iter().zip(secrets);
         let expected: Vec<_> = expected.filter_map(|(field, sealed)| Some((field, sealed?))).collect();
         assert_eq!(row.fields, expected);
+    }
+    for (n, name) in [(1, "alice"), (2, "bob")] {
+        assert!(stores.data_keys.user_key_or_insert(user_key(n, &key(name))).await.unwrap().is_some());
     }
     for table in SealedTable::ALL {
         let page = async |after, limit| stores.reencryption.sealed_rows(table, after, limit).await.unwrap();

@@ -9,4 +9,5 @@ mod passes;
 mod stand_in;
 mod startup;
 mod transit;
+mod users;
 mod world;

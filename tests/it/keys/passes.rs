@@ -37,7 +37,7 @@ async fn rotation_moves_every_row_of_every_table_and_all_of_them_open_meanwhile(
     world.keys.work().await;
     assert_eq!(world.state().await.pass, 0);
     world.clock.advance(Duration::from_secs(20));
-    let fields = usize::try_from(USERS).unwrap() * 6;
+    let fields = usize::try_from(USERS).unwrap() * 7;
     let mut steps = 0;
     while world.in_use().await.contains(&old) {
         world.keys.work().await;
@@ -64,7 +64,8 @@ async fn rotation_moves_every_row_of_every_table_and_all_of_them_open_meanwhile(
     assert_eq!((rows(old).credentials, rows(old).flows, rows(old).revocations), (0, 0, 0));
     let progress = page.progress;
     assert_eq!((progress.under_way, progress.left, progress.counts.renewed), (false, 0, 0));
-    assert_eq!(progress.counts.looked_at, users * 3);
+    assert_eq!((rows(new).user_keys, rows(old).user_keys), (users, 0));
+    assert_eq!(progress.counts.looked_at, users * 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +171,7 @@ async fn a_row_that_does_not_open_is_counted_and_left_and_holds_up_no_other() {
     world.keys.rotate(&operator(), Whose::Own).await.unwrap();
     world.work(&world.keys).await;
     let state = world.state().await;
-    assert_eq!((state.counts.unreadable, state.counts.looked_at), (1, 15));
+    assert_eq!((state.counts.unreadable, state.counts.looked_at), (1, 20));
     let page = world.status().await;
     let rows = page.data_keys.iter().find(|key| key.id == old).unwrap().rows.unwrap();
     assert_eq!((rows.credentials, rows.flows, rows.revocations), (1, 0, 0));

@@ -6,12 +6,14 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
 use sqlx::{AssertSqlSafe, Executor as _};
+use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{PassStep, ReencryptionStore as _, SealedTable};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore as _, DataKeyPurpose, DataKeyStore as _, DeadOwners, DueRequest,
     FlowStore as _, ListQuery, OutboxStore as _, RevocationOutcome, StoreError, StoreHealth as _,
 };
+use token_broker::domain::user_key::{StoredUserKey, UserDeletion, UserKeyStore as _};
 use token_broker::infra::storage::postgres::{PgSettings, PgStore, RowClock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -115,7 +117,7 @@ async fn about_rows(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str,
     .await
 }
 
-/// The same, of those of data keys.
+/// The same, of those of data keys and users' keys.
 async fn about_keys(store: &PgStore) -> Vec<(&'static str, Option<StoreError>)> {
     let acme = tenant("acme");
     let data_key = token_broker::domain::ports::WrappedDataKey {
@@ -128,6 +130,15 @@ async fn about_keys(store: &PgStore) -> Vec<(&'static str, Option<StoreError>)> 
         superseded_at: None,
     };
     let (wrapped, step) = (data_key.clone(), PassStep::default());
+    let user = key("alice").user;
+    let user_key = StoredUserKey {
+        id: [1; 16],
+        tenant: acme.clone(),
+        user: user.clone(),
+        sealed: Sealed(vec![1]),
+        created_at: at(1),
+    };
+    let deletion = UserDeletion { tenant: acme.clone(), user, abandon_revocations: true, limit: 9 };
     futures_util::future::join_all([
         said("data_key", async { store.data_key([1; 16]).await.err() }),
         said("newest_or_insert", async { store.newest_data_key_or_insert(data_key).await.err() }),
@@ -139,6 +150,11 @@ async fn about_keys(store: &PgStore) -> Vec<(&'static str, Option<StoreError>)> 
         said("supersede", async { store.supersede_data_key([1; 16], wrapped.clone()).await.err() }),
         said("rewrap", async { store.rewrap_data_key(&wrapped, &wrapped).await.err() }),
         said("retire", async { store.retire_data_key([1; 16], at(1)).await.err() }),
+        said("user_key", async { store.user_key([1; 16]).await.err() }),
+        said("user_keys", async { store.user_keys(&[[1; 16]]).await.err() }),
+        said("user_key_of", async { store.user_key_of(&acme, &deletion.user).await.err() }),
+        said("user_key_or_insert", async { store.user_key_or_insert(user_key).await.err() }),
+        said("delete_user", async { store.delete_user(&deletion).await.err() }),
         said("sealed_rows", async { store.sealed_rows(SealedTable::Flows, None, 9).await.err() }),
         said("replace_sealed", async { store.replace_sealed(SealedTable::Flows, &[]).await.err() }),
         said("expected_rows", async { store.expected_rows().await.err() }),

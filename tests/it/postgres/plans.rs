@@ -4,6 +4,7 @@
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
+use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{ReencryptionStore as _, RenewedRow, SealedTable};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::key::{CredentialId, GrantId, UserId};
@@ -11,6 +12,7 @@ use token_broker::domain::ports::{
     ClaimRequest, Consumed, CredentialStore as _, DataKeyPurpose, DataKeyStore as _, DeadOwners, DueRequest,
     FlowStore as _, ListQuery, OutboxStore as _, Persisted, RevocationOutcome, StoreHealth as _,
 };
+use token_broker::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion, UserKeyStore as _};
 
 use super::Place;
 use crate::contract::samples::{
@@ -19,7 +21,8 @@ use crate::contract::samples::{
 };
 
 /// 30,000 credentials of 10,000 users at three providers, 60 of them being refreshed, 300 due; 20,000 ended flows and 100
-/// pending ones; 20,000 finished revocations and 100 due ones; 20,000 events; 4,000 data keys.
+/// pending ones; 20,000 finished revocations and 100 due ones; 20,000 events; 4,000 data keys;
+/// 10,000 users' keys.
 const POPULATE: &str = "
     INSERT INTO credentials (id, tenant, provider, user_id, grant_name, account, created_at, updated_at, grant_id,
         generation, epoch, status, access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes,
@@ -52,7 +55,10 @@ const POPULATE: &str = "
     FROM generate_series(1, 20000) AS n;
     INSERT INTO data_keys (id, tenant, purpose, kek_id, wrapped, created_at)
     SELECT decode(md5('id' || n), 'hex'), 'tenant-' || n, 'encryption', 'k' || n % 2, '\\x00', n
-    FROM generate_series(1, 4000) AS n;";
+    FROM generate_series(1, 4000) AS n;
+    INSERT INTO user_keys (tenant, user_id, id, sealed, created_at)
+    SELECT 'acme', 'user ' || n, decode(md5('id' || n), 'hex'), '\\x00', n
+    FROM generate_series(1, 10000) AS n;";
 
 /// A statement as the server did it.
 #[derive(Debug)]
@@ -211,6 +217,24 @@ async fn a_round(place: &Place, n: u32, ids: &[[u8; 16]], grant: GrantId) {
     store.data_keys(None, None, 9).await.unwrap();
     store.data_keys(Some(&tenant("acme")), None, 9).await.unwrap();
     store.data_key_states(&ids[..3]).await.unwrap();
+    store.user_key(ids[0]).await.unwrap();
+    store.user_keys(&ids[..3]).await.unwrap();
+    store.user_key_of(&tenant("acme"), &alice.user).await.unwrap();
+    let user_key = StoredUserKey {
+        id: *outbox_id(n).as_bytes(),
+        tenant: tenant("acme"),
+        user: alice.user.clone(),
+        sealed: Sealed(vec![1]),
+        created_at: at(1),
+    };
+    assert!(store.user_key_or_insert(user_key).await.unwrap().is_some());
+    let deletion = UserDeletion {
+        tenant: tenant("acme"),
+        user: alice.user.clone(),
+        abandon_revocations: true,
+        limit: 99,
+    };
+    assert!(matches!(store.delete_user(&deletion).await.unwrap(), UserDeleted::Gone(Some(_))));
     for table in SealedTable::ALL {
         let rows = store.sealed_rows(table, Some(ids[0]), 50).await.unwrap();
         let unchanged: Vec<_> = rows.into_iter().map(|was| RenewedRow { is: was.clone(), was }).collect();
@@ -239,7 +263,7 @@ async fn frequent_statements_use_an_index() {
     for Done { statement, plan } in done.iter().filter(|done| !done.statement.contains("_sqlx_migrations")) {
         // Whether there is any row at all.
         let pings = statement.contains("EXISTS (SELECT 1 FROM data_keys)");
-        let whole_table = ["credentials", "flows", "revocations", "data_keys", "events"]
+        let whole_table = ["credentials", "flows", "revocations", "data_keys", "user_keys", "events"]
             .iter()
             .any(|table| plan.contains(&format!("Seq Scan on {table}")));
         assert!(pings || !whole_table, "{statement}\n{plan}");

@@ -12,6 +12,7 @@ use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
     Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
+use token_broker::domain::user_key::{UserDeleted, UserDeletion};
 
 use super::life::Life;
 
@@ -25,6 +26,9 @@ pub(crate) struct Faults {
     pub(crate) persist: AtomicU32,
     pub(crate) store_grant: AtomicU32,
     pub(crate) revoke: AtomicU32,
+    pub(crate) delete_user: AtomicU32,
+    /// It is deleted, the answer lost.
+    pub(crate) delete_user_answer: AtomicU32,
     /// Of the flow store, any.
     pub(crate) flows: AtomicU32,
     /// `release_claim` and `mark_needs_reauth`.
@@ -145,5 +149,12 @@ impl CredentialStore for FaultyStore {
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
         self.faults.life.goes_on().await;
         self.inner.mark_used(ids, now).await
+    }
+
+    async fn delete_user(&self, deletion: &UserDeletion) -> Result<UserDeleted, StoreError> {
+        self.faults.pass(&self.faults.delete_user).await?;
+        let outcome = self.inner.delete_user(deletion).await;
+        Faults::hit(&self.faults.delete_user_answer)?;
+        outcome
     }
 }

@@ -7,10 +7,16 @@ use async_trait::async_trait;
 use token_broker::domain::access_policy::{Caller, Identity, Principal};
 use token_broker::domain::ports::{CallerDirectory, StoreError};
 
+/// The database does not answer.
+#[derive(Clone, Copy)]
+pub(crate) struct Down;
+
+/// What a directory says.
+pub(crate) type Says = Result<Option<Caller>, Down>;
+
 /// See the module. Whatever is presented is this caller's.
 pub(crate) struct OneCaller {
-    /// `None`: the database does not answer.
-    says: Mutex<Option<Option<Arc<Caller>>>>,
+    says: Mutex<Says>,
     asked: AtomicU32,
 }
 
@@ -19,12 +25,12 @@ impl OneCaller {
     pub(crate) const IDENTITY: Identity = Identity::ApiKey([7; 32]);
 
     pub(crate) fn of(principal: &Principal) -> Self {
-        Self { says: Mutex::new(Some(Some(Arc::clone(&principal.caller)))), asked: AtomicU32::new(0) }
+        Self { says: Mutex::new(Ok(Some(Caller::clone(&principal.caller)))), asked: AtomicU32::new(0) }
     }
 
     /// What it says from now on.
-    pub(crate) fn say(&self, caller: Option<Option<Caller>>) {
-        *self.says.lock().unwrap() = caller.map(|caller| caller.map(Arc::new));
+    pub(crate) fn say(&self, says: Says) {
+        *self.says.lock().unwrap() = says;
     }
 
     /// How often it was asked since the last time.
@@ -38,7 +44,9 @@ impl CallerDirectory for OneCaller {
     async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
         assert_eq!(*identity, Self::IDENTITY);
         self.asked.fetch_add(1, Ordering::SeqCst);
-        self.says.lock().unwrap().clone().ok_or_else(|| StoreError::Unavailable("the test says so".into()))
+        let says = self.says.lock().unwrap().clone();
+        says.map(|caller| caller.map(Arc::new))
+            .map_err(|Down| StoreError::Unavailable("the test says so".into()))
     }
 
     fn remembers(&self, identity: &Identity) -> bool {

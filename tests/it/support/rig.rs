@@ -259,6 +259,11 @@ impl Rig {
         held.is_some() && held == live
     }
 
+    /// The vault of all replicas.
+    pub(crate) fn cipher(&self) -> &Arc<Vault> {
+        &self.world.cipher
+    }
+
     /// What the row's refresh token is in the permit store.
     pub(crate) async fn fingerprint(&self) -> Fingerprint {
         let row = self.row().await;

@@ -11,6 +11,7 @@ use token_broker::domain::data_key::{
 use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::ports::{Field, StoreError};
 use token_broker::domain::provider_config::{CONFIG_FIELDS, ProviderConfig};
+use token_broker::domain::user_key::{StoredUserKey, user_key_binding};
 
 use super::memory_store::{FlowRow, MemoryStore, RevocationRow, Row, Tables};
 
@@ -84,8 +85,18 @@ fn replace(tables: &mut Tables, table: SealedTable, RenewedRow { was, is }: &Ren
             config.authentication.private_key = field(Field::ClientPrivateKey);
             config.authentication.tls_key = field(Field::ClientTlsKey);
         }
+        SealedTable::UserKeys => {
+            let same = |row: &&mut StoredUserKey| of_user_key(row) == *was;
+            let Some(row) = tables.user_keys.iter_mut().find(same) else { return false };
+            row.sealed = sealed(Field::UserKey);
+        }
     }
     true
+}
+
+fn of_user_key(StoredUserKey { id, tenant, user, sealed, .. }: &StoredUserKey) -> SealedRow {
+    let (key, grant_id) = user_key_binding(tenant, user, *id).unwrap();
+    SealedRow { id: *id, key, grant_id, fields: vec![(Field::UserKey, sealed.clone())] }
 }
 
 #[async_trait]
@@ -103,6 +114,7 @@ impl ReencryptionStore for MemoryStore {
             SealedTable::Flows => tables.flows.iter().map(of_flow).collect(),
             SealedTable::Revocations => tables.revocations.iter().filter_map(of_revocation).collect(),
             SealedTable::ProviderConfigs => tables.configs.iter().filter_map(of_config).collect(),
+            SealedTable::UserKeys => tables.user_keys.iter().map(of_user_key).collect(),
         });
         rows.retain(|row| after.is_none_or(|after| row.id > after));
         rows.sort_by_key(|row| row.id);
@@ -123,7 +135,11 @@ impl ReencryptionStore for MemoryStore {
 
     async fn expected_rows(&self) -> Result<u64, StoreError> {
         let rows = self.read(|tables| {
-            tables.rows.len() + tables.flows.len() + tables.revocations.len() + tables.configs.len()
+            tables.rows.len()
+                + tables.flows.len()
+                + tables.revocations.len()
+                + tables.configs.len()
+                + tables.user_keys.len()
         });
         Ok(u64::try_from(rows).unwrap())
     }

@@ -21,6 +21,9 @@ use token_broker::domain::ports::{
     StoreError, StoreHealth, StoredGrant, WrappedDataKey,
 };
 use token_broker::domain::provider_config::ProviderConfig;
+use token_broker::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion};
+
+use super::memory_users;
 
 /// A tenant's audit log.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,6 +67,7 @@ pub(super) struct Tables {
     pub(super) flows: Vec<FlowRow>,
     pub(super) revocations: Vec<RevocationRow>,
     pub(super) data_keys: Vec<WrappedDataKey>,
+    pub(super) user_keys: Vec<StoredUserKey>,
     pub(super) reencryption: Work,
     pub(super) events: Vec<Event>,
     pub(super) audit: BTreeMap<TenantId, Chain>,
@@ -596,6 +600,10 @@ impl CredentialStore for MemoryStore {
             }
         });
         Ok(())
+    }
+
+    async fn delete_user(&self, deletion: &UserDeletion) -> Result<UserDeleted, StoreError> {
+        Ok(self.write(|tables| memory_users::delete_user(tables, deletion)))
     }
 
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {

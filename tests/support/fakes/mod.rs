@@ -8,5 +8,6 @@ mod memory_configs;
 mod memory_reencryption;
 mod memory_store;
 mod memory_tables;
+mod memory_users;
 
 pub(crate) use memory_store::MemoryStore;

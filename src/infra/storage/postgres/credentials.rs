@@ -14,6 +14,7 @@ use crate::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
     Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
+use crate::domain::user_key::{UserDeleted, UserDeletion};
 use crate::infra::storage::codec::{array, micros, reauth_reason_text, refresh_failure_text, time};
 use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
 
@@ -302,5 +303,9 @@ impl CredentialStore for PgStore {
             sqlx::query(MARK_USED).bind(ids).bind(micros(now))
         };
         self.write(Again::Once, query).await.map(|_| ())
+    }
+
+    async fn delete_user(&self, deletion: &UserDeletion) -> Result<UserDeleted, StoreError> {
+        self.delete_data_of(deletion).await
     }
 }

@@ -28,6 +28,7 @@ mod reencryption;
 mod schema;
 mod session;
 mod tenants;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;

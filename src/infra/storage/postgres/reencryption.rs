@@ -52,6 +52,15 @@ const CONFIGS: &str = "
     ORDER BY id
     LIMIT $2";
 
+/// With what they are bound to (`user_key_binding`).
+const USER_KEYS: &str = "
+    SELECT id, tenant, 'user-key' AS provider, user_id, 'user-key' AS grant_name, 'default' AS account, id AS grant_id,
+        sealed AS first, NULL::bytea AS second, NULL::bytea AS third
+    FROM user_keys
+    WHERE id > $1
+    ORDER BY id
+    LIMIT $2";
+
 /// A statement that replaces ciphertexts by compare-and-swap. A row that somebody works on is left out, not waited for: no
 /// refresh waits for this, this waits for no refresh, and no two statements wait for each other.
 macro_rules! replace {
@@ -102,10 +111,14 @@ const REPLACE_CONFIGS: &str = replace!(
         AND t.private_key_sealed IS NOT DISTINCT FROM given.second_was AND t.tls_key_sealed IS NOT DISTINCT FROM given.third_was"
 );
 
+const REPLACE_USER_KEYS: &str =
+    replace!("user_keys", "sealed = given.first_is", "t.sealed = given.first_was");
+
 /// What the server knows from its last look; never counted, which would take minutes in a large table.
 const EXPECTED: &str = "
     SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class
-    WHERE oid IN ('credentials'::regclass, 'flows'::regclass, 'revocations'::regclass, 'provider_configurations'::regclass)";
+    WHERE oid IN ('credentials'::regclass, 'flows'::regclass, 'revocations'::regclass, 'provider_configurations'::regclass,
+        'user_keys'::regclass)";
 
 const STATE: &str = concat!("SELECT ", reencryption_columns!(), " FROM reencryption");
 
@@ -158,6 +171,7 @@ impl ReencryptionStore for PgStore {
             SealedTable::Flows => FLOWS,
             SealedTable::Revocations => REVOCATIONS,
             SealedTable::ProviderConfigs => CONFIGS,
+            SealedTable::UserKeys => USER_KEYS,
         };
         let query = || sqlx::query(sql).bind(after_bytes(after.as_ref())).bind(i64::from(limit));
         let rows: Vec<SealedColumns> = self.all(Again::Once, query).await?;
@@ -174,6 +188,7 @@ impl ReencryptionStore for PgStore {
             SealedTable::Flows => REPLACE_FLOWS,
             SealedTable::Revocations => REPLACE_REVOCATIONS,
             SealedTable::ProviderConfigs => REPLACE_CONFIGS,
+            SealedTable::UserKeys => REPLACE_USER_KEYS,
         };
         let all = |read: fn(&RenewedRow) -> &SealedRow, index: usize| -> Vec<Option<&[u8]>> {
             rows.iter().map(|row| column(read(row), table, index)).collect()

@@ -14,6 +14,7 @@ use crate::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, LineageWrite, ListQuery, NewGrant,
     Persisted, Release, RevokeWrite, RevokedRow, StoreError, StoredGrant,
 };
+use crate::domain::user_key::{UserDeleted, UserDeletion};
 use crate::infra::storage::codec::{
     KeyColumns, array, json_list, micros, reauth_reason_text, refresh_failure_text, time,
 };
@@ -252,6 +253,10 @@ impl CredentialStore for SqliteStore {
 
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
         self.write(sqlx::query(MARK_USED).bind(id_list(ids)).bind(micros(now))).await.map(|_| ())
+    }
+
+    async fn delete_user(&self, deletion: &UserDeletion) -> Result<UserDeleted, StoreError> {
+        self.delete_data_of(deletion).await
     }
 }
 

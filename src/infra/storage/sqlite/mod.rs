@@ -26,6 +26,7 @@ mod schema;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -153,6 +154,7 @@ fn frequent_statements() -> Vec<&'static str> {
             provider_configs::STATEMENTS,
             audit::STATEMENTS,
             reencryption::STATEMENTS,
+            users::STATEMENTS,
         ])
         .flatten()
         .copied()

@@ -51,6 +51,15 @@ const CONFIGS: &str = "
     ORDER BY id
     LIMIT ?2";
 
+/// With what they are bound to (`user_key_binding`).
+const USER_KEYS: &str = "
+    SELECT id, tenant, 'user-key' AS provider, user_id, 'user-key' AS grant_name, 'default' AS account, id AS grant_id,
+        sealed AS first, NULL AS second, NULL AS third
+    FROM user_keys
+    WHERE id > ?1
+    ORDER BY id
+    LIMIT ?2";
+
 /// Compare-and-swap. The parameters of columns that a table does not have are not used.
 const REPLACE_CREDENTIAL: &str = "
     UPDATE credentials SET access_sealed = ?5, rt_sealed = ?6, profile_sealed = ?7
@@ -66,9 +75,11 @@ const REPLACE_CONFIG: &str = "
     UPDATE provider_configurations SET client_secret_sealed = ?5, private_key_sealed = ?6, tls_key_sealed = ?7
     WHERE id = ?1 AND client_secret_sealed IS ?2 AND private_key_sealed IS ?3 AND tls_key_sealed IS ?4";
 
+const REPLACE_USER_KEY: &str = "UPDATE user_keys SET sealed = ?5 WHERE id = ?1 AND sealed = ?2";
+
 const EXPECTED: &str = "
     SELECT (SELECT count(*) FROM credentials) + (SELECT count(*) FROM flows) + (SELECT count(*) FROM revocations)
-        + (SELECT count(*) FROM provider_configurations)";
+        + (SELECT count(*) FROM provider_configurations) + (SELECT count(*) FROM user_keys)";
 
 const STATE: &str = concat!("SELECT ", reencryption_columns!(), " FROM reencryption WHERE only_row = 1");
 
@@ -115,6 +126,7 @@ impl ReencryptionStore for SqliteStore {
             SealedTable::Flows => FLOWS,
             SealedTable::Revocations => REVOCATIONS,
             SealedTable::ProviderConfigs => CONFIGS,
+            SealedTable::UserKeys => USER_KEYS,
         };
         let query = sqlx::query(sql).bind(after_bytes(after.as_ref())).bind(limit);
         let rows: Vec<SealedColumns> = self.read_all(query).await?;
@@ -131,6 +143,7 @@ impl ReencryptionStore for SqliteStore {
             SealedTable::Flows => REPLACE_FLOW,
             SealedTable::Revocations => REPLACE_REVOCATION,
             SealedTable::ProviderConfigs => REPLACE_CONFIG,
+            SealedTable::UserKeys => REPLACE_USER_KEY,
         };
         let mut replaced = Vec::with_capacity(rows.len());
         let mut transaction = self.begin().await?;
@@ -233,10 +246,12 @@ pub(super) const STATEMENTS: &[&str] = &[
     FLOWS,
     REVOCATIONS,
     CONFIGS,
+    USER_KEYS,
     REPLACE_CREDENTIAL,
     REPLACE_FLOW,
     REPLACE_REVOCATION,
     REPLACE_CONFIG,
+    REPLACE_USER_KEY,
     STATE,
     TAKE,
     SAVE,

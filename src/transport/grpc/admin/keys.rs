@@ -123,6 +123,7 @@ fn data_key(key: DataKeyStanding) -> pb::DataKey {
         flows: number(rows.flows),
         revocations: number(rows.revocations),
         provider_configurations: number(rows.provider_configs),
+        user_keys: number(rows.user_keys),
     };
     pb::DataKey {
         id: Uuid::from_bytes(key.id).to_string(),

@@ -11,7 +11,9 @@ use tonic::{Request, Response, Status};
 use super::convert::callers as convert;
 use super::guard::open;
 use crate::application::Broker;
-use crate::application::admin::{BrokenGlass, CallerName, TenantChange, WhoAmI};
+use crate::application::admin::{
+    BrokenGlass, CallerName, DeleteUserInput, DeletedUser, TenantChange, WhoAmI,
+};
 use crate::application::audit::Notes;
 use crate::application::keys::Keys;
 use crate::domain::audit::Target;
@@ -361,6 +363,26 @@ impl AdminService for Admin {
         request: Request<pb::DeleteProviderConfigurationRequest>,
     ) -> Result<Response<pb::DeleteProviderConfigurationResponse>, Status> {
         provider_configs::delete(&self.broker, request).await
+    }
+
+    async fn delete_user_data(
+        &self,
+        request: Request<pb::DeleteUserDataRequest>,
+    ) -> Result<Response<pb::DeleteUserDataResponse>, Status> {
+        let (call, pb::DeleteUserDataRequest { tenant, user_id, abandon_revocations }) = open(request)?;
+        let (tenant, user) = (convert::optional_tenant(tenant)?, convert::user_id(user_id)?);
+        call.notes.about_user(Some(&user), None);
+        about_tenant(&call.notes, tenant.as_ref());
+        let input = DeleteUserInput { tenant, user, abandon_revocations };
+        let done = self.broker.delete_user_data(&call.principal, input).await?;
+        let DeletedUser { revoked, cancelled_flows, more, waiting_revocations, deleted } = done;
+        Ok(Response::new(pb::DeleteUserDataResponse {
+            revoked: count(revoked),
+            cancelled_flows: count(cancelled_flows),
+            more,
+            waiting_revocations: i64::try_from(waiting_revocations).unwrap_or(i64::MAX),
+            deleted,
+        }))
     }
 }
 
