@@ -248,7 +248,8 @@ async fn golden_bytes() {
     assert_eq!(hex::encode(data_key.id), "000102030405060708090a0b0c0d0e0f");
     assert_eq!((data_key.kek_id.as_str(), data_key.purpose), ("k1", DataKeyPurpose::Encryption));
     assert_eq!(hex::encode(&data_key.wrapped), GOLDEN_DATA_KEY);
-    let [user_key] = &keys.users.lock().unwrap()[..] else { panic!("one user's key") };
+    let users = keys.users.lock().unwrap().clone();
+    let [user_key] = &users[..] else { panic!("one user's key") };
     assert_eq!(hex::encode(user_key.id), "3c3d3e3f404142434445464748494a4b");
     assert_eq!((&user_key.tenant, &user_key.user), (&alice.tenant, &alice.user));
     assert_eq!(hex::encode(&user_key.sealed.0), GOLDEN_USER_KEY);

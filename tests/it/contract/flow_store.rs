@@ -380,24 +380,24 @@ async fn a_consent_that_is_stored_and_a_cancel_of_all_race_to_one_winner(stores:
             ..new_grant(place.clone(), n)
         };
         let (credentials, flows) = (stores.credentials.clone(), stores.flows.clone());
-        let store = async move { credentials.store_grant(grant).await.unwrap() };
+        let connect = async move { credentials.store_grant(grant).await.unwrap() };
         let cancel = async move { flows.cancel_flows(&tenant("acme"), None, 10, at(2)).await.unwrap() };
         // The one first, the other first, and both at a time.
-        let (stored, cancelled) = match n {
+        let (connected, cancelled) = match n {
             1 => {
-                let stored = store.await;
-                (stored, cancel.await)
+                let connected = connect.await;
+                (connected, cancel.await)
             }
             2 => {
                 let cancelled = cancel.await;
-                (store.await, cancelled)
+                (connect.await, cancelled)
             }
             _ => {
-                let (stored, cancelled) = (tokio::spawn(store), tokio::spawn(cancel));
-                (stored.await.unwrap(), cancelled.await.unwrap())
+                let (connected, cancelled) = (tokio::spawn(connect), tokio::spawn(cancel));
+                (connected.await.unwrap(), cancelled.await.unwrap())
             }
         };
-        let kept = matches!(stored, StoredGrant::Stored(_));
+        let kept = matches!(connected, StoredGrant::Stored(_));
         assert_eq!(kept, cancelled.cancelled == 0, "{n}");
         assert!(n > 2 || kept == (n == 1), "{n}");
         let status = if kept { FlowStatus::Completed } else { FlowStatus::Cancelled };

@@ -7,12 +7,13 @@ use sqlx::{AssertSqlSafe, Executor as _};
 use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{ReencryptionStore as _, RenewedRow, SealedTable};
 use token_broker::domain::flow::FlowStatus;
-use token_broker::domain::key::{CredentialId, GrantId, UserId};
+use token_broker::domain::key::{CredentialId, CredentialKey, GrantId, UserId};
 use token_broker::domain::ports::{
     ClaimRequest, Consumed, CredentialStore as _, DataKeyPurpose, DataKeyStore as _, DeadOwners, DueRequest,
     FlowStore as _, ListQuery, OutboxStore as _, Persisted, RevocationOutcome, StoreHealth as _,
 };
 use token_broker::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion, UserKeyStore as _};
+use token_broker::infra::storage::postgres::PgStore;
 
 use super::Place;
 use crate::contract::samples::{
@@ -22,7 +23,7 @@ use crate::contract::samples::{
 
 /// 30,000 credentials of 10,000 users at three providers, 60 of them being refreshed, 300 due; 20,000 ended flows and 100
 /// pending ones; 20,000 finished revocations and 100 due ones; 20,000 events; 4,000 data keys;
-/// 10,000 users' keys.
+/// 60,000 users' keys.
 const POPULATE: &str = "
     INSERT INTO credentials (id, tenant, provider, user_id, grant_name, account, created_at, updated_at, grant_id,
         generation, epoch, status, access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes,
@@ -57,8 +58,8 @@ const POPULATE: &str = "
     SELECT decode(md5('id' || n), 'hex'), 'tenant-' || n, 'encryption', 'k' || n % 2, '\\x00', n
     FROM generate_series(1, 4000) AS n;
     INSERT INTO user_keys (tenant, user_id, id, sealed, created_at)
-    SELECT 'acme', 'user ' || n, decode(md5('id' || n), 'hex'), '\\x00', n
-    FROM generate_series(1, 10000) AS n;";
+    SELECT 'acme', 'user ' || n, decode(md5('id' || n), 'hex'), decode(repeat(md5('k' || n), 6), 'hex'), n
+    FROM generate_series(1, 60000) AS n;";
 
 /// A statement as the server did it.
 #[derive(Debug)]
@@ -210,6 +211,12 @@ async fn a_round(place: &Place, n: u32, ids: &[[u8; 16]], grant: GrantId) {
             .deleted
     );
 
+    a_round_of_keys(store, &alice, n, ids).await;
+    store.ping().await.unwrap();
+}
+
+/// The same of those of keys.
+async fn a_round_of_keys(store: &PgStore, alice: &CredentialKey, n: u32, ids: &[[u8; 16]]) {
     store.data_key(ids[0]).await.unwrap();
     store.newest_data_key(&tenant("acme"), DataKeyPurpose::Encryption).await.unwrap();
     store.data_keys_under("k1", 3).await.unwrap();
@@ -240,7 +247,6 @@ async fn a_round(place: &Place, n: u32, ids: &[[u8; 16]], grant: GrantId) {
         let unchanged: Vec<_> = rows.into_iter().map(|was| RenewedRow { is: was.clone(), was }).collect();
         assert_eq!(store.replace_sealed(table, &unchanged).await.unwrap().len(), unchanged.len());
     }
-    store.ping().await.unwrap();
 }
 
 #[tokio::test]
