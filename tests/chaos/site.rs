@@ -103,13 +103,13 @@ files = [{files}]
 [callers.chaos]
 tenant = "{TENANT}"
 key_sha256 = ["{key_hash}"]
+admin = "any"
+all_tenants = true
 [[callers.chaos.allow]]
 actions = "any"
 providers = "any"
 users = "any"
 assert_user_id = true
-admin = "any"
-all_tenants = true
 [log]
 level = "info"
 [shutdown]
