@@ -131,7 +131,12 @@ impl Dealer {
         let lasts = self.dice.between(short.0, short.1);
         let what = match fault {
             Fault::KillAtRandom => {
-                self.fleet.kill(replica).await;
+                // One that is just starting can't be killed, and there may be one that is.
+                for next in 0..self.fleet.size() {
+                    if self.fleet.kill((replica + next) % self.fleet.size()).await {
+                        break;
+                    }
+                }
                 return;
             }
             Fault::Pause => {
