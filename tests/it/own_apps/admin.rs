@@ -334,7 +334,7 @@ async fn the_command_line_manages_apps_and_shows_no_secret() {
         .env("OWN_SECRET", "canary-own-secret-2")
         .start_in_process(Overrides::default())
         .await;
-    let secret_file = broker.site().path().join("own-secret");
+    let secret_file = broker.site().path().join("own-secret.key");
     std::fs::write(&secret_file, "canary-own-secret-1\n").unwrap();
     let run = async |args: &[&str], code: i32| {
         let output = broker.site().run(&[args, &["--output", "json"]].concat()).await;
