@@ -41,9 +41,12 @@ async fn two(server: &HostileServer) -> [TestBroker; 2] {
 async fn what_changes_at_one_replica_holds_at_the_other_within_the_cache_time() {
     let server = HostileServer::start().await;
     let [first, second] = two(&server).await;
-    // The second one remembers that there is none.
-    assert_eq!(begin(&second, "acme", "zoe").await.sent("client_id"), "client-1");
+    // Both remember that there is none.
+    for replica in [&first, &second] {
+        assert_eq!(begin(replica, "acme", "zoe").await.sent("client_id"), "client-1");
+    }
     let made = create(&first, "acme", app("acme-app", "secret-1")).await;
+    assert_eq!(begin(&first, "acme", "zoe").await.sent("client_id"), "acme-app", "who wrote knows at once");
     let until_it_is = async |wanted: &str| {
         let changed = Instant::now();
         let mut agent = second.client("acme-agent").await;
