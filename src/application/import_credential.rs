@@ -10,6 +10,7 @@ use super::types::{CredentialView, ImportInput};
 use crate::domain::access_policy::{Action, Principal};
 use crate::domain::key::{CredentialId, GrantId};
 use crate::domain::ports::{GrantCondition, NewGrant, ProviderStanding, StoredGrant};
+use crate::domain::provider::Provider;
 use crate::domain::token_set::AccessLife;
 
 impl Broker {
@@ -84,8 +85,17 @@ impl Broker {
         row: &crate::domain::credential::Credential,
     ) -> Result<CredentialView, BrokerError> {
         let provider = self.provider_of(row).await?.and_then(ProviderStanding::known);
+        self.view_at(row, provider.as_deref()).await
+    }
+
+    /// The same of a row whose provider is known; `None`: it is not configured.
+    pub(super) async fn view_at(
+        &self,
+        row: &crate::domain::credential::Credential,
+        provider: Option<&Provider>,
+    ) -> Result<CredentialView, BrokerError> {
         let tokens = row.tokens().ok_or(BrokerError::Internal)?;
         let (account, _) = self.open_profile(row, tokens).await?.account();
-        view(row, provider.as_deref(), account, self.ports.clock.now()).ok_or(BrokerError::Internal)
+        view(row, provider, account, self.ports.clock.now()).ok_or(BrokerError::Internal)
     }
 }

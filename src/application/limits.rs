@@ -200,8 +200,9 @@ impl Admission {
 
 /// An address has a bucket of its own for each of its doings; those that are not known share one.
 fn of_address(limit: RateLimit, rate: Option<Rate>, address: Option<IpAddr>, what: &[u8]) -> Option<Bucket> {
+    let rate = rate?;
     let client = address.map(client_network).map_or_else(String::new, |network| network.to_string());
-    Some(Bucket::new(limit, rate?, &[client.as_bytes(), what]))
+    Some(Bucket::new(limit, rate, &[client.as_bytes(), what]))
 }
 
 fn refused(Empty { limit, retry_after }: Empty) -> BrokerError {

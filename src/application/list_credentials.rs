@@ -1,5 +1,6 @@
 //! ListCredentials: what is stored, without tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -70,23 +71,23 @@ impl Broker {
         rows.truncate(input.page_size as usize);
         // Of a row that the caller may see, so that the token tells of no other.
         let next_page_token =
-            rows.last().filter(|_| full).map(|last| PageToken::new(&last.key, filter).encode());
+            rows.last().filter(|_| full).map(|(last, _)| PageToken::new(&last.key, filter).encode());
         let mut credentials = Vec::with_capacity(rows.len());
-        let profiles = rows.iter().filter_map(|row| row.tokens().map(|tokens| &tokens.profile_sealed));
+        let profiles = rows.iter().filter_map(|(row, _)| row.tokens().map(|tokens| &tokens.profile_sealed));
         self.ports.cipher.expect(&profiles.collect::<Vec<_>>()).await;
-        for row in &rows {
-            credentials.push(self.view_opened(row).await?);
+        for (row, provider) in &rows {
+            credentials.push(self.view_at(row, provider.as_deref()).await?);
         }
         Ok(ListAnswer { credentials, next_page_token })
     }
 
-    /// So many rows as the query asks for, of those that the caller may see: the database knows the bounds of its rules, and
-    /// each row is looked at.
+    /// So many rows as the query asks for, of those that the caller may see, each with its provider: the database knows the
+    /// bounds of its rules, and each row is looked at.
     async fn visible_rows(
         &self,
         principal: &Principal,
         mut query: ListQuery,
-    ) -> Result<Vec<Credential>, BrokerError> {
+    ) -> Result<Vec<(Credential, Option<Arc<Provider>>)>, BrokerError> {
         let wanted = query.limit as usize;
         let mut visible = Vec::new();
         loop {
@@ -97,7 +98,7 @@ impl Broker {
                 let provider = self.provider_of(&row).await?.and_then(ProviderStanding::known);
                 let (key, services) = (&row.key, services_at(provider.as_deref(), &row.key));
                 if principal.sees(Action::ListCredentials, &key.provider, &services, &key.user) {
-                    visible.push(row);
+                    visible.push((row, provider));
                 }
             }
             if at_end || visible.len() >= wanted {

@@ -224,7 +224,13 @@ pub trait KeyKeeper: Send + Sync {
 
     /// The ciphertext in the newest format under the tenant's active data key, as far as this replica knows it; `None`: it
     /// is so already.
-    async fn renew(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<Option<Sealed>, CipherError>;
+    /// `beside`: one of the same row that it has answered already, which says with which user's key.
+    async fn renew(
+        &self,
+        binding: Binding<'_>,
+        sealed: &Sealed,
+        beside: Option<&Sealed>,
+    ) -> Result<Option<Sealed>, CipherError>;
 
     /// Makes a new data key the active one of a tenant. `None`: the tenant has none that could be replaced.
     async fn rotate(&self, tenant: &TenantId) -> Result<Option<DataKeyId>, CipherError>;

@@ -1,8 +1,8 @@
 //! The background that moves rows to the active data keys.
 //!
 //! A *pass* looks at every row with ciphertexts, in the order of the tables and of the rows' ids, and seals anew what is not
-//! under its tenant's active data key, or in the format of the time before users had keys. Where it is stands in the database after every batch, so that whoever takes the work
-//! over goes on there. One replica works at a time; should two, nothing is lost, since a row is replaced only where it is
+//! under its tenant's active data key, or in the format of the time before users had keys. Where it is stands in the database
+//! after every batch, so that whoever takes the work over goes on there. One replica works at a time; should two, nothing is lost, since a row is replaced only where it is
 //! as it was read.
 //!
 //! One pass is not enough: a refresh that was under way may store a profile that it read before, a replica may have learned
@@ -13,14 +13,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::Keys;
+use crate::application::endings::later;
 use crate::application::metrics;
+use crate::domain::credential::Sealed;
 use crate::domain::data_key::{
     LEARNED_AFTER, PassCounts, PassPlace, PassStep, Reencryption, RenewedRow, SealedRow, SealedTable,
 };
-use crate::domain::ports::{Binding, CipherError, StoreError};
+use crate::domain::ports::{Binding, CipherError, Field, StoreError};
 
 /// Rows of one step. Small enough that the rows' locks are held for milliseconds.
 const BATCH: u32 = 100;
@@ -29,7 +31,7 @@ const LEASE: Duration = Duration::from_secs(20);
 /// How often those that do not work look whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two passes: what was skipped has probably been done by then.
-const BETWEEN_PASSES: SignedDuration = SignedDuration::from_secs(10);
+const BETWEEN_PASSES: Duration = Duration::from_secs(10);
 
 /// Why a step was not done. The next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +45,7 @@ enum StepError {
 /// What became of a row.
 enum Looked {
     UpToDate,
-    Renewed(Box<RenewedRow>),
+    Renewed(SealedRow),
     Unreadable,
 }
 
@@ -123,14 +125,14 @@ impl Keys {
         let mut renewed = Vec::new();
         state.counts.looked_at += count(rows.len());
         for row in rows {
-            match self.look_at(row.clone()).await? {
+            match self.look_at(&row).await? {
                 Looked::UpToDate => self.count_keys(&mut step, place.table, &row),
                 Looked::Unreadable => {
                     tracing::error!(table = ?place.table, row = %uuid::Uuid::from_bytes(row.id), "a row does not open, and stays as it is");
                     state.counts.unreadable += 1;
                     self.count_keys(&mut step, place.table, &row);
                 }
-                Looked::Renewed(row) => renewed.push(*row),
+                Looked::Renewed(is) => renewed.push(RenewedRow { was: row, is }),
             }
         }
         if !renewed.is_empty() {
@@ -158,12 +160,14 @@ impl Keys {
         Ok(step)
     }
 
-    async fn look_at(&self, was: SealedRow) -> Result<Looked, StepError> {
-        let mut fields = Vec::with_capacity(was.fields.len());
+    async fn look_at(&self, was: &SealedRow) -> Result<Looked, StepError> {
+        let mut fields: Vec<(Field, Sealed)> = Vec::with_capacity(was.fields.len());
         let mut changed = false;
         for (field, sealed) in &was.fields {
             let binding = Binding { key: &was.key, grant: was.grant_id, field: *field };
-            match self.ports.keeper.renew(binding, sealed).await {
+            // A row's ciphertexts are one user's: the one before says with which key.
+            let beside = fields.last().map(|(_, before)| before);
+            match self.ports.keeper.renew(binding, sealed, beside).await {
                 Ok(None) => fields.push((*field, sealed.clone())),
                 Ok(Some(renewed)) => {
                     changed = true;
@@ -180,8 +184,8 @@ impl Keys {
         if !changed {
             return Ok(Looked::UpToDate);
         }
-        let is = SealedRow { fields, ..was.clone() };
-        Ok(Looked::Renewed(Box::new(RenewedRow { was, is })))
+        let SealedRow { id, ref key, grant_id, .. } = *was;
+        Ok(Looked::Renewed(SealedRow { id, key: key.clone(), grant_id, fields }))
     }
 
     fn count_keys(&self, step: &mut PassStep, table: SealedTable, row: &SealedRow) {
@@ -217,23 +221,19 @@ fn is_due(state: &Reencryption, now: Timestamp) -> bool {
     if state.place.is_some() {
         return true;
     }
-    let learned = learned_at(requested_at).is_some_and(|learned| learned <= now);
-    let rested = state.ended_at.is_none_or(|ended| {
-        ended.checked_add(BETWEEN_PASSES).is_ok_and(|rested| rested <= now) || state.pass == 0
-    });
-    learned && rested
+    let rested = state.ended_at.is_none_or(|ended| later(ended, BETWEEN_PASSES) <= now);
+    learned_at(requested_at) <= now && rested
 }
 
 /// When all replicas know what was done until then.
-pub(super) fn learned_at(time: Timestamp) -> Option<Timestamp> {
-    time.checked_add(SignedDuration::try_from(LEARNED_AFTER).ok()?).ok()
+fn learned_at(time: Timestamp) -> Timestamp {
+    later(time, LEARNED_AFTER)
 }
 
 /// Whether a pass that has ended shows that all is done that was asked for until `requested`.
 fn is_final(state: &Reencryption, requested: Timestamp) -> bool {
     let PassCounts { renewed, skipped, .. } = state.counts;
-    let late_enough =
-        state.began_at.zip(learned_at(requested)).is_some_and(|(began, learned)| began >= learned);
+    let late_enough = state.began_at.is_some_and(|began| began >= learned_at(requested));
     renewed == 0 && skipped == 0 && late_enough
 }
 

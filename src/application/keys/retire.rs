@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Keys, TableRows, Whose, administered};
+use crate::application::endings::later;
 use crate::application::error::{BrokerError, NotFound, Precondition};
 use crate::domain::access_policy::Principal;
 use crate::domain::data_key::{DataKeyId, RowsPerKey};
@@ -80,16 +81,9 @@ fn refuse(refusal: Refusal) -> Result<(), BrokerError> {
     Err(BrokerError::FailedPrecondition(Precondition::KeyInUse(refusal)))
 }
 
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    time.checked_add(signed(by)).unwrap_or(Timestamp::MAX)
-}
-
 fn earlier(time: Timestamp, by: Duration) -> Timestamp {
-    time.checked_sub(signed(by)).unwrap_or(Timestamp::MIN)
+    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+    time.checked_sub(by).unwrap_or(Timestamp::MIN)
 }
 
 impl TableRows {

@@ -8,7 +8,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::envelope::Record;
 use super::kek::KekError;
-use super::vault::{Unwrap, Vault};
+use super::vault::Vault;
 use crate::domain::credential::Sealed;
 use crate::domain::data_key::{DataKeyId, KeyKeeper, Rewrapped};
 use crate::domain::key::TenantId;
@@ -28,14 +28,19 @@ impl KeyKeeper for Vault {
         Record::parse(&sealed.0).ok().map(|record| record.key_id)
     }
 
-    async fn renew(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<Option<Sealed>, CipherError> {
+    async fn renew(
+        &self,
+        binding: Binding<'_>,
+        sealed: &Sealed,
+        beside: Option<&Sealed>,
+    ) -> Result<Option<Sealed>, CipherError> {
         let active = self.newest(&binding.key.tenant, DataKeyPurpose::Encryption).await?;
         let record = Record::parse(&sealed.0)?;
         if record.key_id == active.id && record.user_key.is_some() == binding.field.is_users() {
             return Ok(None);
         }
         let plaintext = self.open(binding, sealed).await?;
-        self.seal_beside(binding, &plaintext, Some(sealed)).await.map(Some)
+        self.seal_beside(binding, &plaintext, beside.or(Some(sealed))).await.map(Some)
     }
 
     async fn rotate(&self, tenant: &TenantId) -> Result<Option<DataKeyId>, CipherError> {
@@ -140,11 +145,11 @@ impl Vault {
         let is = WrappedDataKey { kek_id, wrapped, ..was.clone() };
         let again = match self.unwrap(&is).await {
             Ok(again) => again,
-            Err(Unwrap::Kek(KekError::DoesNotOpen)) => {
+            Err(CipherError::DoesNotOpen) => {
                 let cause = "what it has wrapped does not open again".to_owned();
                 return Err(KekError::Refused(cause).into());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         if bool::from(again.key.ct_eq(&*key.key)) { Ok(is) } else { Err(CipherError::DoesNotOpen) }
     }

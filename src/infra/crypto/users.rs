@@ -86,9 +86,12 @@ impl Vault {
         let began = self.clock.monotonic();
         ids.sort_unstable();
         ids.dedup();
-        ids.retain(|id| !matches!(self.users.get(id, began), Known::Fresh(_)));
-        // One is read as well when it is needed.
+        // One is read as well when it is needed. It is not even looked for here: who finds it aging has to look at it again.
         if ids.len() < 2 {
+            return;
+        }
+        ids.retain(|id| !matches!(self.users.get(id, began), Known::Fresh(_)));
+        if ids.is_empty() {
             return;
         }
         let Ok(found) = self.store.user_keys(&ids).await else { return };
@@ -110,11 +113,6 @@ impl Vault {
             (Ok(None), _) => {
                 self.users.insert(id, None, began);
                 Ok(None)
-            }
-            // It is still there, and never changes.
-            (Ok(Some(_)), Known::Aging(Some(known)) | Known::Stale(Some(known))) => {
-                self.users.insert(id, Some(Arc::clone(&known)), began);
-                Ok(Some(known))
             }
             (Ok(Some(stored)), _) => self.remembered(&stored, began).await.map(Some),
             (Err(_), Known::Aging(known)) => Ok(known),
@@ -170,8 +168,10 @@ impl Vault {
         })
     }
 
+    /// What was stored at `began`, opened unless it is in memory: it never changes.
     async fn remembered(&self, stored: &StoredUserKey, began: Duration) -> Result<Arc<UserKey>, CipherError> {
-        if let Known::Fresh(Some(known)) | Known::Aging(Some(known)) = self.users.get(&stored.id, began) {
+        let known = self.users.get(&stored.id, began);
+        if let Known::Fresh(Some(known)) | Known::Aging(Some(known)) | Known::Stale(Some(known)) = known {
             self.users.insert(stored.id, Some(Arc::clone(&known)), began);
             return Ok(known);
         }

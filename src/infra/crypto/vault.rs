@@ -155,21 +155,22 @@ impl Vault {
     pub async fn check(&self) -> Result<(), VaultError> {
         let (mut missing, mut wrong) = (BTreeSet::new(), BTreeSet::new());
         for id in self.store.kek_ids_in_use().await? {
-            if self.keyring.key(&id).is_none() {
+            let Some(kek) = self.keyring.key(&id) else {
                 missing.insert(id);
                 continue;
-            }
+            };
             let sample = self.store.data_keys_under(&id, CHECKED_DATA_KEYS).await?;
             // One that opens proves the key: its encryption authenticates it.
             let mut opens = sample.is_empty();
             for stored in &sample {
-                match self.unwrap(stored).await {
-                    Ok(_) => opens = true,
-                    Err(Unwrap::Kek(KekError::DoesNotOpen)) => continue,
-                    Err(Unwrap::Kek(source)) => return Err(VaultError::KeyService { id, source }),
-                    Err(Unwrap::NoKek) => {}
+                match unwrap_by(kek, stored).await {
+                    Ok(_) => {
+                        opens = true;
+                        break;
+                    }
+                    Err(KekError::DoesNotOpen) => {}
+                    Err(source) => return Err(VaultError::KeyService { id, source }),
                 }
-                break;
             }
             if !opens {
                 wrong.insert(id);
@@ -308,30 +309,17 @@ impl Vault {
         Ok((kek_id.to_owned(), counted(kek, kek_id, "wrap", wrapped)?))
     }
 
-    pub(super) async fn unwrap(&self, stored: &WrappedDataKey) -> Result<DataKey, Unwrap> {
-        let WrappedDataKey { id, tenant, purpose, kek_id, wrapped, .. } = stored;
-        let kek = self.keyring.key(kek_id).ok_or(Unwrap::NoKek)?;
-        let binding = KeyBinding { id: *id, tenant, purpose: *purpose, kek_id };
-        let key = counted(kek, kek_id, "unwrap", kek.unwrap(binding, wrapped).await).map_err(Unwrap::Kek)?;
-        Ok(DataKey { id: *id, tenant: tenant.clone(), purpose: *purpose, key })
+    pub(super) async fn unwrap(&self, stored: &WrappedDataKey) -> Result<DataKey, CipherError> {
+        let kek = self.keyring.key(&stored.kek_id).ok_or(CipherError::UnknownKey)?;
+        Ok(unwrap_by(kek, stored).await?)
     }
 }
 
-/// Why a stored data key could not be unwrapped.
-pub(super) enum Unwrap {
-    /// Its key-encryption key is not configured.
-    NoKek,
-    /// What the key-encryption key said.
-    Kek(KekError),
-}
-
-impl From<Unwrap> for CipherError {
-    fn from(error: Unwrap) -> Self {
-        match error {
-            Unwrap::NoKek => Self::UnknownKey,
-            Unwrap::Kek(error) => error.into(),
-        }
-    }
+async fn unwrap_by(kek: &dyn KeyEncryption, stored: &WrappedDataKey) -> Result<DataKey, KekError> {
+    let WrappedDataKey { id, tenant, purpose, kek_id, wrapped, .. } = stored;
+    let binding = KeyBinding { id: *id, tenant, purpose: *purpose, kek_id };
+    let key = counted(kek, kek_id, "unwrap", kek.unwrap(binding, wrapped).await)?;
+    Ok(DataKey { id: *id, tenant: tenant.clone(), purpose: *purpose, key })
 }
 
 /// Counts a call to a key service.

@@ -25,9 +25,10 @@ mod request;
 mod response;
 mod revoke;
 
-use crate::domain::provider::{Client, Provider};
-use crate::infra::outbound::{Guard, check_certificate};
+use crate::domain::provider::Client;
+use crate::infra::outbound::check_certificate;
 pub use client::HttpOAuthClient;
+pub use reach::admits_tenants_own;
 
 /// What is wrong with the keys of a client. Nothing of them is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,13 +37,6 @@ pub enum BadClientKey {
     PrivateKey,
     /// The certificate, or its key.
     Certificate,
-}
-
-/// Whether the URLs that a tenant has named may be sent to, as far as they say themselves; whatever they resolve to is looked at
-/// with each connection.
-#[must_use]
-pub fn admits_tenants_own(provider: &Provider, guard: &Guard) -> bool {
-    reach::admits_tenants_own(provider, guard)
 }
 
 /// Whether the client's keys can be used; better known at start than at the first refresh.

@@ -16,14 +16,19 @@ pub(super) fn reach(provider: &Provider, url: &Url) -> Reach {
     Reach::by_origin(&own, url)
 }
 
-fn is_named_by_tenant(provider: &Provider, url: &Url) -> bool {
-    let named = provider.own.iter().flat_map(|own| &own.named_by_tenant);
-    named.into_iter().any(|named| named.origin() == url.origin())
+fn named_by_tenant(provider: &Provider) -> impl Iterator<Item = &Url> {
+    provider.own.iter().flat_map(|own| &own.named_by_tenant)
 }
 
-/// Whether all that a tenant has named can be right, as far as it says itself: https, and no address inside.
-pub(super) fn admits_tenants_own(provider: &Provider, guard: &Guard) -> bool {
-    let mut named = provider.own.iter().flat_map(|own| &own.named_by_tenant);
+fn is_named_by_tenant(provider: &Provider, url: &Url) -> bool {
+    named_by_tenant(provider).any(|named| named.origin() == url.origin())
+}
+
+/// Whether the URLs that a tenant has named may be sent to, as far as they say themselves: https, and no address inside.
+/// Whatever they resolve to is looked at with each connection.
+#[must_use]
+pub fn admits_tenants_own(provider: &Provider, guard: &Guard) -> bool {
+    let mut named = named_by_tenant(provider);
     named.all(|url| url.scheme() == "https" && guard.admits_url(url, Reach::Discovered { loopback: false }))
 }
 

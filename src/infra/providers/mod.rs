@@ -33,5 +33,5 @@ pub use definition::{
 };
 pub use error::{DefinitionError, RegistrationError, RegistrationMistake};
 pub use own::{ClientCheck, TenantProviders};
-pub(crate) use own_mistakes::{BAD_CERTIFICATE, BAD_PRIVATE_KEY};
+pub(crate) use own_mistakes::told;
 pub use registration::{ConfiguredProviders, Registration};

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 
 use super::catalogue::Catalogue;
 use super::client::{ClientKeys, PrivateKey};
+use super::error::RegistrationMistake;
 use super::own_mistakes::told;
 use super::registration::{self, ConfiguredProviders, Registration};
 use crate::domain::credential::Sealed;
@@ -32,6 +33,9 @@ use crate::infra::cache::{Cache, Known};
 /// How many tenants are remembered, twice.
 const MOST_TENANTS: usize = 10_000;
 
+/// How many deleted configurations are remembered, twice.
+const MOST_GONE: usize = 10_000;
+
 /// Whether a provider's keys can be used and its URLs may be reached, for those that a tenant has named: all that is wrong.
 pub type ClientCheck = Box<dyn Fn(&Provider) -> Vec<ConfigMistake> + Send + Sync>;
 
@@ -42,22 +46,13 @@ type Own = BTreeMap<ProviderId, Entry>;
 struct Entry {
     id: ConfigId,
     revision: u64,
-    standing: EntryStanding,
-}
-
-#[derive(Clone)]
-enum EntryStanding {
-    Fit(ProviderStanding),
-    /// A secret does not open: damaged, or sealed with a key that is not configured.
-    Sealed,
+    /// `None`: a secret does not open, which is damaged or sealed with a key that is not configured.
+    standing: Option<ProviderStanding>,
 }
 
 impl Entry {
     fn standing(&self) -> Result<ProviderStanding, CipherError> {
-        match &self.standing {
-            EntryStanding::Fit(standing) => Ok(standing.clone()),
-            EntryStanding::Sealed => Err(CipherError::DoesNotOpen),
-        }
+        self.standing.clone().ok_or(CipherError::DoesNotOpen)
     }
 }
 
@@ -70,6 +65,8 @@ pub struct TenantProviders {
     clock: Arc<dyn Clock>,
     check: ClientCheck,
     known: Cache<TenantId, Arc<Own>>,
+    /// Configurations that rows name and the database has no more.
+    gone: Cache<ConfigId, ()>,
 }
 
 impl TenantProviders {
@@ -84,7 +81,8 @@ impl TenantProviders {
         lifetime: Duration,
     ) -> Self {
         let known = Cache::new(MOST_TENANTS, lifetime);
-        Self { configured, catalogue, store, cipher, clock, check, known }
+        let gone = Cache::new(MOST_GONE, lifetime);
+        Self { configured, catalogue, store, cipher, clock, check, known, gone }
     }
 
     /// As known, or as read now.
@@ -112,7 +110,7 @@ impl TenantProviders {
         for config in configs {
             let kept = before.and_then(|before| before.get(&config.provider)).filter(|entry| {
                 let same = entry.id == config.id && entry.revision == config.revision;
-                same && matches!(entry.standing, EntryStanding::Fit(_))
+                same && entry.standing.is_some()
             });
             let entry = match kept {
                 Some(entry) => entry.clone(),
@@ -132,7 +130,7 @@ impl TenantProviders {
             Err(error @ (CipherError::UnknownKey | CipherError::KeysDeleted | CipherError::DoesNotOpen)) => {
                 tracing::error!(tenant = %config.tenant, provider = %config.provider, %error,
                     "the secrets of a provider configuration do not open");
-                return Ok(Entry { id, revision, standing: EntryStanding::Sealed });
+                return Ok(Entry { id, revision, standing: None });
             }
             Err(error) => return Err(error),
         };
@@ -146,7 +144,7 @@ impl TenantProviders {
                 ProviderStanding::Broken
             }
         };
-        Ok(Entry { id, revision, standing: EntryStanding::Fit(standing) })
+        Ok(Entry { id, revision, standing: Some(standing) })
     }
 
     async fn open(&self, config: &ProviderConfig) -> Result<ClientAuthentication<SecretString>, CipherError> {
@@ -200,8 +198,17 @@ impl ProviderDirectory for TenantProviders {
         if let Some(entry) = own.get(id).filter(|entry| entry.id == wanted) {
             return entry.standing().map(Some);
         }
+        // What was read may be from before it was made. Deleted, it never comes back: a list of its rows is one look.
+        let read_at = self.clock.monotonic();
+        if self.gone.get(&wanted, read_at) == Known::Fresh(()) {
+            return Ok(None);
+        }
         let own = self.read(tenant, Some(&own)).await?;
-        own.get(id).filter(|entry| entry.id == wanted).map(Entry::standing).transpose()
+        let Some(entry) = own.get(id).filter(|entry| entry.id == wanted) else {
+            self.gone.insert(wanted, (), read_at);
+            return Ok(None);
+        };
+        entry.standing().map(Some)
     }
 
     async fn all_of(&self, tenant: &TenantId) -> Result<Vec<Arc<Provider>>, CipherError> {
@@ -214,7 +221,7 @@ impl ProviderDirectory for TenantProviders {
             .map(|provider| (provider.id.clone(), provider))
             .collect();
         for (id, entry) in own.iter() {
-            if let EntryStanding::Fit(ProviderStanding::Ready(provider)) = &entry.standing {
+            if let Some(ProviderStanding::Ready(provider)) = &entry.standing {
                 all.insert(id.clone(), Arc::clone(provider));
             }
         }
@@ -235,9 +242,9 @@ impl ProviderDirectory for TenantProviders {
         secrets: ClientAuthentication<SecretString>,
     ) -> Result<Provider, Vec<ConfigMistake>> {
         let Some(definition) = self.catalogue.definition(&config.definition) else {
-            let known: Vec<_> = self.catalogue.definitions().map(|known| known.id.as_str()).collect();
-            let description = format!("There is no such definition; there are: {}.", known.join(", "));
-            return Err(vec![ConfigMistake { field: "definition".to_owned(), description }]);
+            let known = self.catalogue.definitions().map(|known| known.id.to_string()).collect();
+            let definition = config.definition.clone();
+            return Err(vec![told(&RegistrationMistake::UnknownDefinition { definition, known })]);
         };
         let mut mistakes = Vec::new();
         let certificate = match (secrets.tls_certificate, secrets.tls_key) {

@@ -15,7 +15,8 @@ fn field_of(key: &str) -> String {
     }
 }
 
-pub(super) fn told(mistake: &Mistake) -> ConfigMistake {
+/// A mistake, as the operator who made it is told.
+pub(crate) fn told(mistake: &Mistake) -> ConfigMistake {
     let field = mistake.key().map_or_else(|| "provider".to_owned(), |key| field_of(&key));
     let description = match mistake {
         Mistake::DuplicateId => "There is one of this id already.".to_owned(),
@@ -37,8 +38,15 @@ pub(super) fn told(mistake: &Mistake) -> ConfigMistake {
             "Client assertions name the issuer, and the definition has none: choose another method."
                 .to_owned()
         }
-        Mistake::BadPrivateKey => BAD_PRIVATE_KEY.to_owned(),
-        Mistake::BadCertificate => BAD_CERTIFICATE.to_owned(),
+        Mistake::BadPrivateKey => {
+            "Can't sign: must be an RSA (2048 bits or more), P-256 or Ed25519 key as PKCS#8 in PEM, not \
+             encrypted, and `private_key_algorithm` of its kind."
+                .to_owned()
+        }
+        Mistake::BadCertificate => {
+            "Certificate and key do not make a TLS client: both in PEM, the key not encrypted, and of the certificate."
+                .to_owned()
+        }
         Mistake::MissingVariable { description, .. } => format!("Needed: {description}."),
         Mistake::UnknownVariable { known, .. } if known.is_empty() => {
             "The definition has no variables.".to_owned()
@@ -51,9 +59,3 @@ pub(super) fn told(mistake: &Mistake) -> ConfigMistake {
     };
     ConfigMistake { field, description }
 }
-
-/// The key can't sign.
-pub(crate) const BAD_PRIVATE_KEY: &str = "Can't sign: must be an RSA (2048 bits or more), P-256 or Ed25519 key as PKCS#8 in PEM, not \
-     encrypted, and `private_key_algorithm` of its kind.";
-/// The certificate can't be used.
-pub(crate) const BAD_CERTIFICATE: &str = "Certificate and key do not make a TLS client: both in PEM, the key not encrypted, and of the certificate.";

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::{array, optional_time, tenant, time};
+use super::codec::{array, micros_of, optional_time, tenant, time};
 use crate::domain::access_policy::Identity;
 use crate::domain::caller_store::{
     ApiKey, Claim, FoundCaller, IdentityList, LAST_USED_GRAIN, StoredCaller, Tenant,
@@ -223,7 +223,7 @@ fn read_json<'a, T: Deserialize<'a>>(text: &'a str, what: &'static str) -> Resul
 
 /// In microseconds: a key that was last seen longer ago is marked again.
 pub(super) fn used_before() -> i64 {
-    i64::try_from(LAST_USED_GRAIN.as_micros()).unwrap_or(i64::MAX)
+    micros_of(LAST_USED_GRAIN)
 }
 
 pub(super) fn newest_first(rows: Vec<KeyRow>) -> Result<Vec<ApiKey>, StoreError> {

@@ -1,8 +1,11 @@
 //! How values of the domain are written in columns, and read back. Whatever can't be read is [`StoreError::Corrupt`].
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::domain::credential::{Fingerprint, ReauthReason, RefreshFailure};
+use crate::domain::data_key::SealedTable;
 use crate::domain::event::Standing;
 use crate::domain::flow::{ConsentBinding, FlowFailure, FlowStatus};
 use crate::domain::key::{Account, CredentialKey, GrantName, ProviderId, TenantId, UserId};
@@ -12,6 +15,11 @@ use crate::domain::scope::{Scope, ScopeSet};
 /// A time as microseconds since 1970.
 pub(super) fn micros(time: Timestamp) -> i64 {
     time.as_microsecond()
+}
+
+/// A while as microseconds.
+pub(super) fn micros_of(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 pub(super) fn time(micros: i64) -> Result<Timestamp, StoreError> {
@@ -34,6 +42,20 @@ pub(super) fn count(number: i64) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| StoreError::Corrupt("a counter is out of range"))
 }
 
+pub(super) fn number(stored: i64) -> Result<u64, StoreError> {
+    u64::try_from(stored).map_err(|_| StoreError::Corrupt("a counter is out of range"))
+}
+
+/// As stored: counters never come near the limit.
+pub(super) fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// An id of no bytes is before all others.
+pub(super) fn after_bytes(after: Option<&[u8; 16]>) -> &[u8] {
+    after.map_or(&[], |id| &id[..])
+}
+
 /// The key's columns, in the order of the row.
 #[derive(Debug, sqlx::FromRow)]
 pub(super) struct KeyColumns {
@@ -50,7 +72,7 @@ impl TryFrom<KeyColumns> for CredentialKey {
     fn try_from(row: KeyColumns) -> Result<Self, StoreError> {
         Ok(Self {
             tenant: tenant(row.tenant)?,
-            provider: ProviderId::new(row.provider).map_err(|_| StoreError::Corrupt("a provider id"))?,
+            provider: provider(row.provider)?,
             user: UserId::new(row.user_id).map_err(|_| StoreError::Corrupt("a user id"))?,
             grant: GrantName::new(row.grant_name).map_err(|_| StoreError::Corrupt("a grant name"))?,
             account: Account::new(row.account).map_err(|_| StoreError::Corrupt("an account"))?,
@@ -60,6 +82,10 @@ impl TryFrom<KeyColumns> for CredentialKey {
 
 pub(super) fn tenant(text: String) -> Result<TenantId, StoreError> {
     TenantId::new(text).map_err(|_| StoreError::Corrupt("a tenant id"))
+}
+
+pub(super) fn provider(text: String) -> Result<ProviderId, StoreError> {
+    ProviderId::new(text).map_err(|_| StoreError::Corrupt("a provider id"))
 }
 
 /// A JSON array of strings.
@@ -132,6 +158,13 @@ text_column!(standing_text, standing, Standing, "an event's status", {
 text_column!(purpose_text, purpose, DataKeyPurpose, "a data key purpose", {
     "encryption" = DataKeyPurpose::Encryption,
     "fingerprint" = DataKeyPurpose::Fingerprint,
+});
+text_column!(place_text, place, SealedTable, "a table's name", {
+    "credentials" = SealedTable::Credentials,
+    "flows" = SealedTable::Flows,
+    "revocations" = SealedTable::Revocations,
+    "provider_configurations" = SealedTable::ProviderConfigs,
+    "user_keys" = SealedTable::UserKeys,
 });
 
 /// What the status of a credential's row means to others.

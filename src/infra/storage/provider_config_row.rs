@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::codec::{array, optional_time, tenant, time};
+use super::codec::{array, number, optional_time, provider, tenant, time};
 use crate::domain::client::{AssertionAlgorithm, ClientAuth};
 use crate::domain::credential::Sealed;
-use crate::domain::key::{ConfigId, ProviderId};
+use crate::domain::key::ConfigId;
 use crate::domain::ports::StoreError;
-use crate::domain::provider_config::{ClientAuthentication, ConfigUses, DueConfig, ProviderConfig};
+use crate::domain::provider_config::{
+    ClientAuthentication, ConfigUses, ConfigWrite, DueConfig, ProviderConfig,
+};
 
 /// As stored.
 #[derive(Debug, sqlx::FromRow)]
@@ -86,8 +88,33 @@ macro_rules! bind_authentication {
 }
 pub(super) use bind_authentication;
 
-fn provider(text: String) -> Result<ProviderId, StoreError> {
-    ProviderId::new(text).map_err(|_| StoreError::Corrupt("a provider id"))
+/// Binds all columns of a new one in their order, and how many there may be.
+macro_rules! bind_new {
+    ($query:expr, $config:expr, $json:expr) => {{
+        let config: &$crate::domain::provider_config::ProviderConfig = $config;
+        let json: $crate::infra::storage::provider_config_row::ConfigJson = $json;
+        let query = $query
+            .bind(config.tenant.as_str())
+            .bind(config.provider.as_str())
+            .bind(&config.id.as_bytes()[..])
+            .bind(&config.definition)
+            .bind(&config.client_id)
+            .bind(json.variables);
+        $crate::infra::storage::provider_config_row::bind_authentication!(query, config, json.authentication)
+            .bind($crate::infra::storage::codec::micros(config.created_at))
+            .bind($crate::infra::storage::codec::micros(config.updated_at))
+            .bind(i64::from($crate::domain::provider_config::MAX_CONFIGS))
+    }};
+}
+pub(super) use bind_new;
+
+/// Why a new one was not stored.
+pub(super) fn not_inserted(is_there: bool, tenant_is_deleted: bool) -> ConfigWrite {
+    match (is_there, tenant_is_deleted) {
+        (_, true) => ConfigWrite::Unknown,
+        (true, false) => ConfigWrite::Exists,
+        (false, false) => ConfigWrite::TooMany,
+    }
 }
 
 impl TryFrom<ConfigRow> for ProviderConfig {
@@ -131,7 +158,6 @@ pub(super) fn configuration(bytes: Option<&[u8]>) -> Result<Option<ConfigId>, St
 
 /// Credentials, flows and revocations, as counted.
 pub(super) fn uses((credentials, flows, revocations): (i64, i64, i64)) -> Result<ConfigUses, StoreError> {
-    let number = |count: i64| u64::try_from(count).map_err(|_| StoreError::Corrupt("a count"));
     Ok(ConfigUses {
         credentials: number(credentials)?,
         flows: number(flows)?,

@@ -27,6 +27,8 @@ pub(super) const INSERT: &str = concat!(
     ON CONFLICT DO NOTHING"
 );
 
+pub(super) const IS_DELETED: &str = "SELECT 1 FROM tenants WHERE id = $1 AND deleted_at IS NOT NULL";
+
 /// What never changes is not in it.
 pub(super) const UPDATE: &str = "
     UPDATE provider_configurations SET
@@ -48,4 +50,4 @@ pub(super) const DELETE_OF_TENANT: &str = "DELETE FROM provider_configurations W
 
 /// For the test of query plans. Not [`USES`], which reads all revocations that are to be done, once for a deletion.
 #[cfg(test)]
-pub(super) const STATEMENTS: &[&str] = &[LOAD, PAGE, UPDATE, DELETE, DELETE_OF_TENANT];
+pub(super) const STATEMENTS: &[&str] = &[LOAD, PAGE, IS_DELETED, UPDATE, DELETE, DELETE_OF_TENANT];

@@ -6,7 +6,7 @@ use crate::domain::key::GrantId;
 use crate::domain::ports::{Field, StoreError};
 use crate::domain::provider_config::CONFIG_FIELDS;
 
-use super::codec::{KeyColumns, array, optional_time};
+use super::codec::{KeyColumns, array, number, optional_time, place};
 
 /// The ciphertexts of a table, in the order of its columns.
 pub(super) fn fields_of(table: SealedTable) -> &'static [Field] {
@@ -17,21 +17,6 @@ pub(super) fn fields_of(table: SealedTable) -> &'static [Field] {
         SealedTable::ProviderConfigs => &CONFIG_FIELDS,
         SealedTable::UserKeys => &[Field::UserKey],
     }
-}
-
-pub(super) fn place_text(table: SealedTable) -> &'static str {
-    match table {
-        SealedTable::Credentials => "credentials",
-        SealedTable::Flows => "flows",
-        SealedTable::Revocations => "revocations",
-        SealedTable::ProviderConfigs => "provider_configurations",
-        SealedTable::UserKeys => "user_keys",
-    }
-}
-
-fn place(text: &str) -> Result<SealedTable, StoreError> {
-    let found = SealedTable::ALL.into_iter().find(|table| place_text(*table) == text);
-    found.ok_or(StoreError::Corrupt("a table's name"))
 }
 
 /// The columns that stand for the ciphertexts are `first`, `second` and `third`, NULL where the table has fewer.
@@ -88,19 +73,27 @@ pub(super) struct ReencryptionRow {
     lease_until: Option<i64>,
 }
 
-pub(super) fn number(stored: i64) -> Result<u64, StoreError> {
-    u64::try_from(stored).map_err(|_| StoreError::Corrupt("a counter is out of range"))
+/// Binds the columns of a pass after a step in their order, from what is done to what is expected. A macro, since the two
+/// databases' queries are of two types.
+macro_rules! bind_step {
+    ($query:expr, $step:expr) => {{
+        use $crate::infra::storage::codec::{after_bytes, micros, place_text, stored};
+        let $crate::domain::data_key::PassStep { state, done_until, .. } = $step;
+        $query
+            .bind(done_until.map(micros))
+            .bind(state.pass)
+            .bind(state.began_at.map(micros))
+            .bind(state.place.map(|place| place_text(place.table)))
+            .bind(state.place.as_ref().map(|place| after_bytes(place.after.as_ref())))
+            .bind(stored(state.counts.looked_at))
+            .bind(stored(state.counts.renewed))
+            .bind(stored(state.counts.skipped))
+            .bind(stored(state.counts.unreadable))
+            .bind(state.ended_at.map(micros))
+            .bind(stored(state.counts.expected))
+    }};
 }
-
-/// As stored: counters never come near the limit.
-pub(super) fn stored(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// An id of no bytes is before all others.
-pub(super) fn after_bytes(after: Option<&[u8; 16]>) -> &[u8] {
-    after.map_or(&[], |id| &id[..])
-}
+pub(super) use bind_step;
 
 impl TryFrom<ReencryptionRow> for Reencryption {
     type Error = StoreError;

@@ -6,11 +6,9 @@ macro_rules! user_key_columns {
         "id, tenant, user_id, sealed, created_at"
     };
 }
+pub(super) use user_key_columns;
 
 pub(super) const BY_ID: &str = concat!("SELECT ", user_key_columns!(), " FROM user_keys WHERE id = $1");
-
-/// In `PostgreSQL`.
-pub(super) const BY_IDS: &str = concat!("SELECT ", user_key_columns!(), " FROM user_keys WHERE id = ANY($1)");
 
 pub(super) const OF_USER: &str =
     concat!("SELECT ", user_key_columns!(), " FROM user_keys WHERE tenant = $1 AND user_id = $2");

@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 
 use super::aws_credentials::{AwsCredentials, AwsEnvironment};
 use super::{
-    KeyServiceSetupError, data_key, encoded, http, json_headers, made_by_service, parsed, refused, repeated,
-    stored, unreadable, word,
+    KeyServiceSetupError, data_key, decoded, encoded, http, json_headers, made_by_service, parsed, refused,
+    repeated, stored, unreadable, word,
 };
 use crate::domain::ports::{Clock, Entropy};
 use crate::infra::crypto::envelope::{Key, purpose_tag};
@@ -224,6 +224,6 @@ impl KeyEncryption for AwsKms {
         })
         .await?;
         let Decrypted { plaintext } = parsed(&answer)?;
-        data_key(&plaintext)
+        data_key(&decoded(&plaintext)?)
     }
 }

@@ -15,7 +15,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 use zeroize::Zeroizing;
 
-use super::{KeyServiceSetupError, secret_header};
+use super::{KeyServiceSetupError, read_secret, secret_header};
 use crate::domain::ports::Clock;
 use crate::domain::secret::SecretString;
 use crate::infra::crypto::kek::KekError;
@@ -233,11 +233,6 @@ fn check(answer: &ServiceAnswer, refusal: &str) -> Result<(), KekError> {
         }
         status => Err(none(&format!("{refusal} (HTTP {})", status.as_u16()))),
     }
-}
-
-fn read_secret(file: &std::path::Path, failure: &str) -> Result<SecretString, KekError> {
-    let text = std::fs::read_to_string(file).map(Zeroizing::new).map_err(|_| none(failure))?;
-    Ok(SecretString::from(text.trim()))
 }
 
 /// The text of an element that has no others in it. The values of STS need no entities.

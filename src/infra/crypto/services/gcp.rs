@@ -250,11 +250,11 @@ impl KeyEncryption for GcpKms {
                 additional_authenticated_data_crc32c: crc(&aad),
             };
             let answer: Decrypted = self.call(&self.decrypt, &request, true).await?;
-            let plaintext = Zeroizing::new(STANDARD.decode(&*answer.plaintext).map_err(|_| unreadable())?);
+            let plaintext = super::decoded(&answer.plaintext)?;
             if crc(&plaintext) != answer.plaintext_crc32c {
                 return Err(damaged());
             }
-            super::data_key(&answer.plaintext)
+            super::data_key(&plaintext)
         })
         .await
     }

@@ -7,6 +7,7 @@ mod aws_credentials;
 mod gcp;
 mod transit;
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -22,6 +23,7 @@ pub use transit::{Transit, TransitAuth, TransitSettings};
 
 use super::envelope::{Key, SERVICE_WRAP_VERSION};
 use super::kek::KekError;
+use crate::domain::secret::SecretString;
 use crate::infra::outbound::{ServiceAnswer, ServiceError, ServiceHttp, ServiceSetupError};
 
 /// For the connection.
@@ -89,8 +91,14 @@ fn secret_header(value: &str) -> Result<HeaderValue, KekError> {
 
 /// A body of an answer, read.
 fn parsed<T: serde::de::DeserializeOwned>(answer: &ServiceAnswer) -> Result<T, KekError> {
-    serde_json::from_slice(&answer.body)
-        .map_err(|_| KekError::Unavailable("the answer can't be read".to_owned()))
+    serde_json::from_slice(&answer.body).map_err(|_| unreadable())
+}
+
+/// What stands in a file, without space around it. `failure` says which file can't be read.
+fn read_secret(file: &Path, failure: &str) -> Result<SecretString, KekError> {
+    let text = std::fs::read_to_string(file).map(Zeroizing::new);
+    let text = text.map_err(|_| KekError::NoCredentials(failure.to_owned()))?;
+    Ok(SecretString::from(text.trim()))
 }
 
 /// What a status that every service uses alike means; what it says beside it is a word of ours, or the service's error code.
@@ -116,18 +124,21 @@ fn word(code: &str) -> String {
     code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(64).collect()
 }
 
+fn decoded(base64: &str) -> Result<Zeroizing<Vec<u8>>, KekError> {
+    STANDARD.decode(base64).map(Zeroizing::new).map_err(|_| unreadable())
+}
+
 fn encoded(bytes: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(bytes))
 }
 
 /// What a service unwrapped must be a data key.
-fn data_key(base64: &str) -> Result<Key, KekError> {
-    let bytes = Zeroizing::new(STANDARD.decode(base64).map_err(|_| unreadable())?);
+fn data_key(bytes: &[u8]) -> Result<Key, KekError> {
     let mut key = Key::default();
     if bytes.len() != key.len() {
         return Err(KekError::DoesNotOpen);
     }
-    key.copy_from_slice(&bytes);
+    key.copy_from_slice(bytes);
     Ok(key)
 }
 

@@ -2,6 +2,7 @@
 //! (<https://openbao.org/api-docs/secret/transit/>). The key must be of an AEAD type (`aes256-gcm96`, the default, or
 //! `chacha20-poly1305`).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,16 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    KeyServiceSetupError, data_key, encoded, http, json_headers, made_by_service, parsed, refused, repeated,
-    secret_header, stored, unreadable,
+    KeyServiceSetupError, data_key, decoded, encoded, http, json_headers, made_by_service, parsed,
+    read_secret, refused, repeated, secret_header, stored, unreadable,
 };
 use crate::domain::ports::{Clock, Entropy};
 use crate::domain::secret::SecretString;
 use crate::infra::crypto::envelope::{Key, wrap_aad};
 use crate::infra::crypto::kek::{KekError, KeyBinding, KeyEncryption};
 use crate::infra::outbound::{ServiceAnswer, ServiceHttp};
+
+const UNREADABLE_FILE: &str = "the file with the token can't be read";
 
 /// A key of a transit engine.
 #[derive(Debug, Clone)]
@@ -169,18 +172,13 @@ impl Transit {
     }
 
     async fn token(&self) -> Result<SecretString, KekError> {
-        let request;
-        let mount = match &self.settings.auth {
-            TransitAuth::TokenFile(file) => return read_secret(file),
+        let (mount, id, secret) = match &self.settings.auth {
+            TransitAuth::TokenFile(file) => return read_secret(file, UNREADABLE_FILE),
             TransitAuth::Kubernetes { mount, role, token_file } => {
-                let jwt = Zeroizing::new(read_secret(token_file)?.expose_secret().to_owned());
-                request = [("role", Zeroizing::new(role.clone())), ("jwt", jwt)];
-                mount
+                (mount, ("role", role), ("jwt", token_file))
             }
             TransitAuth::AppRole { mount, role_id, secret_id_file } => {
-                let secret = Zeroizing::new(read_secret(secret_id_file)?.expose_secret().to_owned());
-                request = [("role_id", Zeroizing::new(role_id.clone())), ("secret_id", secret)];
-                mount
+                (mount, ("role_id", role_id), ("secret_id", secret_id_file))
             }
         };
         // Whoever comes meanwhile waits for the same login.
@@ -189,7 +187,8 @@ impl Transit {
         if let Some(login) = login.as_ref().filter(|login| now < login.renew_at) {
             return Ok(login.token.clone());
         }
-        let request: std::collections::BTreeMap<_, _> = request.into();
+        let text = Zeroizing::new(read_secret(secret.1, UNREADABLE_FILE)?.expose_secret().to_owned());
+        let request = BTreeMap::from([(id.0, Zeroizing::new(id.1.clone())), (secret.0, text)]);
         let answer = self.post(&["auth", mount, "login"], None, &request).await?;
         if answer.status != StatusCode::OK {
             return Err(match refused(answer.status, "") {
@@ -241,13 +240,6 @@ impl Transit {
     }
 }
 
-fn read_secret(file: &std::path::Path) -> Result<SecretString, KekError> {
-    let text = std::fs::read_to_string(file).map(Zeroizing::new);
-    let text =
-        text.map_err(|_| KekError::NoCredentials("the file with the token can't be read".to_owned()))?;
-    Ok(SecretString::from(text.trim()))
-}
-
 #[async_trait]
 impl KeyEncryption for Transit {
     async fn wrap(&self, binding: KeyBinding<'_>, key: &Key, _: &dyn Entropy) -> Result<Vec<u8>, KekError> {
@@ -264,6 +256,6 @@ impl KeyEncryption for Transit {
         let request = Bound { ciphertext: Some(ciphertext), ..self.bound(binding) };
         let answer = repeated(|| self.call("decrypt", &request)).await?;
         let Answer::<Decrypted> { data } = parsed(&answer)?;
-        data_key(&data.plaintext)
+        data_key(&decoded(&data.plaintext)?)
     }
 }

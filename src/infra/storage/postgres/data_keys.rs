@@ -10,7 +10,7 @@ use super::{PgStore, Query};
 use crate::domain::data_key::DataKeyId;
 use crate::domain::key::TenantId;
 use crate::domain::ports::{DataKeyPurpose, DataKeyStore, StoreError, WrappedDataKey};
-use crate::infra::storage::codec::{array, micros, optional_time, purpose_text};
+use crate::infra::storage::codec::{after_bytes, array, micros, optional_time, purpose_text};
 use crate::infra::storage::data_key_row::{DataKeyRow, data_key_columns};
 
 const BY_ID: &str = concat!("SELECT ", data_key_columns!(), " FROM data_keys WHERE id = $1");
@@ -131,8 +131,7 @@ impl DataKeyStore for PgStore {
         after: Option<DataKeyId>,
         limit: u32,
     ) -> Result<Vec<WrappedDataKey>, StoreError> {
-        // An empty id is before all others.
-        let after = after.as_ref().map_or(&[][..], |id| &id[..]);
+        let after = after_bytes(after.as_ref());
         let query = || {
             let query = sqlx::query(if tenant.is_some() { OF_TENANT } else { ALL });
             let query = query.bind(after).bind(i64::from(limit));

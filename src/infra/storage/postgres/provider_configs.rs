@@ -7,11 +7,11 @@ use super::session::{Again, lock_of};
 use super::{PgStore, Query, scan_now_or};
 use crate::domain::key::{ProviderId, TenantId};
 use crate::domain::ports::StoreError;
-use crate::domain::provider_config::{
-    ConfigWrite, DueConfig, MAX_CONFIGS, ProviderConfig, ProviderConfigStore,
-};
+use crate::domain::provider_config::{ConfigWrite, DueConfig, ProviderConfig, ProviderConfigStore};
 use crate::infra::storage::codec::micros;
-use crate::infra::storage::provider_config_row::{ConfigJson, ConfigRow, bind_authentication, due, uses};
+use crate::infra::storage::provider_config_row::{
+    ConfigJson, ConfigRow, bind_authentication, bind_new, due, not_inserted, uses,
+};
 use crate::infra::storage::provider_config_sql as sql;
 
 /// Rows are locked in the order of their ids, as wherever a statement waits for several.
@@ -36,8 +36,6 @@ const DUE: &str = concat!(
     ")
     LIMIT $2"
 );
-
-const IS_DELETED: &str = "SELECT true FROM tenants WHERE id = $1 AND deleted_at IS NOT NULL";
 
 fn load<'q>(tenant: &'q TenantId, provider: &'q ProviderId) -> Query<'q> {
     sqlx::query(sql::LOAD).bind(tenant.as_str()).bind(provider.as_str())
@@ -72,33 +70,18 @@ impl ProviderConfigStore for PgStore {
     }
 
     async fn insert_provider_config(&self, config: ProviderConfig) -> Result<ConfigWrite, StoreError> {
-        let json = ConfigJson::of(&config);
         // Under the lock: two that count at one time would both find room.
         let mut transaction = self.begin(lock(&config.tenant)).await?;
-        let insert = sqlx::query(sql::INSERT)
-            .bind(config.tenant.as_str())
-            .bind(config.provider.as_str())
-            .bind(&config.id.as_bytes()[..])
-            .bind(&config.definition)
-            .bind(&config.client_id)
-            .bind(json.variables);
-        let insert = bind_authentication!(insert, &config, json.authentication)
-            .bind(micros(config.created_at))
-            .bind(micros(config.updated_at))
-            .bind(i64::from(MAX_CONFIGS));
+        let insert = bind_new!(sqlx::query(sql::INSERT), &config, ConfigJson::of(&config));
         if transaction.execute(insert).await? > 0 {
             transaction.commit().await?;
             return Ok(ConfigWrite::Done);
         }
         let there: Option<ConfigRow> = transaction.one(load(&config.tenant, &config.provider)).await?;
-        let deleted: Option<(bool,)> =
-            transaction.one(sqlx::query(IS_DELETED).bind(config.tenant.as_str())).await?;
+        let deleted: Option<(i32,)> =
+            transaction.one(sqlx::query(sql::IS_DELETED).bind(config.tenant.as_str())).await?;
         transaction.roll_back().await?;
-        Ok(match (there, deleted) {
-            (_, Some(_)) => ConfigWrite::Unknown,
-            (Some(_), None) => ConfigWrite::Exists,
-            (None, None) => ConfigWrite::TooMany,
-        })
+        Ok(not_inserted(there.is_some(), deleted.is_some()))
     }
 
     async fn update_provider_config(&self, config: ProviderConfig) -> Result<ConfigWrite, StoreError> {

@@ -7,10 +7,11 @@ use super::{PgStore, Query};
 use crate::domain::key::{TenantId, UserId};
 use crate::domain::ports::StoreError;
 use crate::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion, UserKeyId, UserKeyStore};
-use crate::infra::storage::codec::{array, micros};
-use crate::infra::storage::sealed_row::number;
+use crate::infra::storage::codec::{array, micros, number};
 use crate::infra::storage::user_key_row::UserKeyRow;
-use crate::infra::storage::user_sql as sql;
+use crate::infra::storage::user_sql::{self as sql, user_key_columns};
+
+const BY_IDS: &str = concat!("SELECT ", user_key_columns!(), " FROM user_keys WHERE id = ANY($1)");
 
 /// In the order of the index, so that no two wait for each other.
 const LOCK_CREDENTIALS: &str = "
@@ -26,7 +27,7 @@ impl UserKeyStore for PgStore {
     }
 
     async fn user_keys(&self, ids: &[UserKeyId]) -> Result<Vec<StoredUserKey>, StoreError> {
-        let query = || sqlx::query(sql::BY_IDS).bind(ids.iter().map(|id| &id[..]).collect::<Vec<_>>());
+        let query = || sqlx::query(BY_IDS).bind(ids.iter().map(|id| &id[..]).collect::<Vec<_>>());
         let rows: Vec<UserKeyRow> = self.all(Again::Once, query).await?;
         rows.into_iter().map(TryInto::try_into).collect()
     }

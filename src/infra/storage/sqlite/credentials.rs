@@ -6,7 +6,7 @@ use sqlx::FromRow as _;
 
 use super::error::store_error;
 use super::events::record;
-use super::{Query, SqliteStore};
+use super::{Query, SqliteStore, id_list};
 use crate::domain::credential::{Credential, Epoch, Fingerprint, Generation, ReauthReason};
 use crate::domain::event::{Change, NewEvent, Standing};
 use crate::domain::key::{CredentialId, CredentialKey};
@@ -16,7 +16,7 @@ use crate::domain::ports::{
 };
 use crate::domain::user_key::{UserDeleted, UserDeletion};
 use crate::infra::storage::codec::{
-    KeyColumns, array, json_list, micros, reauth_reason_text, refresh_failure_text, time,
+    KeyColumns, array, micros, reauth_reason_text, refresh_failure_text, time,
 };
 use crate::infra::storage::credential_row::{CredentialRow, credential_columns};
 
@@ -103,12 +103,6 @@ struct MarkedRow {
     #[sqlx(flatten)]
     key: KeyColumns,
     generation: Generation,
-}
-
-/// For `json_each`.
-fn id_list<'a>(ids: impl IntoIterator<Item = &'a CredentialId>) -> String {
-    let ids = ids.into_iter().map(|id| hex::encode(id.as_bytes())).collect::<Vec<_>>();
-    json_list(ids.iter().map(String::as_str))
 }
 
 impl SqliteStore {
@@ -238,7 +232,7 @@ impl CredentialStore for SqliteStore {
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
         sqlx::query(RESERVE)
-            .bind(id_list(due.iter().map(|due| &due.id)))
+            .bind(id_list(due.iter().map(|due| &due.id.as_bytes()[..])))
             .bind(micros(request.until))
             .execute(&mut *transaction)
             .await
@@ -252,7 +246,11 @@ impl CredentialStore for SqliteStore {
     }
 
     async fn mark_used(&self, ids: &[CredentialId], now: Timestamp) -> Result<(), StoreError> {
-        self.write(sqlx::query(MARK_USED).bind(id_list(ids)).bind(micros(now))).await.map(|_| ())
+        self.write(
+            sqlx::query(MARK_USED).bind(id_list(ids.iter().map(|id| &id.as_bytes()[..]))).bind(micros(now)),
+        )
+        .await
+        .map(|_| ())
     }
 
     async fn delete_user(&self, deletion: &UserDeletion) -> Result<UserDeleted, StoreError> {

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::error::store_error;
-use super::{Query, SqliteStore};
+use super::{Query, SqliteStore, id_list};
 use crate::domain::data_key::DataKeyId;
 use crate::domain::key::TenantId;
 use crate::domain::ports::{DataKeyPurpose, DataKeyStore, StoreError, WrappedDataKey};
-use crate::infra::storage::codec::{micros, optional_time, purpose_text};
+use crate::infra::storage::codec::{after_bytes, array, micros, optional_time, purpose_text};
 use crate::infra::storage::data_key_row::{DataKeyRow, data_key_columns};
 
 const BY_ID: &str = concat!("SELECT ", data_key_columns!(), " FROM data_keys WHERE id = ?1");
@@ -48,7 +48,8 @@ const OF_TENANT: &str = concat!(
     " FROM data_keys WHERE tenant = ?3 AND id > ?1 ORDER BY id LIMIT ?2"
 );
 
-const STATE: &str = "SELECT superseded_at FROM data_keys WHERE id = ?1";
+const STATES: &str =
+    "SELECT id, superseded_at FROM data_keys WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
 
 /// Never before its own creation, should the clock have been set back.
 const SUPERSEDE: &str = "
@@ -127,8 +128,7 @@ impl DataKeyStore for SqliteStore {
         after: Option<DataKeyId>,
         limit: u32,
     ) -> Result<Vec<WrappedDataKey>, StoreError> {
-        // An empty id is before all others.
-        let after = after.as_ref().map_or(&[][..], |id| &id[..]);
+        let after = after_bytes(after.as_ref());
         let query = match tenant {
             Some(tenant) => sqlx::query(OF_TENANT).bind(after).bind(limit).bind(tenant.as_str()),
             None => sqlx::query(ALL).bind(after).bind(limit),
@@ -141,14 +141,9 @@ impl DataKeyStore for SqliteStore {
         &self,
         ids: &[DataKeyId],
     ) -> Result<Vec<(DataKeyId, Option<Timestamp>)>, StoreError> {
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            let row: Option<(Option<i64>,)> = self.read_one(sqlx::query(STATE).bind(&id[..])).await?;
-            if let Some((superseded,)) = row {
-                found.push((*id, optional_time(superseded)?));
-            }
-        }
-        Ok(found)
+        let query = sqlx::query(STATES).bind(id_list(ids.iter().map(|id| &id[..])));
+        let rows: Vec<(Vec<u8>, Option<i64>)> = self.read_all(query).await?;
+        rows.into_iter().map(|(id, superseded)| Ok((array(&id)?, optional_time(superseded)?))).collect()
     }
 
     async fn supersede_data_key(
@@ -202,4 +197,4 @@ impl DataKeyStore for SqliteStore {
 /// For the test of query plans; but for the one that sorts an operator's few.
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] =
-    &[BY_ID, NEWEST, INSERT_IF_NONE, UNDER_KEK, ALL, STATE, SUPERSEDE, REWRAP, RETIRE];
+    &[BY_ID, NEWEST, INSERT_IF_NONE, UNDER_KEK, ALL, STATES, SUPERSEDE, REWRAP, RETIRE];

@@ -39,6 +39,7 @@ pub use error::OpenError;
 
 use crate::domain::ports::{StoreError, StoreHealth};
 use crate::infra::file_lock::FileLock;
+use crate::infra::storage::codec::json_list;
 use crate::infra::storage::migrations::MigrationState;
 use error::store_error;
 
@@ -59,6 +60,12 @@ struct Inner {
 
 /// A statement with its values.
 type Query<'q> = sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// Ids for `json_each`.
+fn id_list<'a>(ids: impl Iterator<Item = &'a [u8]>) -> String {
+    let ids = ids.map(hex::encode).collect::<Vec<_>>();
+    json_list(ids.iter().map(String::as_str))
+}
 
 impl SqliteStore {
     /// Opens a database for this process alone, and creates it (mode 0600) if it is not there. Applies pending

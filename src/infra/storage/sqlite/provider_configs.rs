@@ -9,11 +9,11 @@ use super::error::store_error;
 use super::{Query, SqliteStore};
 use crate::domain::key::{ProviderId, TenantId};
 use crate::domain::ports::StoreError;
-use crate::domain::provider_config::{
-    ConfigWrite, DueConfig, MAX_CONFIGS, ProviderConfig, ProviderConfigStore,
-};
+use crate::domain::provider_config::{ConfigWrite, DueConfig, ProviderConfig, ProviderConfigStore};
 use crate::infra::storage::codec::micros;
-use crate::infra::storage::provider_config_row::{ConfigJson, ConfigRow, bind_authentication, due, uses};
+use crate::infra::storage::provider_config_row::{
+    ConfigJson, ConfigRow, bind_authentication, bind_new, due, not_inserted, uses,
+};
 use crate::infra::storage::provider_config_sql as sql;
 
 const STOP: &str = "
@@ -68,36 +68,21 @@ impl ProviderConfigStore for SqliteStore {
     }
 
     async fn insert_provider_config(&self, config: ProviderConfig) -> Result<ConfigWrite, StoreError> {
-        let json = ConfigJson::of(&config);
         let mut transaction = self.begin().await?;
-        let insert = sqlx::query(sql::INSERT)
-            .bind(config.tenant.as_str())
-            .bind(config.provider.as_str())
-            .bind(&config.id.as_bytes()[..])
-            .bind(&config.definition)
-            .bind(&config.client_id)
-            .bind(json.variables);
-        let insert = bind_authentication!(insert, &config, json.authentication)
-            .bind(micros(config.created_at))
-            .bind(micros(config.updated_at))
-            .bind(i64::from(MAX_CONFIGS));
+        let insert = bind_new!(sqlx::query(sql::INSERT), &config, ConfigJson::of(&config));
         if execute(&mut transaction, insert).await? > 0 {
             transaction.commit().await.map_err(store_error)?;
             return Ok(ConfigWrite::Done);
         }
         let there = found(&mut transaction, &config.tenant, &config.provider).await?.is_some();
-        let deleted = sqlx::query("SELECT 1 FROM tenants WHERE id = ?1 AND deleted_at IS NOT NULL")
+        let deleted = sqlx::query(sql::IS_DELETED)
             .bind(config.tenant.as_str())
             .fetch_optional(&mut *transaction)
             .await
             .map_err(store_error)?
             .is_some();
         transaction.rollback().await.map_err(store_error)?;
-        Ok(match (there, deleted) {
-            (_, true) => ConfigWrite::Unknown,
-            (true, false) => ConfigWrite::Exists,
-            (false, false) => ConfigWrite::TooMany,
-        })
+        Ok(not_inserted(there, deleted))
     }
 
     async fn update_provider_config(&self, config: ProviderConfig) -> Result<ConfigWrite, StoreError> {

@@ -12,10 +12,9 @@ use crate::domain::data_key::{
 };
 use crate::domain::key::ClaimOwner;
 use crate::domain::ports::StoreError;
-use crate::infra::storage::codec::micros;
+use crate::infra::storage::codec::{after_bytes, micros, micros_of, number, place_text, stored};
 use crate::infra::storage::sealed_row::{
-    ReencryptionRow, SealedColumns, after_bytes, column, number, place_text, reencryption_columns,
-    rows_per_key, stored,
+    ReencryptionRow, SealedColumns, bind_step, column, reencryption_columns, rows_per_key,
 };
 
 const CREDENTIALS: &str = "
@@ -109,10 +108,6 @@ const COUNTED: &str = "SELECT data_key, place, row_count FROM data_key_rows WHER
 
 const FORGET: &str = "DELETE FROM data_key_rows WHERE pass < ?1";
 
-fn micros_of(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
 #[async_trait]
 impl ReencryptionStore for SqliteStore {
     async fn sealed_rows(
@@ -193,26 +188,10 @@ impl ReencryptionStore for SqliteStore {
         now: Timestamp,
         lease: Duration,
     ) -> Result<bool, StoreError> {
-        let PassStep { state, done_until, rows } = step;
+        let PassStep { state, rows, .. } = step;
         let mut transaction = self.begin().await?;
-        let saved = sqlx::query(SAVE)
-            .bind(&worker.as_bytes()[..])
-            .bind(micros(now))
-            .bind(micros_of(lease))
-            .bind(done_until.map(micros))
-            .bind(state.pass)
-            .bind(state.began_at.map(micros))
-            .bind(state.place.map(|place| place_text(place.table)))
-            .bind(state.place.as_ref().map(|place| after_bytes(place.after.as_ref())))
-            .bind(stored(state.counts.looked_at))
-            .bind(stored(state.counts.renewed))
-            .bind(stored(state.counts.skipped))
-            .bind(stored(state.counts.unreadable))
-            .bind(state.ended_at.map(micros))
-            .bind(stored(state.counts.expected))
-            .execute(&mut *transaction)
-            .await
-            .map_err(store_error)?;
+        let save = sqlx::query(SAVE).bind(&worker.as_bytes()[..]).bind(micros(now)).bind(micros_of(lease));
+        let saved = bind_step!(save, step).execute(&mut *transaction).await.map_err(store_error)?;
         if saved.rows_affected() == 0 {
             return Ok(false);
         }

@@ -5,14 +5,19 @@ use sqlx::{FromRow as _, Sqlite, Transaction};
 
 use super::callers::execute;
 use super::error::store_error;
-use super::{Query, SqliteStore};
+use super::{Query, SqliteStore, id_list};
 use crate::domain::key::{TenantId, UserId};
 use crate::domain::ports::StoreError;
 use crate::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion, UserKeyId, UserKeyStore};
-use crate::infra::storage::codec::{array, micros};
-use crate::infra::storage::sealed_row::number;
+use crate::infra::storage::codec::{array, micros, number};
 use crate::infra::storage::user_key_row::UserKeyRow;
-use crate::infra::storage::user_sql as sql;
+use crate::infra::storage::user_sql::{self as sql, user_key_columns};
+
+const BY_IDS: &str = concat!(
+    "SELECT ",
+    user_key_columns!(),
+    " FROM user_keys WHERE id IN (SELECT unhex(value) FROM json_each(?1))"
+);
 
 #[async_trait]
 impl UserKeyStore for SqliteStore {
@@ -22,11 +27,9 @@ impl UserKeyStore for SqliteStore {
     }
 
     async fn user_keys(&self, ids: &[UserKeyId]) -> Result<Vec<StoredUserKey>, StoreError> {
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            found.extend(self.user_key(*id).await?);
-        }
-        Ok(found)
+        let query = sqlx::query(BY_IDS).bind(id_list(ids.iter().map(|id| &id[..])));
+        let rows: Vec<UserKeyRow> = self.read_all(query).await?;
+        rows.into_iter().map(TryInto::try_into).collect()
     }
 
     async fn user_key_of(
@@ -93,6 +96,7 @@ async fn counted(transaction: &mut Transaction<'_, Sqlite>, query: Query<'_>) ->
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
     sql::BY_ID,
+    BY_IDS,
     sql::OF_USER,
     sql::INSERT_OR_GET,
     sql::DELETE_KEY,
