@@ -13,7 +13,7 @@ use crate::config::{self, Config, KeyPlace};
 use crate::domain::jwt::SigningAlgorithm;
 use crate::domain::ports::Clock;
 use crate::infra::jwt::{Issuer, IssuerSettings, JwtVerifier, KeyAccess, KeyLocation, KeyTimes, check_file};
-use crate::infra::outbound::{Http, HttpSettings, HttpSetupError};
+use crate::infra::outbound::Http;
 use crate::infra::tls::{ServerTls, TlsError, TlsSettings, read_svid};
 use crate::transport::grpc::IncomingTls;
 
@@ -75,19 +75,22 @@ pub(super) async fn reload(tls: Arc<ServerTls>, every: Duration, stop: Cancellat
 }
 
 /// Whoever verifies tokens; `None`: no issuer is configured. Begins to fetch the keys.
-pub(super) fn tokens(
-    config: &Config,
-    http: HttpSettings,
-    clock: &Arc<dyn Clock>,
-) -> Result<Option<Arc<JwtVerifier>>, HttpSetupError> {
+pub(super) fn tokens(config: &Config, http: &Http, clock: &Arc<dyn Clock>) -> Option<Arc<JwtVerifier>> {
     let issuers = issuers(config);
-    if issuers.is_empty() {
-        return Ok(None);
-    }
-    let verifier = Arc::new(JwtVerifier::new(issuers, key_times(config), &Http::new(http)?, clock));
+    (!issuers.is_empty()).then(|| verifier(issuers, key_times(config), http, clock))
+}
+
+/// Whoever verifies the tokens of these issuers. Begins to fetch the keys.
+pub(super) fn verifier(
+    issuers: Vec<IssuerSettings>,
+    times: KeyTimes,
+    http: &Http,
+    clock: &Arc<dyn Clock>,
+) -> Arc<JwtVerifier> {
+    let verifier = Arc::new(JwtVerifier::new(issuers, times, http, clock));
     let warm = Arc::clone(&verifier);
     tokio::spawn(async move { warm.warm_up().await });
-    Ok(Some(verifier))
+    verifier
 }
 
 /// How long issuers' keys are kept.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::identity::verifier;
 use super::{StartError, catalogue};
 use crate::application::Login;
 use crate::config;
@@ -12,8 +13,8 @@ use crate::domain::jwt::SigningAlgorithm;
 use crate::domain::key::ProviderId;
 use crate::domain::ports::Clock;
 use crate::domain::provider::Provider;
-use crate::infra::jwt::{Issuer, IssuerSettings, JwtVerifier, KeyAccess, KeyLocation, KeyTimes};
-use crate::infra::outbound::{Http, HttpSettings};
+use crate::infra::jwt::{Issuer, IssuerSettings, KeyAccess, KeyLocation, KeyTimes};
+use crate::infra::outbound::Http;
 use crate::infra::providers::{ClientKeys, Registration};
 
 /// The catalogue's definition of any OpenID issuer.
@@ -30,7 +31,7 @@ const MAX_LIFETIME: Duration = Duration::from_hours(24 * 400);
 pub(super) fn login(
     config: &config::Login,
     times: KeyTimes,
-    http: HttpSettings,
+    http: &Http,
     clock: &Arc<dyn Clock>,
 ) -> Result<Login, StartError> {
     let issuer = IssuerSettings {
@@ -47,9 +48,7 @@ pub(super) fn login(
         for_callers: false,
         for_users: true,
     };
-    let tokens = Arc::new(JwtVerifier::new(vec![issuer], times, &Http::new(http)?, clock));
-    let warm = Arc::clone(&tokens);
-    tokio::spawn(async move { warm.warm_up().await });
+    let tokens = verifier(vec![issuer], times, http, clock);
     Ok(Login {
         name: config.name.clone(),
         provider: provider(config)?,

@@ -37,7 +37,7 @@ use crate::infra::crypto::{KeyringError, VaultError};
 use crate::infra::journal;
 use crate::infra::jwt::FetchProblem;
 use crate::infra::oauth::HttpOAuthClient;
-use crate::infra::outbound::{Guard, HttpSettings, HttpSetupError};
+use crate::infra::outbound::{Guard, Http, HttpSettings, HttpSetupError};
 use crate::infra::providers::{DefinitionError, RegistrationError};
 use crate::infra::storage::{postgres, sqlite};
 use crate::infra::tls::TlsError;
@@ -208,10 +208,12 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
     let entropy = Arc::clone(&ports.entropy);
     let permits = Arc::clone(&ports.permits);
     let clock = Arc::clone(&ports.clock);
-    let tokens = identity::tokens(&config, http_settings(&config), &clock)?;
+    let outbound = Http::new(http_settings(&config))?;
+    let tokens = identity::tokens(&config, &outbound, &clock);
     callers::refuse_shared(&config.callers, ports.callers.as_ref()).await?;
     let callers = callers::directory(&config, &ports);
-    let broker = Broker::new(ports, settings(&config, listeners.public.1, &clock)?, owner, tasks.clone());
+    let settings = settings(&config, listeners.public.1, &outbound, &clock)?;
+    let broker = Broker::new(ports, settings, owner, tasks.clone());
 
     // Before anybody can ask for a token.
     broker.begin_replay();
@@ -382,6 +384,7 @@ fn oauth_client(
 fn settings(
     config: &Config,
     public_addr: SocketAddr,
+    http: &Http,
     clock: &Arc<dyn Clock>,
 ) -> Result<Settings, StartError> {
     let public_base_url = match &config.public.base_url {
@@ -401,13 +404,13 @@ fn settings(
         watches: watches(config),
         configured_callers: callers::for_operators(&config.callers),
         bindings: config.consent.bindings.clone(),
-        login: login(config, clock)?,
+        login: login(config, http, clock)?,
     })
 }
 
-fn login(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Login>, StartError> {
+fn login(config: &Config, http: &Http, clock: &Arc<dyn Clock>) -> Result<Option<Login>, StartError> {
     let Some(login) = &config.login else { return Ok(None) };
-    login::login(login, identity::key_times(config), http_settings(config), clock).map(Some)
+    login::login(login, identity::key_times(config), http, clock).map(Some)
 }
 
 /// As often as the directory looks at a caller that calls all the time; never so often that streams wear the database out.

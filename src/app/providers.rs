@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::{StartError, http_settings};
 use crate::config::Config;
 use crate::domain::ports::ConfigMistake;
-use crate::domain::provider::Provider;
+use crate::domain::provider::Client;
 use crate::infra::oauth::{BadClientKey, admits_tenants_own, check_client_keys};
 use crate::infra::providers::{
-    BAD_CERTIFICATE, BAD_PRIVATE_KEY, Catalogue, ClientCheck, ClientKeys, ConfiguredProviders, PrivateKey,
-    Registration, RegistrationError, RegistrationMistake,
+    Catalogue, ClientCheck, ClientKeys, ConfiguredProviders, PrivateKey, Registration, RegistrationError,
+    RegistrationMistake, told,
 };
 
 /// The built-in definitions and those of the operator's files.
@@ -45,8 +45,11 @@ pub(super) fn catalogue_and_providers(
         variables: entry.variables,
     });
     let providers = catalogue.configure(registrations.collect()).map_err(StartError::Registrations)?;
-    let mistakes: Vec<_> =
-        providers.all().iter().filter_map(|provider| client_key_mistake(provider)).collect();
+    let mut mistakes = Vec::new();
+    for provider in providers.all() {
+        let mistake = key_mistake(&provider.client);
+        mistakes.extend(mistake.map(|mistake| RegistrationError { provider: provider.id.clone(), mistake }));
+    }
     if mistakes.is_empty() { Ok((catalogue, providers)) } else { Err(StartError::Registrations(mistakes)) }
 }
 
@@ -54,26 +57,20 @@ pub(super) fn catalogue_and_providers(
 pub(super) fn own_app_check(config: &Config) -> ClientCheck {
     let guard = Arc::clone(&http_settings(config).guard);
     Box::new(move |provider| {
-        let mut mistakes = Vec::new();
-        let mut add = |field: &str, description: &str| {
-            mistakes.push(ConfigMistake { field: field.to_owned(), description: description.to_owned() });
-        };
-        match check_client_keys(&provider.client) {
-            Ok(()) => {}
-            Err(BadClientKey::PrivateKey) => add("authentication.private_key", BAD_PRIVATE_KEY),
-            Err(BadClientKey::Certificate) => add("authentication.tls_certificate", BAD_CERTIFICATE),
-        }
+        let mut mistakes: Vec<_> = key_mistake(&provider.client).iter().map(told).collect();
         if !admits_tenants_own(provider, &guard) {
-            add("variables", "With these, requests would go into the broker's own network.");
+            mistakes.push(ConfigMistake {
+                field: "variables".to_owned(),
+                description: "With these, requests would go into the broker's own network.".to_owned(),
+            });
         }
         mistakes
     })
 }
 
-fn client_key_mistake(provider: &Provider) -> Option<RegistrationError> {
-    let mistake = match check_client_keys(&provider.client).err()? {
-        BadClientKey::PrivateKey => RegistrationMistake::BadPrivateKey,
-        BadClientKey::Certificate => RegistrationMistake::BadCertificate,
-    };
-    Some(RegistrationError { provider: provider.id.clone(), mistake })
+fn key_mistake(client: &Client) -> Option<RegistrationMistake> {
+    match check_client_keys(client).err()? {
+        BadClientKey::PrivateKey => Some(RegistrationMistake::BadPrivateKey),
+        BadClientKey::Certificate => Some(RegistrationMistake::BadCertificate),
+    }
 }

@@ -179,6 +179,21 @@ impl ClientArgs {
     }
 }
 
+/// All items of a list. `page` answers those behind a token, and the token of what follows.
+pub(super) async fn pages<T>(
+    mut page: impl AsyncFnMut(String) -> Result<(Vec<T>, String), CliError>,
+) -> Result<Vec<T>, CliError> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    loop {
+        let (items, next) = page(token).await?;
+        all.extend(items);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}
+
 fn read(argument: &str, path: &Path) -> Result<SecretString, CliError> {
     std::fs::read_to_string(path)
         .map(SecretString::new)

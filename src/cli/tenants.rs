@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::callers::TenantArgs;
-use super::client::{AdminClient, ClientArgs};
+use super::client::{AdminClient, ClientArgs, pages};
 use super::credential::{json_time, time};
 use super::error::CliError;
 use super::exit::Exit;
@@ -225,16 +225,12 @@ async fn delete_user(
 }
 
 async fn list(client: &mut AdminClient, output: Output) -> Result<Exit, CliError> {
-    let (mut all, mut page_token) = (Vec::new(), String::new());
-    loop {
-        let page =
-            client.list_tenants(pb::ListTenantsRequest { page_size: 0, page_token }).await?.into_inner();
-        all.extend(page.tenants);
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        page_token = page.next_page_token;
-    }
+    let all = pages(async |page_token| {
+        let request = pb::ListTenantsRequest { page_size: 0, page_token };
+        let page = client.list_tenants(request).await?.into_inner();
+        Ok((page.tenants, page.next_page_token))
+    })
+    .await?;
     let rows: Vec<_> = all.iter().map(row).collect();
     let json: Vec<_> = all.iter().map(to_json).collect();
     output.answer(&table(&["TENANT", "STATE", "CREATED", "NAME"], &rows), &json)?;

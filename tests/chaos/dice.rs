@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::splitmix;
+
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -13,11 +15,7 @@ impl Dice {
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0)
     }
 
     /// Below `sides`, which is not 0.

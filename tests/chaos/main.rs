@@ -36,6 +36,8 @@ mod report;
 mod rows;
 mod run;
 mod site;
+#[path = "../support/splitmix.rs"]
+mod splitmix;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

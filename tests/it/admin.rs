@@ -18,9 +18,7 @@ fn builder() -> BrokerBuilder {
 #[tokio::test]
 async fn an_admin_right_is_a_permission_of_its_own() {
     let broker = builder().start_in_process(Overrides::default()).await;
-    let who = async |caller: &str| {
-        broker.admin_client(caller, &broker.grpc_address()).await.who_am_i(WhoAmIRequest {}).await
-    };
+    let who = async |caller: &str| broker.admin(caller).await.who_am_i(WhoAmIRequest {}).await;
     let ops = answered(who("ops").await);
     assert_eq!((ops.tenant.as_str(), ops.caller.as_str(), ops.all_tenants), ("acme", "ops", false));
     assert_eq!(ops.actions, [AdminAction::ManageKeys as i32, AdminAction::ReadAudit as i32]);

@@ -3,9 +3,10 @@
 use token_broker::app::Overrides;
 use token_broker::r#gen::v1::{self as pb, get_credential_response::Result as GetResult};
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
-use crate::support::broker::{AdminClient, BrokerBuilder, CallerRights, TestBroker, answered, refused};
+use crate::support::broker::{
+    AdminClient, BrokerBuilder, CallerRights, TestBroker, answered, reason, refused,
+};
 use crate::support::hostile::HostileServer;
 
 async fn start(server: &HostileServer) -> TestBroker {
@@ -19,14 +20,6 @@ async fn start(server: &HostileServer) -> TestBroker {
         .caller("rival", CallerRights::all("globex"))
         .start_in_process(Overrides::default())
         .await
-}
-
-async fn admin(broker: &TestBroker, caller: &str) -> AdminClient {
-    broker.admin_client(caller, &broker.grpc_address()).await
-}
-
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
 fn everything() -> pb::AllowRule {
@@ -59,7 +52,7 @@ async fn come_in(broker: &TestBroker, key: &str) -> Result<(), Status> {
 async fn a_caller_is_made_changed_and_deleted_without_a_restart() {
     let server = HostileServer::start().await;
     let broker = start(&server).await;
-    let mut ops = admin(&broker, "ops").await;
+    let mut ops = broker.admin("ops").await;
     let settings = pb::CallerSettings { allow: vec![everything()], ..Default::default() };
     create(&mut ops, "agents", settings.clone()).await.unwrap();
     let (_, key) = new_key(&mut ops, "agents").await;
@@ -94,7 +87,7 @@ async fn a_caller_is_made_changed_and_deleted_without_a_restart() {
 async fn an_api_key_is_shown_once_rotated_with_overlap_and_revoked() {
     let server = HostileServer::start().await;
     let broker = start(&server).await;
-    let mut ops = admin(&broker, "ops").await;
+    let mut ops = broker.admin("ops").await;
     let settings = pb::CallerSettings { allow: vec![everything()], ..Default::default() };
     create(&mut ops, "agents", settings).await.unwrap();
     let (first_id, first) = new_key(&mut ops, "agents").await;
@@ -142,7 +135,7 @@ async fn an_api_key_is_shown_once_rotated_with_overlap_and_revoked() {
 async fn nobody_comes_by_an_admin_right_that_it_does_not_have() {
     let server = HostileServer::start().await;
     let broker = start(&server).await;
-    let (mut lesser, mut root) = (admin(&broker, "lesser").await, admin(&broker, "root").await);
+    let (mut lesser, mut root) = (broker.admin("lesser").await, broker.admin("root").await);
     let with = |action: pb::AdminAction, all_tenants| pb::CallerSettings {
         admin_actions: vec![action.into()],
         all_tenants,
@@ -195,7 +188,7 @@ async fn nobody_comes_by_an_admin_right_that_it_does_not_have() {
 async fn an_id_and_an_identity_are_one_callers() {
     let server = HostileServer::start().await;
     let broker = start(&server).await;
-    let mut ops = admin(&broker, "ops").await;
+    let mut ops = broker.admin("ops").await;
     let is = |id: &str| pb::CallerSettings { spiffe_ids: vec![id.to_owned()], ..Default::default() };
     let taken = create(&mut ops, "agent", pb::CallerSettings::default()).await.unwrap_err();
     assert_eq!(reason(&taken), "CALLER_EXISTS", "in the configuration");
@@ -251,7 +244,7 @@ async fn an_id_and_an_identity_are_one_callers() {
 async fn a_tenant_is_disabled_enabled_and_deleted() {
     let server = HostileServer::start().await;
     let broker = start(&server).await;
-    let mut root = admin(&broker, "root").await;
+    let mut root = broker.admin("root").await;
     let mut rival = broker.client("rival").await;
     answered(rival.list_providers(pb::ListProvidersRequest {}).await);
     let update = |disabled| pb::UpdateTenantRequest {
@@ -325,7 +318,7 @@ async fn break_glass_revokes_all_of_a_user_and_all_of_a_tenant() {
     // A lease holds nothing up.
     let lease = pb::AcquireLeaseRequest { key: key("alice", "one"), ..Default::default() };
     answered(agent.acquire_lease(lease).await);
-    let mut ops = admin(&broker, "ops").await;
+    let mut ops = broker.admin("ops").await;
     let of_alice = pb::RevokeUserCredentialsRequest { user_id: "alice".to_owned(), ..Default::default() };
     let done = answered(ops.revoke_user_credentials(of_alice.clone()).await);
     assert_eq!((done.revoked, done.more), (2, false));
@@ -377,9 +370,9 @@ async fn a_users_data_is_deleted_and_nobody_elses() {
         user_id: user.to_owned(),
         abandon_revocations: true,
     };
-    let mut lesser = admin(&broker, "lesser").await;
+    let mut lesser = broker.admin("lesser").await;
     assert_eq!(refused(lesser.delete_user_data(request("alice", "")).await).code(), Code::PermissionDenied);
-    let mut ops = admin(&broker, "ops").await;
+    let mut ops = broker.admin("ops").await;
     let foreign = refused(ops.delete_user_data(request("alice", "globex")).await);
     assert_eq!(foreign.code(), Code::PermissionDenied);
     for user in ["", " alice", "a\0"] {
@@ -390,7 +383,7 @@ async fn a_users_data_is_deleted_and_nobody_elses() {
     assert_eq!((done.revoked, done.deleted, done.more, done.waiting_revocations), (1, true, false, 0));
     assert!(!connected("agent", "alice").await);
     assert!(connected("agent", "bob").await && connected("rival", "alice").await);
-    let mut root = admin(&broker, "root").await;
+    let mut root = broker.admin("root").await;
     assert!(answered(root.delete_user_data(request("alice", "globex")).await).deleted);
     assert!(!connected("rival", "alice").await);
 }

@@ -8,7 +8,9 @@ use token_broker::r#gen::v1 as pb;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::broker::{AdminClient, BrokerBuilder, CallerRights, TestBroker, answered, refused};
+use crate::support::broker::{
+    AdminClient, BrokerBuilder, CallerRights, TestBroker, answered, reason, refused,
+};
 
 const ISSUER: &str = "https://issuer.example";
 
@@ -52,10 +54,6 @@ async fn start() -> TestBroker {
     builder().start_in_process(Overrides::default()).await
 }
 
-async fn admin(broker: &TestBroker, caller: &str) -> AdminClient {
-    broker.admin_client(caller, &broker.grpc_address()).await
-}
-
 fn spiffe(id: &str) -> pb::CallerSettings {
     pb::CallerSettings { spiffe_ids: vec![id.to_owned()], ..Default::default() }
 }
@@ -79,10 +77,6 @@ async fn create(
     admin.create_caller(request).await.map(|_| ())
 }
 
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
-}
-
 /// Everything of an answer that its caller can see.
 fn bytes(status: &Status) -> (Code, String, Vec<u8>) {
     (status.code(), status.message().to_owned(), status.details().to_vec())
@@ -92,7 +86,7 @@ fn bytes(status: &Status) -> (Code, String, Vec<u8>) {
 async fn an_identity_of_the_configuration_is_nobody_elses() {
     type Identity = fn(&str) -> pb::CallerSettings;
     let broker = start().await;
-    let mut ops = admin(&broker, "ops").await;
+    let mut ops = broker.admin("ops").await;
     create(&mut ops, "", "stored", spiffe("spiffe://example.org/stored")).await.unwrap();
     let as_id: Identity = |name| spiffe(&format!("spiffe://example.org/{name}"));
     for (identity, field) in [(as_id, "settings.spiffe_ids"), (subject as Identity, "settings.subjects")] {
@@ -113,7 +107,7 @@ async fn an_identity_of_the_configuration_is_nobody_elses() {
         }
     }
     // Nor does it differ from one that the database has, in either tenant.
-    let mut root = admin(&broker, "root").await;
+    let mut root = broker.admin("root").await;
     create(&mut root, "globex", "theirs", spiffe("spiffe://example.org/theirs")).await.unwrap();
     let configured = create(&mut ops, "", "new", as_id("globex")).await.unwrap_err();
     for taken in ["stored", "theirs"] {
@@ -132,8 +126,8 @@ async fn an_identity_of_the_configuration_is_nobody_elses() {
 #[tokio::test]
 async fn who_may_not_make_callers_learns_nothing_of_identities() {
     let broker = start().await;
-    let mut agent = admin(&broker, "agent").await;
-    let mut ops = admin(&broker, "ops").await;
+    let mut agent = broker.admin("agent").await;
+    let mut ops = broker.admin("ops").await;
     let free = create(&mut agent, "", "new", spiffe("spiffe://example.org/free")).await.unwrap_err();
     let taken = create(&mut agent, "", "new", spiffe("spiffe://example.org/globex")).await.unwrap_err();
     let elsewhere = create(&mut ops, "globex", "new", spiffe("spiffe://example.org/globex")).await;
@@ -145,7 +139,7 @@ async fn who_may_not_make_callers_learns_nothing_of_identities() {
 #[tokio::test]
 async fn a_spiffe_id_is_one_that_a_certificate_can_name() {
     let broker = start().await;
-    let mut ops = admin(&broker, "ops").await;
+    let mut ops = broker.admin("ops").await;
     let too_long = format!("spiffe://example.org/{}", "a".repeat(2_028));
     let domain_too_long = format!("spiffe://{}/a", "d".repeat(256));
     for bad in [
@@ -197,7 +191,7 @@ async fn a_spiffe_id_is_one_that_a_certificate_can_name() {
 #[tokio::test]
 async fn a_configuration_with_an_identity_of_the_database_does_not_start() {
     let broker = start().await;
-    let mut root = admin(&broker, "root").await;
+    let mut root = broker.admin("root").await;
     let settings =
         pb::CallerSettings { subjects: subject("stored").subjects, ..spiffe("spiffe://example.org/stored") };
     create(&mut root, "globex", "stored", settings).await.unwrap();
@@ -220,7 +214,7 @@ async fn a_configuration_with_an_identity_of_the_database_does_not_start() {
 async fn the_command_line_shows_who_callers_are() {
     let builder = builder().caller("agent", CallerRights::none("acme").admin(true));
     let broker = builder.start_in_process(Overrides::default()).await;
-    let mut root = admin(&broker, "root").await;
+    let mut root = broker.admin("root").await;
     let settings = pb::CallerSettings {
         spiffe_ids: vec!["spiffe://example.org/one".to_owned(), "spiffe://example.org/two".to_owned()],
         ..subject("stored")

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use token_broker::fuzzing::TARGETS;
 
+use crate::splitmix;
+
 /// What may be kept of what was found, in all. Bytes.
 const MAX_CORPUS: u64 = 200 * 1024;
 
@@ -143,13 +145,8 @@ impl Mutator {
         Self { corpus, words, state: seed }
     }
 
-    /// splitmix64.
     fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.state)
     }
 
     fn below(&mut self, bound: usize) -> usize {

@@ -432,7 +432,7 @@ async fn broker(server: &HostileServer) -> (TestBroker, Things) {
     let Some(AcquireResult::Leased(leased)) = answered(agent.acquire_lease(acquire).await).result else {
         panic!("no lease")
     };
-    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let mut ops = broker.admin("ops").await;
     let own_app = pb::CreateProviderConfigurationRequest {
         provider: THEIR_APP.to_owned(),
         definition: "test-hostile".to_owned(),
@@ -444,7 +444,7 @@ async fn broker(server: &HostileServer) -> (TestBroker, Things) {
         ..Default::default()
     };
     answered(ops.create_provider_configuration(own_app).await);
-    let mut rival = broker.admin_client("rival", &broker.grpc_address()).await;
+    let mut rival = broker.admin("rival").await;
     let mut api_key = String::new();
     for (is_rival, name) in [(false, THEIRS), (false, "own"), (true, "own")] {
         let admin = if is_rival { &mut rival } else { &mut ops };
@@ -563,7 +563,7 @@ async fn every_rpc_refuses_nobody_the_powerless_and_the_tenant_next_door() {
     let flow = answered(broker.client("agent").await.get_flow(flow).await).flow.unwrap();
     assert!(flow.status() == pb::FlowStatus::Pending);
     let keys = pb::ListApiKeysRequest { caller: THEIRS.to_owned(), ..Default::default() };
-    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let mut ops = broker.admin("ops").await;
     let keys = answered(ops.list_api_keys(keys).await).keys;
     assert!(keys.len() == 1 && keys[0].good && keys[0].key_id == things.api_key);
     let apps =

@@ -54,6 +54,8 @@ mod proto_sync;
 mod provider_conformance;
 mod provider_loader;
 mod redis_faults;
+#[path = "../support/splitmix.rs"]
+mod splitmix;
 mod step_names;
 mod storage_damage;
 mod storage_faults;

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::splitmix;
+
 /// A generator (`SplitMix64`) that everybody in a world draws from, in the order in which they come.
 pub(crate) struct Dice(Mutex<u64>);
 
@@ -12,12 +14,7 @@ impl Dice {
     }
 
     pub(crate) fn draw(&self) -> u64 {
-        let mut state = self.0.lock().unwrap();
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix::next(&mut self.0.lock().unwrap())
     }
 
     /// Uniform in `0..sides`.

@@ -20,6 +20,8 @@ mod provider;
 #[path = "../it/support/provider.rs"]
 #[allow(dead_code, reason = "the other target uses the rest")]
 mod provider_by_hand;
+#[path = "../support/splitmix.rs"]
+mod splitmix;
 mod store_port;
 mod world;
 

@@ -9,8 +9,8 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::output::{Output, table};
 use crate::cli::settings::ConfigArgs;
-use crate::domain::access_policy::Identity;
 use crate::r#gen::v1 as pb;
+use crate::transport::grpc::identity_messages;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -34,8 +34,7 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
     let mut all = Vec::<Value>::new();
     for entry in &config.callers {
         let caller = &entry.caller;
-        let ids: Vec<_> = entry.identities.iter().filter_map(spiffe_id).collect();
-        let subjects: Vec<_> = entry.identities.iter().filter_map(subject).collect();
+        let (ids, subjects) = identity_messages(entry.identities.iter().cloned());
         let first = [caller.id.to_string(), caller.tenant.to_string(), entry.key_hashes.len().to_string()];
         let allowed: Vec<_> = caller.rules.iter().map(summary).collect();
         rows.extend(lines(&first, &[shown(&ids, &subjects), allowed]));
@@ -52,22 +51,6 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
     }
     output.answer(&table(&["CALLER", "TENANT", "KEYS", "IS", "ALLOW"], &rows), &all)?;
     Ok(Exit::Done)
-}
-
-fn spiffe_id(identity: &Identity) -> Option<String> {
-    match identity {
-        Identity::SpiffeId(id) => Some(id.clone()),
-        Identity::ApiKey(_) | Identity::Subject { .. } => None,
-    }
-}
-
-fn subject(identity: &Identity) -> Option<pb::JwtSubject> {
-    match identity {
-        Identity::Subject { issuer, subject } => {
-            Some(pb::JwtSubject { issuer: issuer.clone(), subject: subject.clone() })
-        }
-        Identity::ApiKey(_) | Identity::SpiffeId(_) => None,
-    }
 }
 
 /// What a caller proves to be beside its keys, for people.

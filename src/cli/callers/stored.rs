@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::keys;
 use super::list::{lines, shown};
 use super::rule_args::{AdminArgs, RuleArgs, summary};
-use crate::cli::client::ClientArgs;
+use crate::cli::client::{ClientArgs, pages};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::init::caller_id;
@@ -218,16 +218,12 @@ pub(super) async fn delete(args: Name, output: Output) -> Result<Exit, CliError>
 /// All callers that the broker knows.
 pub(super) async fn list(client: &ClientArgs, tenant: &TenantArgs, output: Output) -> Result<Exit, CliError> {
     let mut client = client.connect_admin().await?;
-    let (mut all, mut page_token) = (Vec::new(), String::new());
-    loop {
+    let all = pages(async |page_token| {
         let request = pb::ListCallersRequest { tenant: tenant.text(), page_size: 0, page_token };
         let page = client.list_callers(request).await?.into_inner();
-        all.extend(page.callers);
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        page_token = page.next_page_token;
-    }
+        Ok((page.callers, page.next_page_token))
+    })
+    .await?;
     let rows: Vec<_> = all.iter().flat_map(rows).collect();
     let json: Vec<_> = all.iter().map(to_json).collect();
     output.answer(&table(&["CALLER", "TENANT", "FROM", "RULES", "ADMIN", "STATE", "IS"], &rows), &json)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::cli::callers::TenantArgs;
-use crate::cli::client::{AdminClient, ClientArgs};
+use crate::cli::client::{AdminClient, ClientArgs, pages};
 use crate::cli::credential::{json_time, time};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
@@ -201,17 +201,13 @@ async fn get(
 
 pub(super) async fn list(client: &ClientArgs, tenant: &TenantArgs, output: Output) -> Result<Exit, CliError> {
     let mut client = client.connect_admin().await?;
-    let (mut all, mut page_token) = (Vec::new(), String::new());
-    loop {
+    let all = pages(async |page_token| {
         let request =
             pb::ListProviderConfigurationsRequest { tenant: tenant.text(), page_size: 0, page_token };
         let page = client.list_provider_configurations(request).await?.into_inner();
-        all.extend(page.configurations);
-        if page.next_page_token.is_empty() {
-            break;
-        }
-        page_token = page.next_page_token;
-    }
+        Ok((page.configurations, page.next_page_token))
+    })
+    .await?;
     let row = |config: &pb::ProviderConfiguration| {
         vec![
             config.provider.clone(),

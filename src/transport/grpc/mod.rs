@@ -49,6 +49,7 @@ use crate::r#gen::v1::admin_service_server::AdminServiceServer;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerServiceServer;
 use crate::transport::proxies::Proxies;
 use admin::Admin;
+pub(crate) use convert::callers::identity_messages;
 pub(crate) use convert::rules::{read_rule, rule_message};
 use guard::Guard;
 use identify::Identifier;

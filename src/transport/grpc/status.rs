@@ -301,98 +301,82 @@ pub fn code_name(code: Code) -> &'static str {
 mod tests {
     use super::*;
     use crate::application::error::{LostLease, Precondition};
+    use crate::application::keys::{Refusal, TableRows};
     use crate::application::types::ConsentReason;
+    use crate::domain::provider_config::ConfigUses;
     use crate::domain::rate_limit::RateLimit;
 
     const RETRY: Duration = Duration::from_millis(1_500);
+    const UNTIL: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
+    const ROWS: TableRows =
+        TableRows { credentials: 1, flows: 2, revocations: 3, provider_configs: 4, user_keys: 5 };
 
-    fn all() -> Vec<(BrokerError, Code, &'static str, Option<Duration>)> {
-        let unavailable = |what| BrokerError::Unavailable { what, retry_after: RETRY };
+    type Row = (BrokerError, Code, &'static str, Option<Duration>);
+
+    /// Each answer to a caller that is known, with what has to stand in it.
+    fn all() -> Vec<Row> {
+        let not_found = |what, reason| (BrokerError::NotFound(what), Code::NotFound, reason, None);
+        let precondition =
+            |what, reason| (BrokerError::FailedPrecondition(what), Code::FailedPrecondition, reason, None);
+        let denied = |error, reason| (error, Code::PermissionDenied, reason, None);
+        let taken = |list| (BrokerError::IdentityTaken(list), Code::AlreadyExists, "IDENTITY_TAKEN", None);
+        let exhausted = |limit, reason| {
+            let error = BrokerError::ResourceExhausted { limit, retry_after: RETRY };
+            (error, Code::ResourceExhausted, reason, Some(RETRY))
+        };
+        let unavailable = |what, reason| {
+            (BrokerError::Unavailable { what, retry_after: RETRY }, Code::Unavailable, reason, Some(RETRY))
+        };
+        let uses = ConfigUses { credentials: 1, flows: 2, revocations: 3 };
         vec![
-            (BrokerError::PermissionDenied, Code::PermissionDenied, "PERMISSION_DENIED", None),
-            (BrokerError::NotFound(NotFound::Provider), Code::NotFound, "PROVIDER_NOT_FOUND", None),
-            (BrokerError::NotFound(NotFound::Service), Code::NotFound, "SERVICE_NOT_FOUND", None),
-            (BrokerError::NotFound(NotFound::DataKey), Code::NotFound, "DATA_KEY_NOT_FOUND", None),
-            (BrokerError::NotFound(NotFound::Flow), Code::NotFound, "FLOW_NOT_FOUND", None),
-            (
-                BrokerError::FailedPrecondition(Precondition::CredentialExists),
-                Code::FailedPrecondition,
-                "CREDENTIAL_EXISTS",
-                None,
-            ),
-            (
-                BrokerError::FailedPrecondition(Precondition::FlowEnded),
-                Code::FailedPrecondition,
-                "FLOW_ENDED",
-                None,
-            ),
-            (
-                BrokerError::FailedPrecondition(Precondition::BrowserNotBack),
-                Code::FailedPrecondition,
-                "BROWSER_NOT_BACK",
-                None,
-            ),
-            (
-                BrokerError::FailedPrecondition(Precondition::OtherBinding),
-                Code::FailedPrecondition,
-                "OTHER_BINDING",
-                None,
-            ),
-            (BrokerError::CompletionRefused, Code::PermissionDenied, "COMPLETION_REFUSED", None),
-            (
-                BrokerError::FailedPrecondition(Precondition::LeaseLost(LostLease::Ended)),
-                Code::FailedPrecondition,
-                "LEASE_LOST",
-                None,
-            ),
-            (
-                BrokerError::FailedPrecondition(Precondition::Leased { leases: 3 }),
-                Code::FailedPrecondition,
-                "LEASED",
-                None,
-            ),
-            (
-                BrokerError::FailedPrecondition(Precondition::CursorExpired),
-                Code::FailedPrecondition,
-                "CURSOR_EXPIRED",
-                None,
-            ),
-            (
-                BrokerError::ResourceExhausted { limit: Limit::PendingConsents, retry_after: RETRY },
-                Code::ResourceExhausted,
-                "LIMIT_REACHED",
-                Some(RETRY),
-            ),
-            (
-                BrokerError::ResourceExhausted { limit: Limit::Watches, retry_after: RETRY },
-                Code::ResourceExhausted,
-                "TOO_MANY_WATCHES",
-                Some(RETRY),
-            ),
-            (
-                BrokerError::ResourceExhausted { limit: Limit::Rate(RateLimit::User), retry_after: RETRY },
-                Code::ResourceExhausted,
-                "RATE_LIMITED",
-                Some(RETRY),
-            ),
-            (unavailable(Unavailable::Storage), Code::Unavailable, "STORAGE_UNAVAILABLE", Some(RETRY)),
-            (unavailable(Unavailable::KeyService), Code::Unavailable, "KEY_SERVICE_UNAVAILABLE", Some(RETRY)),
-            (unavailable(Unavailable::Provider), Code::Unavailable, "PROVIDER_UNAVAILABLE", Some(RETRY)),
-            (
-                unavailable(Unavailable::ProviderRateLimited),
-                Code::Unavailable,
-                "PROVIDER_RATE_LIMITED",
-                Some(RETRY),
-            ),
-            (unavailable(Unavailable::ClientRejected), Code::Unavailable, "CLIENT_REJECTED", Some(RETRY)),
-            (
-                unavailable(Unavailable::RefreshInProgress),
-                Code::Unavailable,
-                "REFRESH_IN_PROGRESS",
-                Some(RETRY),
-            ),
-            (unavailable(Unavailable::OutcomeUnknown), Code::Unavailable, "OUTCOME_UNKNOWN", Some(RETRY)),
-            (unavailable(Unavailable::Audit), Code::Unavailable, "AUDIT_UNAVAILABLE", Some(RETRY)),
+            denied(BrokerError::PermissionDenied, "PERMISSION_DENIED"),
+            denied(BrokerError::CompletionRefused, "COMPLETION_REFUSED"),
+            denied(BrokerError::Suspended(Suspension::Caller), "CALLER_DISABLED"),
+            denied(BrokerError::Suspended(Suspension::Tenant), "TENANT_DISABLED"),
+            not_found(NotFound::Provider, "PROVIDER_NOT_FOUND"),
+            not_found(NotFound::Service, "SERVICE_NOT_FOUND"),
+            not_found(NotFound::DataKey, "DATA_KEY_NOT_FOUND"),
+            not_found(NotFound::Flow, "FLOW_NOT_FOUND"),
+            not_found(NotFound::Caller, "CALLER_NOT_FOUND"),
+            not_found(NotFound::ApiKey, "API_KEY_NOT_FOUND"),
+            not_found(NotFound::Tenant, "TENANT_NOT_FOUND"),
+            not_found(NotFound::ProviderConfiguration, "PROVIDER_CONFIGURATION_NOT_FOUND"),
+            taken(IdentityList::SpiffeIds),
+            taken(IdentityList::Subjects),
+            precondition(Precondition::CredentialExists, "CREDENTIAL_EXISTS"),
+            precondition(Precondition::FlowEnded, "FLOW_ENDED"),
+            precondition(Precondition::BrowserNotBack, "BROWSER_NOT_BACK"),
+            precondition(Precondition::OtherBinding, "OTHER_BINDING"),
+            precondition(Precondition::LeaseLost(LostLease::Ended), "LEASE_LOST"),
+            precondition(Precondition::Leased { leases: 3 }, "LEASED"),
+            precondition(Precondition::CursorExpired, "CURSOR_EXPIRED"),
+            precondition(Precondition::KeyInUse(Refusal::Active), "DATA_KEY_ACTIVE"),
+            precondition(Precondition::KeyInUse(Refusal::Fingerprints), "DATA_KEY_FINGERPRINTS"),
+            precondition(Precondition::KeyInUse(Refusal::TooEarly { until: UNTIL }), "DATA_KEY_TOO_YOUNG"),
+            precondition(Precondition::KeyInUse(Refusal::Counting), "DATA_KEY_COUNTING"),
+            precondition(Precondition::KeyInUse(Refusal::InUse { rows: ROWS }), "DATA_KEY_IN_USE"),
+            precondition(Precondition::CallerExists, "CALLER_EXISTS"),
+            precondition(Precondition::CallerConfigured, "CALLER_CONFIGURED"),
+            precondition(Precondition::CallerChanged, "CALLER_CHANGED"),
+            precondition(Precondition::TooManyApiKeys, "TOO_MANY_API_KEYS"),
+            precondition(Precondition::TenantExists, "TENANT_EXISTS"),
+            precondition(Precondition::ProviderDisabled, "PROVIDER_DISABLED"),
+            precondition(Precondition::ProviderMisconfigured, "PROVIDER_MISCONFIGURED"),
+            precondition(Precondition::ProviderConfigurationExists, "PROVIDER_CONFIGURATION_EXISTS"),
+            precondition(Precondition::ProviderConfigurationChanged, "PROVIDER_CONFIGURATION_CHANGED"),
+            precondition(Precondition::ProviderConfigurationInUse(uses), "PROVIDER_CONFIGURATION_IN_USE"),
+            precondition(Precondition::TooManyProviderConfigurations, "TOO_MANY_PROVIDER_CONFIGURATIONS"),
+            exhausted(Limit::PendingConsents, "LIMIT_REACHED"),
+            exhausted(Limit::Watches, "TOO_MANY_WATCHES"),
+            exhausted(Limit::Rate(RateLimit::User), "RATE_LIMITED"),
+            unavailable(Unavailable::Storage, "STORAGE_UNAVAILABLE"),
+            unavailable(Unavailable::KeyService, "KEY_SERVICE_UNAVAILABLE"),
+            unavailable(Unavailable::Provider, "PROVIDER_UNAVAILABLE"),
+            unavailable(Unavailable::ProviderRateLimited, "PROVIDER_RATE_LIMITED"),
+            unavailable(Unavailable::ClientRejected, "CLIENT_REJECTED"),
+            unavailable(Unavailable::RefreshInProgress, "REFRESH_IN_PROGRESS"),
+            unavailable(Unavailable::OutcomeUnknown, "OUTCOME_UNKNOWN"),
+            unavailable(Unavailable::Audit, "AUDIT_UNAVAILABLE"),
             (BrokerError::DataLoss, Code::DataLoss, "STORED_DATA_DAMAGED", None),
             (BrokerError::Internal, Code::Internal, "INTERNAL", None),
         ]
@@ -427,9 +411,47 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_distinct() {
+    fn the_rows_of_a_data_key_are_counted_in_the_metadata() {
+        let in_use = Precondition::KeyInUse(Refusal::InUse { rows: ROWS });
+        let info = Status::from(BrokerError::FailedPrecondition(in_use)).get_details_error_info().unwrap();
+        let names = ["credentials", "flows", "revocations", "provider_configurations", "user_keys"];
+        let counted = names.map(|name| info.metadata[name].as_str());
+        assert_eq!((info.reason.as_str(), counted), ("DATA_KEY_IN_USE", ["1", "2", "3", "4", "5"]));
+    }
+
+    #[test]
+    fn reasons_are_distinct_but_for_the_two_lists_of_identities() {
         let reasons: std::collections::BTreeSet<_> = all().into_iter().map(|row| row.2).collect();
-        assert_eq!(reasons.len(), all().len());
+        assert_eq!(reasons.len(), all().len() - 1);
+    }
+
+    #[test]
+    fn each_reason_is_in_the_documentation_with_its_code() {
+        let documentation = include_str!("../../../docs/API.md");
+        let of_strangers = [
+            unauthenticated(),
+            user_token(),
+            identity_expired(),
+            identity_unavailable(),
+            deadline_exceeded(),
+            malformed_timeout(),
+            malformed_purpose(),
+            malformed_request(),
+            request_too_large(),
+            unimplemented(),
+        ];
+        let (mut code, mut documented) = ("", std::collections::BTreeSet::new());
+        for line in documentation.lines() {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            let [_, first, reasons, _, _, _] = cells[..] else { continue };
+            code = if first.is_empty() { code } else { first.trim_matches('`') };
+            documented.extend(reasons.split(", ").map(|reason| (code, reason.trim_matches('`'))));
+        }
+        for status in all().into_iter().map(|row| Status::from(row.0)).chain(of_strangers) {
+            let info = status.get_details_error_info().unwrap();
+            let answer = (code_name(status.code()), info.reason.as_str());
+            assert!(documented.contains(&answer), "docs/API.md lacks {answer:?}");
+        }
     }
 
     #[test]

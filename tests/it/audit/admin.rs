@@ -8,7 +8,7 @@ use token_broker::r#gen::v1::{
 };
 use tonic::Code;
 
-use crate::support::broker::{BrokerBuilder, CallerRights, TestBroker, answered, refused};
+use crate::support::broker::{AdminClient, BrokerBuilder, CallerRights, TestBroker, answered, refused};
 use crate::support::hostile::HostileServer;
 
 fn builder(provider: &HostileServer) -> BrokerBuilder {
@@ -51,7 +51,7 @@ async fn a_deletion_stands_in_the_trail_of_the_user_and_the_trail_stays() {
     let broker = builder(&provider).set("callers.ops.admin", vec!["read_audit", "break_glass"]);
     let broker = broker.start_in_process(Overrides::default()).await;
     some_calls(&broker).await;
-    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let mut ops = broker.admin("ops").await;
     let request = DeleteUserDataRequest { user_id: "alice".to_owned(), ..Default::default() };
     assert!(answered(ops.delete_user_data(request).await).deleted);
     let mut rows = answered(ops.query_audit(of_alice()).await).rows;
@@ -66,7 +66,7 @@ async fn the_trail_is_asked_verified_and_copied() {
     let provider = HostileServer::start().await;
     let broker = builder(&provider).start_in_process(Overrides::default()).await;
     some_calls(&broker).await;
-    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let mut ops = broker.admin("ops").await;
     let found = answered(ops.query_audit(of_alice()).await).rows;
     assert_eq!(found.len(), 2);
     for row in &found {
@@ -124,8 +124,8 @@ async fn whose_trail_may_be_read_is_a_right() {
     let broker = builder(&provider).start_in_process(Overrides::default()).await;
     some_calls(&broker).await;
     let of = |tenant: &str| QueryAuditRequest { tenant: tenant.to_owned(), ..Default::default() };
-    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
-    let mut agent = broker.admin_client("agent", &broker.grpc_address()).await;
+    let mut ops = broker.admin("ops").await;
+    let mut agent = broker.admin("agent").await;
     assert_eq!(refused(agent.query_audit(of("")).await).code(), Code::PermissionDenied);
     assert_eq!(
         refused(agent.verify_audit(VerifyAuditRequest::default()).await).code(),
@@ -139,7 +139,7 @@ async fn whose_trail_may_be_read_is_a_right() {
     for tenant in ["bolt", "nowhere"] {
         assert_eq!(refused(ops.query_audit(of(tenant)).await).code(), Code::PermissionDenied);
     }
-    let mut root = broker.admin_client("root", &broker.grpc_address()).await;
+    let mut root = broker.admin("root").await;
     let theirs = answered(root.query_audit(of("bolt")).await).rows;
     assert_eq!(theirs.iter().map(|row| row.caller.as_str()).collect::<Vec<_>>(), ["rival"]);
     // Denied readers are on record too.
@@ -162,7 +162,7 @@ async fn whose_trail_may_be_read_is_a_right() {
 async fn bad_questions_are_refused() {
     let provider = HostileServer::start().await;
     let broker = builder(&provider).start_in_process(Overrides::default()).await;
-    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let mut ops = broker.admin("ops").await;
     let ok = QueryAuditRequest::default();
     let bad = [
         QueryAuditRequest { tenant: "A B".to_owned(), ..ok.clone() },
@@ -236,12 +236,45 @@ async fn the_command_line_asks_verifies_and_copies() {
     assert_eq!(run(&[&["audit", "verify"], &as_ops[..]].concat()).await.0, 8);
 }
 
+/// Every call about an app of `acme`'s own; one of them is refused.
+async fn own_app_comes_and_goes(root: &mut AdminClient) {
+    let (tenant, provider) = (|| "acme".to_owned(), || "hostile".to_owned());
+    let secret = pb::ClientAuthentication { client_secret: "secret".to_owned(), ..Default::default() };
+    let request = pb::CreateProviderConfigurationRequest {
+        tenant: tenant(),
+        provider: provider(),
+        definition: "test-hostile".to_owned(),
+        client_id: "app".to_owned(),
+        authentication: Some(secret),
+        ..Default::default()
+    };
+    answered(root.create_provider_configuration(request).await);
+    let request = pb::GetProviderConfigurationRequest { tenant: tenant(), provider: provider() };
+    answered(root.get_provider_configuration(request).await);
+    let request = pb::ListProviderConfigurationsRequest { tenant: tenant(), ..Default::default() };
+    answered(root.list_provider_configurations(request).await);
+    let request = pb::UpdateProviderConfigurationRequest {
+        tenant: tenant(),
+        provider: provider(),
+        revision: 9,
+        disabled: Some(true),
+        ..Default::default()
+    };
+    assert_eq!(refused(root.update_provider_configuration(request).await).code(), Code::FailedPrecondition);
+    let request = pb::DeleteProviderConfigurationRequest {
+        tenant: tenant(),
+        provider: provider(),
+        ..Default::default()
+    };
+    answered(root.delete_provider_configuration(request).await);
+}
+
 /// Of each kind of thing that operators act on, whoever asks for what was done to it finds it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_operators_act_on_is_on_record() {
     let provider = HostileServer::start().await;
     let broker = builder(&provider).start_in_process(Overrides::default()).await;
-    let mut root = broker.admin_client("root", &broker.grpc_address()).await;
+    let mut root = broker.admin("root").await;
     let (acme, agents) = (|| "acme".to_owned(), || "agents".to_owned());
     answered(
         root.create_caller(pb::CreateCallerRequest {
@@ -274,11 +307,12 @@ async fn what_operators_act_on_is_on_record() {
     let request = pb::CreateTenantRequest { tenant: "globex".to_owned(), ..Default::default() };
     answered(root.create_tenant(request).await);
     answered(root.delete_tenant(pb::DeleteTenantRequest { tenant: "globex".to_owned() }).await);
+    own_app_comes_and_goes(&mut root).await;
     let request = pb::RevokeUserCredentialsRequest { tenant: acme(), user_id: "alice".to_owned() };
     answered(root.revoke_user_credentials(request).await);
     answered(root.revoke_tenant_credentials(pb::RevokeTenantCredentialsRequest::default()).await);
     // Also what was refused, and of the operator's own tenant.
-    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let mut ops = broker.admin("ops").await;
     let request = pb::DeleteCallerRequest { caller: "agent".to_owned(), ..Default::default() };
     assert_eq!(refused(ops.delete_caller(request).await).code(), Code::PermissionDenied);
     let denied = pb::RevokeUserCredentialsRequest { user_id: "bob".to_owned(), ..Default::default() };
@@ -303,6 +337,11 @@ async fn what_operators_act_on_is_on_record() {
             ("DeleteCaller", caller(), ""),
             ("CreateTenant", "tenant:globex".to_owned(), ""),
             ("DeleteTenant", "tenant:globex".to_owned(), ""),
+            ("CreateProviderConfiguration", "tenant:acme".to_owned(), ""),
+            ("GetProviderConfiguration", "tenant:acme".to_owned(), ""),
+            ("ListProviderConfigurations", "tenant:acme".to_owned(), ""),
+            ("UpdateProviderConfiguration", "tenant:acme".to_owned(), ""),
+            ("DeleteProviderConfiguration", "tenant:acme".to_owned(), ""),
             ("RevokeUserCredentials", "tenant:acme".to_owned(), "alice"),
             ("RevokeTenantCredentials", "tenant:other".to_owned(), ""),
         ]

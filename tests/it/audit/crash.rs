@@ -48,7 +48,7 @@ async fn ask(
 
 /// How often each request id is on record.
 async fn on_record(broker: &TestBroker) -> BTreeMap<String, usize> {
-    let mut ops = broker.admin_client("ops", &broker.grpc_address()).await;
+    let mut ops = broker.admin("ops").await;
     let verdict = answered(ops.verify_audit(pb::VerifyAuditRequest::default()).await);
     assert_eq!((verdict.flawed_sequence, verdict.flaw.as_str()), (0, ""));
     let mut counts = BTreeMap::new();

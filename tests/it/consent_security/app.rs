@@ -14,8 +14,9 @@ use tonic_types::StatusExt as _;
 
 use super::{
     AGENT, RETURN_URL, assert_ended, begin, bound, brought, come_back, complete, completion, flow_of,
-    nothing_came_of_it, reason, returned, token,
+    nothing_came_of_it, returned, token,
 };
+use crate::support::broker::reason;
 use crate::support::doors::{BOBS, Doors, POWERLESS, RIVAL, files, state_in};
 use crate::support::hostile::{Gate, Reply};
 

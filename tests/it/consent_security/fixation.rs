@@ -3,9 +3,8 @@
 use token_broker::r#gen::v1::{ConsentBinding, FlowStatus};
 
 use super::login::{Person, sign_in_url};
-use super::{
-    assert_ended, begin, brought, come_back, complete, completion, flow_of, nothing_came_of_it, reason,
-};
+use super::{assert_ended, begin, brought, come_back, complete, completion, flow_of, nothing_came_of_it};
+use crate::support::broker::reason;
 use crate::support::doors::{Doors, state_in};
 
 #[tokio::test(flavor = "multi_thread")]

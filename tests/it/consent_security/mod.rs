@@ -14,7 +14,6 @@ use token_broker::r#gen::v1::{
     GetCredentialRequest, StartedFlow, get_credential_response::Result as GetResult,
 };
 use tonic::Status;
-use tonic_types::StatusExt as _;
 
 use crate::support::doors::{AGENT, Doors, Page, files, state_in};
 
@@ -70,10 +69,6 @@ async fn complete(doors: &Doors, request: CompleteOAuthRequest) -> Result<Comple
 /// The flow of an answer.
 fn flow_of(answer: Result<CompleteOAuthResponse, Status>) -> Flow {
     answer.unwrap().flow.unwrap()
-}
-
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().unwrap().reason
 }
 
 /// The access token that agents get for a user; `None`: there is none.

@@ -32,7 +32,7 @@ fn id(text: &str) -> CallerId {
     CallerId::new(text).unwrap()
 }
 
-pub(super) fn caller(tenant_name: &str, name: &str) -> StoredCaller {
+pub(crate) fn caller(tenant_name: &str, name: &str) -> StoredCaller {
     StoredCaller {
         tenant: tenant(tenant_name),
         id: id(name),
@@ -55,7 +55,7 @@ fn subject(issuer: &str, subject: &str) -> Identity {
     Identity::Subject { issuer: issuer.to_owned(), subject: subject.to_owned() }
 }
 
-pub(super) fn key(n: u8, of: &StoredCaller, created_at: i64) -> NewApiKey {
+pub(crate) fn key(n: u8, of: &StoredCaller, created_at: i64) -> NewApiKey {
     NewApiKey {
         key: ApiKey {
             id: ApiKeyId::from_bytes([n; 16]),

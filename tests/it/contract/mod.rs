@@ -26,6 +26,8 @@ mod user_store;
 mod wakeups;
 
 pub(crate) use audit_store::rows as audit_rows;
+pub(crate) use caller_store::{caller, key as api_key};
+pub(crate) use provider_config_store::config as provider_config;
 
 use std::any::Any;
 use std::sync::Arc;

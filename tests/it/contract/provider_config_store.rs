@@ -34,7 +34,7 @@ fn id(n: u8) -> ConfigId {
     ConfigId::from_bytes([n; 16])
 }
 
-pub(super) fn config(of: &str, name: &str, n: u8) -> ProviderConfig {
+pub(crate) fn config(of: &str, name: &str, n: u8) -> ProviderConfig {
     ProviderConfig {
         id: id(n),
         tenant: tenant(of),

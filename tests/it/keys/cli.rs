@@ -1,21 +1,27 @@
-//! `keys` of the command line at real processes, one of which is killed while it moves rows.
+//! `keys` of the command line at real processes, one of which is killed while it moves rows: of users and of a tenant's own app.
 
 use std::time::Duration;
 
 use serde_json::Value;
 use token_broker::r#gen::v1::get_credential_response::Result as Got;
-use token_broker::r#gen::v1::{CredentialKey, GetCredentialRequest, ImportCredentialRequest};
+use token_broker::r#gen::v1::{
+    ClientAuthentication, CreateProviderConfigurationRequest, CredentialKey, GetCredentialRequest,
+    ImportCredentialRequest, RefreshRequest,
+};
 
+use crate::own_apps::last_client;
 use crate::support::broker::{BrokerBuilder, TestBroker, answered};
-use crate::support::hostile::HostileServer;
+use crate::support::hostile::{HostileServer, Reply};
 
 const USERS: u32 = 250;
 /// Moving rows, with the waits of a rotation and of a dead worker's lease.
 const PATIENCE: Duration = Duration::from_mins(3);
 
 fn key(n: u32) -> CredentialKey {
+    // The last one is connected by the tenant's own app.
+    let provider = if n == USERS - 1 { "own" } else { "hostile" };
     CredentialKey {
-        provider: "hostile".to_owned(),
+        provider: provider.to_owned(),
         user_id: format!("user-{n}"),
         service: "files".to_owned(),
         account: String::new(),
@@ -63,12 +69,23 @@ async fn read_all(broker: &TestBroker) {
 async fn a_process_that_is_killed_while_it_moves_rows_is_followed_by_one_that_goes_on() {
     let server = HostileServer::start().await;
     let broker = BrokerBuilder::new()
-        .set("callers.agent.admin", vec!["manage_keys"])
+        .set("callers.agent.admin", vec!["manage_keys", "manage_providers"])
         .set("callers.agent.all_tenants", true)
         .set("vault.reencrypt_rows_per_second", 50)
         .hostile(&server)
         .spawn_process()
         .await;
+    let own = CreateProviderConfigurationRequest {
+        provider: "own".to_owned(),
+        definition: "test-hostile".to_owned(),
+        client_id: "own-app".to_owned(),
+        authentication: Some(ClientAuthentication {
+            client_secret: "canary-own-secret".to_owned(),
+            ..ClientAuthentication::default()
+        }),
+        ..CreateProviderConfigurationRequest::default()
+    };
+    answered(broker.admin("agent").await.create_provider_configuration(own).await);
     let mut client = broker.client("agent").await;
     for n in 0..USERS {
         let request = ImportCredentialRequest {
@@ -99,11 +116,19 @@ async fn a_process_that_is_killed_while_it_moves_rows_is_followed_by_one_that_go
     let done = wait(&broker, |status| status["reencryption"]["under_way"] == false).await;
     let rows = |id: &str| {
         let keys = done["data_keys"].as_array().unwrap();
-        keys.iter().find(|key| key["id"] == id).unwrap()["rows"]["credentials"].as_u64()
+        let rows = &keys.iter().find(|key| key["id"] == id).unwrap()["rows"];
+        ["credentials", "provider_configurations"].map(|table| rows[table].as_u64().unwrap())
     };
-    assert_eq!((rows(&old), rows(&new)), (Some(0), Some(u64::from(USERS))), "{done}");
+    assert_eq!((rows(&old), rows(&new)), ([0, 0], [u64::from(USERS), 1]), "{done}");
     assert_eq!(done["reencryption"]["unreadable"], 0);
+    // By a process that remembers nothing: tokens open, and so does the secret of the tenant's own app.
+    broker.kill().await;
+    broker.restart().await;
     read_all(&broker).await;
+    server.push(Reply::tokens("access-new", "refresh-new"));
+    let refresh = RefreshRequest { key: Some(key(USERS - 1)), expected_generation: 1 };
+    answered(broker.client("agent").await.refresh(refresh).await);
+    assert_eq!(last_client(&server), ("own-app".to_owned(), "canary-own-secret".to_owned()));
     // Refusals say why, and change nothing.
     let (code, error) = run(&broker, &["retire", &old]).await;
     assert!(code == 9 && error.contains("DATA_KEY_TOO_YOUNG"), "{code}: {error}");

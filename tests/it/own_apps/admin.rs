@@ -267,13 +267,7 @@ async fn an_operator_of_one_tenant_manages_that_tenants_apps_alone() {
     for refusal in [
         refused(globex.create_provider_configuration(of("acme")).await),
         refused(globex.create_provider_configuration(of("no-such-tenant")).await),
-        refused(
-            broker
-                .admin_client("other-rights", &broker.grpc_address())
-                .await
-                .create_provider_configuration(of("acme"))
-                .await,
-        ),
+        refused(broker.admin("other-rights").await.create_provider_configuration(of("acme")).await),
     ] {
         assert_eq!(
             (refusal.code(), reason(&refusal).as_str()),
@@ -282,7 +276,7 @@ async fn an_operator_of_one_tenant_manages_that_tenants_apps_alone() {
     }
     assert!(all(&mut globex).await.is_empty());
     // One of the whole broker names the tenant.
-    let mut root = broker.admin_client("root", &broker.grpc_address()).await;
+    let mut root = broker.admin("root").await;
     answered(root.create_provider_configuration(of("globex")).await);
     assert_eq!(all(&mut globex).await.len(), 1);
     let refusal = refused(root.create_provider_configuration(of("no-such-tenant")).await);

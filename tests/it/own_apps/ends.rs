@@ -154,7 +154,7 @@ async fn a_deleted_tenants_apps_are_gone() {
     let server = HostileServer::start().await;
     let broker = start(&server).await;
     create(&broker, "globex", app("globex-app", "globex-secret")).await;
-    let mut root = broker.admin_client("root", &broker.grpc_address()).await;
+    let mut root = broker.admin("root").await;
     answered(root.delete_tenant(pb::DeleteTenantRequest { tenant: "globex".to_owned() }).await);
     let list = pb::ListProviderConfigurationsRequest { tenant: "globex".to_owned(), ..Default::default() };
     assert!(answered(root.list_provider_configurations(list).await).configurations.is_empty());

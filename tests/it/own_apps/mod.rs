@@ -2,6 +2,7 @@
 
 mod admin;
 mod ends;
+mod keys;
 mod replicas;
 mod uses;
 
@@ -14,9 +15,8 @@ use token_broker::r#gen::v1::get_credential_response::Result as GetResult;
 use token_broker::r#gen::v1::refresh_response::Result as RefreshResult;
 use token_broker::r#gen::v1::{self as pb};
 use tonic::Status;
-use tonic_types::StatusExt as _;
 
-use crate::support::broker::{AdminClient, BrokerBuilder, CallerRights, TestBroker, answered};
+use crate::support::broker::{AdminClient, BrokerBuilder, CallerRights, TestBroker, answered, reason};
 use crate::support::browser::{Browser, Page};
 use crate::support::consent::key_at;
 use crate::support::hostile::{HostileServer, Recorded, Reply};
@@ -75,7 +75,7 @@ async fn start(server: &HostileServer) -> TestBroker {
 }
 
 async fn ops(broker: &TestBroker, tenant: &str) -> AdminClient {
-    broker.admin_client(&format!("{tenant}-ops"), &broker.grpc_address()).await
+    broker.admin(&format!("{tenant}-ops")).await
 }
 
 fn secret(secret: &str) -> pb::ClientAuthentication {
@@ -102,10 +102,6 @@ async fn create(
     answered(made).configuration.unwrap()
 }
 
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
-}
-
 /// A consent under way: the browser that confirmed it, and the address at the provider that it was sent to.
 struct Begun {
     browser: Browser,
@@ -129,19 +125,22 @@ impl Begun {
     }
 }
 
-async fn begin_at(broker: &TestBroker, tenant: &str, provider: &str, user: &str) -> Result<Begun, Status> {
+async fn begin_as(broker: &TestBroker, caller: &str, provider: &str, user: &str) -> Result<Begun, Status> {
     let request = pb::BeginOAuthRequest {
         provider: provider.to_owned(),
         user_id: user.to_owned(),
         services: vec!["files".to_owned()],
         ..Default::default()
     };
-    let mut agent = broker.client(&format!("{tenant}-agent")).await;
-    let flow = agent.begin_o_auth(request).await?.into_inner().flow.unwrap();
+    let flow = broker.client(caller).await.begin_o_auth(request).await?.into_inner().flow.unwrap();
     let mut browser = Browser::new();
     let url = browser.confirm(&flow.authorization_url).await;
     let at_provider = url.query_pairs().into_owned().collect();
     Ok(Begun { browser, at_provider })
+}
+
+async fn begin_at(broker: &TestBroker, tenant: &str, provider: &str, user: &str) -> Result<Begun, Status> {
+    begin_as(broker, &format!("{tenant}-agent"), provider, user).await
 }
 
 async fn begin(broker: &TestBroker, tenant: &str, user: &str) -> Begun {
@@ -211,7 +210,8 @@ fn pair(id: &str, secret: &str) -> (String, String) {
     (id.to_owned(), secret.to_owned())
 }
 
-fn last_client(server: &HostileServer) -> (String, String) {
+/// The client that the last token request came from.
+pub(crate) fn last_client(server: &HostileServer) -> (String, String) {
     client_of(server.requests_at("/token").last().unwrap())
 }
 
@@ -222,16 +222,7 @@ async fn connect_as(
     caller: &str,
     user: &str,
 ) -> (String, String) {
-    let request = pb::BeginOAuthRequest {
-        provider: "hostile".to_owned(),
-        user_id: user.to_owned(),
-        services: vec!["files".to_owned()],
-        ..Default::default()
-    };
-    let flow = answered(broker.client(caller).await.begin_o_auth(request).await).flow.unwrap();
-    let mut browser = Browser::new();
-    let url = browser.confirm(&flow.authorization_url).await;
-    let mut begun = Begun { browser, at_provider: url.query_pairs().into_owned().collect() };
+    let mut begun = begin_as(broker, caller, "hostile", user).await.unwrap();
     server.push(Reply::tokens(&format!("at-{user}"), &format!("rt-{user}")));
     assert!(begun.back().await.status.is_success());
     last_client(server)

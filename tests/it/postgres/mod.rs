@@ -1,5 +1,6 @@
 //! What is `PostgreSQL`'s alone. What every store must do is in the contract.
 
+mod asked;
 mod clock;
 mod opening;
 mod outages;

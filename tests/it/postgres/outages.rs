@@ -3,29 +3,19 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-use futures_util::future::LocalBoxFuture;
 use sqlx::{AssertSqlSafe, Executor as _};
-use token_broker::domain::credential::Sealed;
-use token_broker::domain::data_key::{PassStep, ReencryptionStore as _, SealedTable};
-use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::ports::{
-    ClaimRequest, CredentialStore as _, DataKeyPurpose, DataKeyStore as _, DeadOwners, DueRequest,
-    FlowStore as _, ListQuery, OutboxStore as _, RevocationOutcome, StoreError, StoreHealth as _,
+    CredentialStore as _, DueRequest, FlowStore as _, OutboxStore as _, StoreError, StoreHealth as _,
 };
-use token_broker::domain::user_key::{StoredUserKey, UserDeletion, UserKeyStore as _};
-use token_broker::infra::storage::postgres::{PgSettings, PgStore, RowClock};
+use token_broker::infra::storage::postgres::{PgSettings, RowClock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::{Place, connected};
+use super::{Place, asked, connected};
 use crate::contract::samples::{
-    BROWSER, at, claim_request, fingerprint, flow, flow_id, held, key, lineage, new_grant, outbox_id, owner,
-    provider, release, revocation, revoke_write, scopes, secret, state, tenant,
+    at, claim_request, flow, key, lineage, new_grant, provider, release, revoke_write,
 };
 use crate::engines::postgres::{self, Options, Postgres, Stop};
-
-const LEASE: Duration = Duration::from_secs(30);
 
 fn impatient(url: &str) -> PgSettings {
     PgSettings {
@@ -33,146 +23,6 @@ fn impatient(url: &str) -> PgSettings {
         statement_timeout: Duration::from_secs(1),
         ..postgres::settings(url)
     }
-}
-
-/// What each method of each port says, all asked at one time. All in one place, so that one that is left out can be seen:
-/// those of data keys are in [`about_keys`].
-async fn about_rows(store: &PgStore, claim: &ClaimRequest) -> Vec<(&'static str, Option<StoreError>)> {
-    let alice = key("alice");
-    let (acme, google) = (tenant("acme"), provider("google"));
-    let row = new_grant(alice.clone(), 1);
-    let list = ListQuery {
-        tenant: acme.clone(),
-        user: None,
-        among: None,
-        providers: None,
-        covering: scopes(&[]),
-        after: None,
-        limit: 9,
-    };
-    let due =
-        DueRequest { provider: google.clone(), configuration: None, now: at(1), until: at(2), limit: 9 };
-    let credential = token_broker::domain::credential::Credential {
-        id: claim.id,
-        key: alice.clone(),
-        created_at: at(1),
-        updated_at: at(1),
-        grant_id: row.grant_id,
-        configuration: None,
-        generation: claim.generation,
-        epoch: claim.epoch,
-        state: token_broker::domain::credential::CredentialState::Active {
-            tokens: row.tokens.clone(),
-            back_off: None,
-        },
-    };
-    let reason = token_broker::domain::credential::ReauthReason::RefreshTokenRejected;
-    let id = claim.id;
-    futures_util::future::join_all([
-        said("load", async { store.load(&alice).await.err() }),
-        said("load_by_id", async { store.load_by_id(id).await.err() }),
-        said("claim_for_refresh", async { store.claim_for_refresh(claim.clone()).await.err() }),
-        said("claim_for_settle", async { store.claim_for_settle(claim.clone()).await.err() }),
-        said("persist_lineage", async {
-            store.persist_lineage(lineage(&credential, 2, 2, at(3))).await.err()
-        }),
-        said("release_claim", async { store.release_claim(release(id, 2, 1, None, at(1))).await.err() }),
-        said("mark_needs_reauth", async {
-            store.mark_needs_reauth(id, 2, fingerprint(1), reason, at(1)).await.err()
-        }),
-        said("store_grant", async { store.store_grant(row).await.err() }),
-        said("revoke", async { store.revoke_with_outbox(revoke_write(&alice, None, at(1))).await.err() }),
-        said("list", async { store.list(list).await.err() }),
-        said("due_for_settle", async { store.due_for_settle(at(1), 9).await.err() }),
-        said("settle_early", async { store.settle_early(DeadOwners::One(owner(1))).await.err() }),
-        said("reserve_due", async { store.reserve_due(due).await.err() }),
-        said("reschedule", async { store.reschedule(id, None).await.err() }),
-        said("mark_used", async { store.mark_used(&[id], at(1)).await.err() }),
-        said("insert_flow", async { store.insert_flow(&flow(alice.clone(), 1, 0), 9).await.err() }),
-        said("load_flow", async { store.load_flow(&acme, flow_id(1)).await.err() }),
-        said("latest_flow", async { store.latest_flow(&alice).await.err() }),
-        said("pending_flows", async { store.pending_flows(&alice, at(1)).await.err() }),
-        said("consume_flow", async { store.consume_flow(state(1), &google, BROWSER, at(1)).await.err() }),
-        said("flow_of_state", async { store.flow_of_state(state(1), &google).await.err() }),
-        said("flow_of_link", async { store.flow_of_link(secret(1)).await.err() }),
-        said("flow_of_browser", async { store.flow_of_browser(flow_id(1)).await.err() }),
-        said("admit_browser", async { store.admit_browser(flow_id(1), BROWSER, at(1)).await.err() }),
-        said("hold_code", async { store.hold_code(held(1), at(1)).await.err() }),
-        said("redeem_flow", async { store.redeem_flow(flow_id(1), secret(1), at(1)).await.err() }),
-        said("end_flow", async {
-            store.end_flow(flow_id(1), FlowStatus::Exchanging, FlowStatus::Denied, at(1)).await.err()
-        }),
-        said("cancel_flow", async { store.cancel_flow(&acme, flow_id(1), at(1)).await.err() }),
-        said("sweep_flows", async { store.sweep_flows(at(1), at(0), at(0)).await.err() }),
-        said("enqueue", async { store.enqueue_revocation(revocation(alice.clone(), 1, 0)).await.err() }),
-        said("take", async { store.take_revocation(outbox_id(1), at(1), at(2)).await.err() }),
-        said("due_revocations", async { store.due_revocations(at(1), 9).await.err() }),
-        said("postpone", async { store.postpone_revocation(outbox_id(1), at(2)).await.err() }),
-        said("finish", async {
-            store.finish_revocation(outbox_id(1), RevocationOutcome::Failed, at(2)).await.err()
-        }),
-        said("delete_finished", async { store.delete_finished_revocations(at(1)).await.err() }),
-        said("ping", async { store.ping().await.err() }),
-    ])
-    .await
-}
-
-/// The same, of those of data keys and users' keys.
-async fn about_keys(store: &PgStore) -> Vec<(&'static str, Option<StoreError>)> {
-    let acme = tenant("acme");
-    let data_key = token_broker::domain::ports::WrappedDataKey {
-        id: [1; 16],
-        tenant: acme.clone(),
-        purpose: DataKeyPurpose::Encryption,
-        kek_id: "k".to_owned(),
-        wrapped: vec![1],
-        created_at: at(1),
-        superseded_at: None,
-    };
-    let (wrapped, step) = (data_key.clone(), PassStep::default());
-    let user = key("alice").user;
-    let user_key = StoredUserKey {
-        id: [1; 16],
-        tenant: acme.clone(),
-        user: user.clone(),
-        sealed: Sealed(vec![1]),
-        created_at: at(1),
-    };
-    let deletion = UserDeletion { tenant: acme.clone(), user, abandon_revocations: true, limit: 9 };
-    futures_util::future::join_all([
-        said("data_key", async { store.data_key([1; 16]).await.err() }),
-        said("newest_or_insert", async { store.newest_data_key_or_insert(data_key).await.err() }),
-        said("newest", async { store.newest_data_key(&acme, DataKeyPurpose::Encryption).await.err() }),
-        said("kek_ids", async { store.kek_ids_in_use().await.err() }),
-        said("under", async { store.data_keys_under("k", 9).await.err() }),
-        said("data_keys", async { store.data_keys(None, None, 9).await.err() }),
-        said("key_states", async { store.data_key_states(&[[1; 16]]).await.err() }),
-        said("supersede", async { store.supersede_data_key([1; 16], wrapped.clone()).await.err() }),
-        said("rewrap", async { store.rewrap_data_key(&wrapped, &wrapped).await.err() }),
-        said("retire", async { store.retire_data_key([1; 16], at(1)).await.err() }),
-        said("user_key", async { store.user_key([1; 16]).await.err() }),
-        said("user_keys", async { store.user_keys(&[[1; 16]]).await.err() }),
-        said("user_key_of", async { store.user_key_of(&acme, &deletion.user).await.err() }),
-        said("user_key_or_insert", async { store.user_key_or_insert(user_key).await.err() }),
-        said("delete_user", async { store.delete_user(&deletion).await.err() }),
-        said("sealed_rows", async { store.sealed_rows(SealedTable::Flows, None, 9).await.err() }),
-        said("replace_sealed", async { store.replace_sealed(SealedTable::Flows, &[]).await.err() }),
-        said("expected_rows", async { store.expected_rows().await.err() }),
-        said("reencryption", async { store.reencryption().await.err() }),
-        said("request", async { store.request_reencryption(at(1)).await.err() }),
-        said("take_work", async { store.take_reencryption(owner(1), at(1), LEASE).await.err() }),
-        said("save_work", async { store.save_reencryption(owner(1), &step, at(1), LEASE).await.err() }),
-        said("rows_per_key", async { store.rows_per_key(1).await.err() }),
-        said("forget_passes", async { store.forget_passes(1).await.err() }),
-    ])
-    .await
-}
-
-fn said<'c>(
-    method: &'static str,
-    call: impl Future<Output = Option<StoreError>> + 'c,
-) -> LocalBoxFuture<'c, (&'static str, Option<StoreError>)> {
-    async move { (method, call.await) }.boxed_local()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -187,8 +37,7 @@ async fn a_stopped_server_is_unavailable_to_every_call_and_comes_back() {
         let reads = (0..6).map(|_| store.load(&row.key));
         futures_util::future::try_join_all(reads).await.unwrap();
         server.stop(how);
-        let (rows, keys) = tokio::join!(about_rows(&store, &claim), about_keys(&store));
-        for (method, error) in rows.into_iter().chain(keys) {
+        for (method, error) in asked::everything(&store, &claim).await {
             let error =
                 error.unwrap_or_else(|| panic!("{method} got an answer from a server that is not there"));
             assert!(matches!(error, StoreError::Unavailable(_)), "{method}: {error:?}");

@@ -222,7 +222,7 @@ async fn use_an_own_app(broker: &TestBroker, written: &mut Written, browser: &mu
         }),
         ..pb::CreateProviderConfigurationRequest::default()
     };
-    let mut operator = broker.admin_client("agent", &broker.grpc_address()).await;
+    let mut operator = broker.admin("agent").await;
     let made = answered(operator.create_provider_configuration(own.clone()).await);
     written.add("own app", prost::Message::encode_to_vec(&made));
     let twice = refused(operator.create_provider_configuration(own).await);

@@ -16,6 +16,7 @@ use tonic::Streaming;
 
 use crate::engines::postgres;
 use crate::engines::redis::{Options as RedisOptions, Redis};
+use crate::splitmix;
 use crate::support::broker::{BrokerBuilder, CallerRights, TestBroker, answered};
 use crate::support::browser::{Answer, Browser};
 use crate::support::consent::key;
@@ -37,16 +38,12 @@ const LAST: usize = 3;
 const WORKERS: u64 = 12;
 const CALLS: u64 = 24;
 
-/// `SplitMix64`: the order of a worker's calls comes from its seed. How they meet, the scheduler decides.
+/// The order of a worker's calls comes from its seed. How they meet, the scheduler decides.
 struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
+        splitmix::next(&mut self.0) % sides
     }
 }
 

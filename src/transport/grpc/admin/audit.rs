@@ -6,6 +6,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tonic::{Request, Response, Status};
 
 use super::super::convert::audit::{self as convert, heads};
+use super::super::convert::number;
 use super::super::guard::open;
 use super::super::status;
 use super::about_tenant;
@@ -43,7 +44,7 @@ pub(super) async fn verify(
     Ok(Response::new(pb::VerifyAuditResponse {
         base: Some(heads(verdict.base)),
         head: Some(heads(verdict.head)),
-        flawed_sequence: verdict.flaw.map_or(0, |flaw| convert::sequence(flaw.sequence)),
+        flawed_sequence: verdict.flaw.map_or(0, |flaw| number(flaw.sequence)),
         flaw: verdict.flaw.map(|flaw| flaw.kind.to_string()).unwrap_or_default(),
     }))
 }

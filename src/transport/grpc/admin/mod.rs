@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::convert::callers as convert;
+use super::convert::{callers as convert, count, number};
 use super::guard::open;
 use crate::application::Broker;
 use crate::application::admin::{
@@ -380,7 +380,7 @@ impl AdminService for Admin {
             revoked: count(revoked),
             cancelled_flows: count(cancelled_flows),
             more,
-            waiting_revocations: i64::try_from(waiting_revocations).unwrap_or(i64::MAX),
+            waiting_revocations: number(waiting_revocations),
             deleted,
         }))
     }
@@ -413,8 +413,4 @@ fn about_tenant(notes: &Notes, tenant: Option<&TenantId>) {
     if tenant.is_some() {
         notes.acts_on(target(tenant));
     }
-}
-
-fn count(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }

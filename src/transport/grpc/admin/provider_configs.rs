@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::super::convert::provider_configs as convert;
 use super::super::guard::open;
+use super::about_tenant;
 use crate::application::Broker;
 use crate::r#gen::v1 as pb;
 
@@ -14,6 +15,7 @@ pub(super) async fn create(
     let (call, message) = open(request)?;
     let (tenant, new) = convert::new_config(message)?;
     call.notes.about_user(None, Some(&new.provider));
+    about_tenant(&call.notes, tenant.as_ref());
     let made = broker.create_provider_config(&call.principal, tenant, new).await?;
     let configuration = Some(convert::config_message(made));
     Ok(Response::new(pb::CreateProviderConfigurationResponse { configuration }))
@@ -26,6 +28,7 @@ pub(super) async fn get(
     let (call, pb::GetProviderConfigurationRequest { tenant, provider }) = open(request)?;
     let (tenant, provider) = convert::config_name(tenant, provider)?;
     call.notes.about_user(None, Some(&provider));
+    about_tenant(&call.notes, tenant.as_ref());
     let found = broker.get_provider_config(&call.principal, tenant, &provider).await?;
     let configuration = Some(convert::config_message(found));
     Ok(Response::new(pb::GetProviderConfigurationResponse { configuration }))
@@ -37,6 +40,7 @@ pub(super) async fn list(
 ) -> Result<Response<pb::ListProviderConfigurationsResponse>, Status> {
     let (call, message) = open(request)?;
     let (tenant, (after, size)) = convert::config_page(message)?;
+    about_tenant(&call.notes, tenant.as_ref());
     let (page, more) = broker.list_provider_configs(&call.principal, tenant, after, size).await?;
     let last = page.last().filter(|_| more).map(|view| view.config.provider.to_string());
     Ok(Response::new(pb::ListProviderConfigurationsResponse {
@@ -52,6 +56,7 @@ pub(super) async fn update(
     let (call, message) = open(request)?;
     let ((tenant, provider), revision, change) = convert::config_change(message)?;
     call.notes.about_user(None, Some(&provider));
+    about_tenant(&call.notes, tenant.as_ref());
     let changed = broker.update_provider_config(&call.principal, tenant, &provider, revision, change).await?;
     let configuration = Some(convert::config_message(changed));
     Ok(Response::new(pb::UpdateProviderConfigurationResponse { configuration }))
@@ -64,6 +69,7 @@ pub(super) async fn delete(
     let (call, pb::DeleteProviderConfigurationRequest { tenant, provider, force }) = open(request)?;
     let (tenant, provider) = convert::config_name(tenant, provider)?;
     call.notes.about_user(None, Some(&provider));
+    about_tenant(&call.notes, tenant.as_ref());
     broker.delete_provider_config(&call.principal, tenant, &provider, force).await?;
     Ok(Response::new(pb::DeleteProviderConfigurationResponse {}))
 }

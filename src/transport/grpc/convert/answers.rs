@@ -1,7 +1,7 @@
 //! What use cases answer, to messages.
 
-use super::enums;
 use super::time::timestamp;
+use super::{count, enums};
 use crate::application::types::{
     AccessGrant, AuthorizationRequired, CompletedFlow, CredentialView, EventView, FlowView, LeaseAnswer,
     LeaseView, ListAnswer, ProviderView, RevokeAnswer, ServiceKey, StartedFlow, TokenAnswer, WatchMessage,
@@ -43,7 +43,7 @@ pub(in super::super) fn revoke(answer: &RevokeAnswer) -> pb::RevokeResponse {
         deleted: answer.deleted,
         provider_revocation: enums::provider_revocation(answer.provider).into(),
         services: service_ids(&answer.services),
-        cancelled_flows: i32::try_from(answer.cancelled_flows).unwrap_or(i32::MAX),
+        cancelled_flows: count(answer.cancelled_flows),
     }
 }
 

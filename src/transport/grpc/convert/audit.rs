@@ -1,6 +1,7 @@
 //! The audit trail's messages.
 
 use super::check::Check;
+use super::number;
 use super::time::{parse_timestamp, timestamp};
 use crate::application::error::BrokerError;
 use crate::domain::audit::{AuditQuery, Hash, Head, Outcome, Row};
@@ -88,14 +89,9 @@ pub(in super::super) fn export(
     check.finish(|| Some((tenant, after?)))
 }
 
-/// A number for a message.
-pub(in super::super) fn sequence(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
 /// A head for a message.
 pub(in super::super) fn heads(head: Head) -> pb::AuditHead {
-    pb::AuditHead { sequence: sequence(head.sequence), hash: hex::encode(head.hash.0) }
+    pb::AuditHead { sequence: number(head.sequence), hash: hex::encode(head.hash.0) }
 }
 
 fn text<T: ToString>(part: Option<T>) -> String {
@@ -104,14 +100,14 @@ fn text<T: ToString>(part: Option<T>) -> String {
 
 /// A row for a message.
 pub(in super::super) fn row(row: Row) -> pb::AuditRow {
-    let Row { sequence: number, entry, hash, seal: _ } = row;
+    let Row { sequence, entry, hash, seal: _ } = row;
     let outcome = match entry.outcome {
         Outcome::Allowed => pb::AuditOutcome::Allowed,
         Outcome::Denied => pb::AuditOutcome::Denied,
         Outcome::Failed => pb::AuditOutcome::Failed,
     };
     pb::AuditRow {
-        sequence: sequence(number),
+        sequence: number(sequence),
         time: Some(timestamp(entry.at)),
         caller: text(entry.actor.caller),
         identified_by: text(entry.actor.identified_by),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::check::Check;
+use super::number;
 use super::rules::{rule, rule_message};
 use super::time::{parse_duration, timestamp};
 use crate::application::admin::{ApiKeyInput, CallerName, CallerSettings, CallerView, ExplainInput};
@@ -82,10 +83,9 @@ pub(in super::super) fn caller_settings(
     let mut check = Check::default();
     let tenant = check.tenant(tenant);
     let caller = check.parsed("caller", CallerId::new(caller));
-    let revision = match revision.map(u64::try_from) {
+    let revision = match revision {
         None => Some(0),
-        Some(Ok(revision)) if revision > 0 => Some(revision),
-        Some(_) => check.fail("revision", "must be the caller's `revision` as read"),
+        Some(revision) => check.revision(revision, "caller"),
     };
     let settings =
         check.required("settings", settings).and_then(|settings| read_settings(&mut check, settings));
@@ -142,20 +142,14 @@ fn identities(
         }
     }
     for (index, pb::JwtSubject { issuer, subject }) in subjects.into_iter().enumerate() {
-        let issuer = identity_text(check, &format!("settings.subjects[{index}].issuer"), issuer);
-        let subject = identity_text(check, &format!("settings.subjects[{index}].subject"), subject);
+        let field = format!("settings.subjects[{index}]");
+        let issuer = check.needed_text(&format!("{field}.issuer"), issuer, MAX_IDENTITY_BYTES);
+        let subject = check.needed_text(&format!("{field}.subject"), subject, MAX_IDENTITY_BYTES);
         if let (Some(issuer), Some(subject)) = (issuer, subject) {
             all.insert(Identity::Subject { issuer, subject });
         }
     }
     Some(all)
-}
-
-fn identity_text(check: &mut Check, field: &str, text: String) -> Option<String> {
-    if text.is_empty() {
-        return check.fail(field, "must not be empty");
-    }
-    check.text(field, text, MAX_IDENTITY_BYTES)
 }
 
 fn admin_action(action: pb::AdminAction) -> Option<AdminAction> {
@@ -249,16 +243,13 @@ pub(in super::super) fn explain(message: pb::ExplainAccessRequest) -> Result<Exp
     let tenant = check.tenant(message.tenant);
     let caller = check.parsed("caller", CallerId::new(message.caller));
     let action = check.parsed("action", message.action.parse::<Action>());
-    let asked = |text: &String| !text.is_empty();
-    let provider = Some(message.provider).filter(asked);
-    let provider = provider.and_then(|text| check.parsed("provider", ProviderId::new(text)));
+    let provider = check.optional("provider", message.provider, ProviderId::new);
     let services = message.services.into_iter().enumerate();
     let services: Vec<_> = services
         .filter_map(|(index, text)| check.parsed(format!("services[{index}]"), ServiceId::new(text)))
         .collect();
     let scopes = check.scopes("scopes", message.scopes);
-    let user = Some(message.user_id).filter(asked);
-    let user = user.and_then(|text| check.parsed("user_id", UserId::new(text)));
+    let user = check.optional("user_id", message.user_id, UserId::new);
     if message.own_token && user.is_none() {
         check.fail::<()>("own_token", "needs `user_id`: whose token it is");
     }
@@ -275,10 +266,12 @@ pub(in super::super) fn explain(message: pb::ExplainAccessRequest) -> Result<Exp
     })
 }
 
-pub(in super::super) fn caller_message(view: CallerView) -> pb::Caller {
-    let settings = view.settings;
+/// A caller's SPIFFE ids and subjects.
+pub(crate) fn identity_messages(
+    identities: impl IntoIterator<Item = Identity>,
+) -> (Vec<String>, Vec<pb::JwtSubject>) {
     let (mut spiffe_ids, mut subjects) = (Vec::new(), Vec::new());
-    for identity in settings.identities {
+    for identity in identities {
         match identity {
             // Keys are listed by themselves.
             Identity::ApiKey(_) => {}
@@ -286,6 +279,12 @@ pub(in super::super) fn caller_message(view: CallerView) -> pb::Caller {
             Identity::Subject { issuer, subject } => subjects.push(pb::JwtSubject { issuer, subject }),
         }
     }
+    (spiffe_ids, subjects)
+}
+
+pub(in super::super) fn caller_message(view: CallerView) -> pb::Caller {
+    let settings = view.settings;
+    let (spiffe_ids, subjects) = identity_messages(settings.identities);
     let actions = settings.admin.actions.into_iter();
     pb::Caller {
         tenant: view.tenant.into(),
@@ -299,7 +298,7 @@ pub(in super::super) fn caller_message(view: CallerView) -> pb::Caller {
             subjects,
             disabled: settings.disabled,
         }),
-        revision: view.stored.map_or(0, |stored| i64::try_from(stored.revision).unwrap_or(i64::MAX)),
+        revision: view.stored.map_or(0, |stored| number(stored.revision)),
         create_time: view.stored.map(|stored| timestamp(stored.created_at)),
         update_time: view.stored.map(|stored| timestamp(stored.updated_at)),
     }

@@ -70,6 +70,14 @@ impl Check {
         Some(value)
     }
 
+    /// Text of at most so many bytes that must be there.
+    pub(super) fn needed_text(&mut self, field: &str, value: String, max_bytes: usize) -> Option<String> {
+        if value.is_empty() {
+            return self.fail(field, "must not be empty");
+        }
+        self.text(field, value, max_bytes)
+    }
+
     /// An account; empty is the default one.
     pub(super) fn account(&mut self, field: &str, value: String) -> Option<Account> {
         if value.is_empty() { Some(Account::default()) } else { self.parsed(field, Account::new(value)) }
@@ -148,6 +156,14 @@ impl Check {
     /// The tenant that an operator's call is about; empty: the caller's own.
     pub(super) fn tenant(&mut self, value: String) -> Option<TenantId> {
         self.optional("tenant", value, TenantId::new)
+    }
+
+    /// The revision of what is to be changed.
+    pub(super) fn revision(&mut self, value: i64, of: &str) -> Option<u64> {
+        match u64::try_from(value) {
+            Ok(revision) if revision > 0 => Some(revision),
+            _ => self.fail("revision", format!("must be the {of}'s `revision` as read")),
+        }
     }
 
     /// How long a page may be; 0: so long.

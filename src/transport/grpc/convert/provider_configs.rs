@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::callers::Page;
 use super::check::Check;
+use super::number;
 use super::time::timestamp;
 use crate::application::admin::{NewProviderConfig, ProviderConfigChange, ProviderConfigView};
 use crate::application::error::BrokerError;
@@ -30,15 +31,12 @@ pub(in super::super) fn new_config(
     let mut check = Check::default();
     let tenant = check.tenant(message.tenant);
     let provider = check.parsed("provider", ProviderId::new(message.provider));
-    let definition = match provider.as_ref().filter(|_| message.definition.is_empty()) {
-        Some(provider) => Some(provider.clone()),
-        None if message.definition.is_empty() => None,
-        None => check.parsed("definition", ProviderId::new(message.definition)),
+    let definition = if message.definition.is_empty() {
+        provider.clone()
+    } else {
+        check.parsed("definition", ProviderId::new(message.definition))
     };
-    let client_id = match check.text("client_id", message.client_id.clone(), MAX_CLIENT_ID_BYTES) {
-        None if message.client_id.is_empty() => check.fail("client_id", "must not be empty"),
-        other => other,
-    };
+    let client_id = check.needed_text("client_id", message.client_id, MAX_CLIENT_ID_BYTES);
     let variables = variables(&mut check, message.variables);
     let authentication = authentication(&mut check, message.authentication.unwrap_or_default());
     check.finish(|| {
@@ -78,10 +76,7 @@ pub(in super::super) fn config_change(
     let mut check = Check::default();
     let tenant = check.tenant(message.tenant);
     let provider = check.parsed("provider", ProviderId::new(message.provider));
-    let revision = match u64::try_from(message.revision) {
-        Ok(revision) if revision > 0 => Some(revision),
-        _ => check.fail("revision", "must be the configuration's `revision` as read"),
-    };
+    let revision = check.revision(message.revision, "configuration");
     if message.authentication.is_none() && message.disabled.is_none() {
         check.fail::<()>("authentication", "must be set, or `disabled`: there is nothing else to change");
     }
@@ -107,10 +102,7 @@ fn variables(check: &mut Check, values: HashMap<String, String>) -> Option<BTree
     }
     let mut read = BTreeMap::new();
     for (name, value) in values {
-        let field = format!("variables.{name}");
-        if value.is_empty() {
-            check.fail::<()>(field, "must not be empty");
-        } else if let Some(value) = check.text(&field, value, MAX_VARIABLE_BYTES) {
+        if let Some(value) = check.needed_text(&format!("variables.{name}"), value, MAX_VARIABLE_BYTES) {
             read.insert(name, value);
         }
     }
@@ -194,7 +186,7 @@ pub(in super::super) fn config_message(view: ProviderConfigView) -> pb::Provider
         has_client_secret: of.client_secret.is_some(),
         has_private_key: of.private_key.is_some(),
         disable_time: config.disabled_at.map(timestamp),
-        revision: i64::try_from(config.revision).unwrap_or(i64::MAX),
+        revision: number(config.revision),
         create_time: Some(timestamp(config.created_at)),
         update_time: Some(timestamp(config.updated_at)),
     }

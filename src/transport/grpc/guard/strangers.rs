@@ -9,11 +9,11 @@ use http::Response;
 use tower::ServiceExt as _;
 
 use super::super::incoming::Peer;
+use super::tests::{Zeros, agent};
 use super::*;
 use crate::application::limits::Limits;
 use crate::domain::access_policy::{Caller, Identity};
 use crate::domain::audit::NoAudit;
-use crate::domain::key::{CallerId, TenantId};
 use crate::domain::ports::{CallerDirectory, Clock, StoreError, TokenError, TokenVerifier, Verified};
 use crate::domain::rate_limit::{Rate, RateLimits};
 use crate::domain::secret::SecretString;
@@ -50,8 +50,7 @@ fn name(identity: &Identity) -> String {
 impl CallerDirectory for Behind {
     async fn caller(&self, identity: &Identity) -> Result<Option<Arc<Caller>>, StoreError> {
         self.looked.fetch_add(1, Ordering::SeqCst);
-        let (id, tenant) = (CallerId::new("agent").unwrap(), TenantId::new("acme").unwrap());
-        Ok(name(identity).ends_with("known").then(|| Arc::new(Caller::new(id, tenant, vec![]))))
+        Ok(name(identity).ends_with("known").then(agent))
     }
 
     fn remembers(&self, identity: &Identity) -> bool {
@@ -87,14 +86,6 @@ impl Clock for Behind {
 
     fn monotonic(&self) -> Duration {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Zeros;
-
-impl Entropy for Zeros {
-    fn fill(&self, buffer: &mut [u8]) {
-        buffer.fill(0);
     }
 }
 

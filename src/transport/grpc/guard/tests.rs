@@ -19,7 +19,7 @@ const MAX: Duration = Duration::from_secs(600);
 const OWN: &str = "/tokenbroker.v1.TokenBrokerService/GetCredential";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-fn agent() -> Arc<Caller> {
+pub(super) fn agent() -> Arc<Caller> {
     Arc::new(Caller::new(CallerId::new("agent").unwrap(), TenantId::new("acme").unwrap(), vec![]))
 }
 
@@ -37,7 +37,7 @@ impl CallerDirectory for OneCaller {
     }
 }
 
-struct Zeros;
+pub(super) struct Zeros;
 
 impl Entropy for Zeros {
     fn fill(&self, buffer: &mut [u8]) {

@@ -116,6 +116,7 @@ fn key_in_use(refusal: Refusal, metadata: &mut HashMap<String, String>) -> (&'st
             metadata.insert("flows".to_owned(), rows.flows.to_string());
             metadata.insert("revocations".to_owned(), rows.revocations.to_string());
             metadata.insert("provider_configurations".to_owned(), rows.provider_configs.to_string());
+            metadata.insert("user_keys".to_owned(), rows.user_keys.to_string());
             (
                 "DATA_KEY_IN_USE",
                 "rows are left that were sealed with it: another pass was asked for, try again after it",

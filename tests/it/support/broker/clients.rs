@@ -9,6 +9,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
+use tonic_types::StatusExt as _;
 
 /// A client that sends the caller's key with every call.
 pub(crate) type Client = TokenBrokerServiceClient<InterceptedService<Channel, WithKey>>;
@@ -55,6 +56,11 @@ pub(super) async fn connect(address: &str) -> Channel {
 /// The answer. The test fails with the status if there is none.
 pub(crate) fn answered<T>(result: Result<Response<T>, Status>) -> T {
     result.unwrap_or_else(|status| panic!("{status}")).into_inner()
+}
+
+/// What a refusal calls its cause; empty if it has none.
+pub(crate) fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
 /// The refusal. Answers have no `Debug`, since they hold tokens, so `unwrap_err` can't be used on them.

@@ -15,7 +15,7 @@ mod process;
 mod site;
 
 pub(crate) use builder::{BrokerBuilder, CallerRights};
-pub(crate) use clients::{AdminClient, Client, answered, refused};
+pub(crate) use clients::{AdminClient, Client, answered, reason, refused};
 pub(crate) use site::free_port;
 pub(crate) use site::{Site, binary};
 
@@ -112,7 +112,12 @@ impl TestBroker {
         clients::with_key(self.channel().await, Some(self.api_key(caller)))
     }
 
-    /// A client of the caller for the service for operators, at an address such as [`TestBroker::grpc_address`].
+    /// A client of the caller for the service for operators.
+    pub(crate) async fn admin(&self, caller: &str) -> AdminClient {
+        self.admin_client(caller, &self.grpc_address()).await
+    }
+
+    /// The same at another address, such as one of the service for operators alone.
     pub(crate) async fn admin_client(&self, caller: &str, address: &str) -> AdminClient {
         clients::admin_with_key(clients::connect(address).await, Some(self.api_key(caller)))
     }
