@@ -7,9 +7,10 @@ use std::sync::LazyLock;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, Environment};
+use crate::domain::cipher::{Binding, Field};
+use crate::domain::data_key::DataKeyPurpose;
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::key::{Account, CredentialKey, GrantId, GrantName, ProviderId, TenantId, UserId};
-use crate::domain::ports::{Binding, DataKeyPurpose, Field};
 use crate::domain::provider::Provider;
 use crate::infra::crypto::KeyBinding;
 use crate::infra::crypto::envelope::{Record, unwrap_key};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::domain::audit::AuditStore;
 use crate::domain::caller_store::{CallerStore, TenantStore};
-use crate::domain::data_key::ReencryptionStore;
+use crate::domain::data_key::{DataKeyStore, ReencryptionStore};
 use crate::domain::event::EventStore;
-use crate::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
+use crate::domain::ports::{CredentialStore, FlowStore, OutboxStore, StoreHealth};
 use crate::domain::provider_config::ProviderConfigStore;
 use crate::infra::storage::postgres::{Company, PgStore};
 use crate::infra::storage::sqlite::SqliteStore;

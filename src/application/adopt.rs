@@ -9,10 +9,11 @@ use super::metrics;
 use super::orphan::Pair;
 use super::refresh::Ready;
 use super::single_flight::FlightEnd;
+use crate::domain::cipher::{CipherError, Field};
 use crate::domain::coordination::Wake;
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
 use crate::domain::key::{CredentialId, CredentialKey, GrantId};
-use crate::domain::ports::{CipherError, Field, LineageWrite, Persisted, ProviderStanding, RevokeWrite};
+use crate::domain::ports::{LineageWrite, Persisted, ProviderStanding, RevokeWrite};
 use crate::domain::step::Step;
 
 /// How many generations a revocation follows to find the newest token of a grant: each is a refresh whose write was lost.

@@ -20,13 +20,13 @@ use super::sweep::Housekeeping;
 use super::watch::{WatchSettings, Watchers};
 use crate::domain::audit::Audit;
 use crate::domain::caller_store::{CallerStore, TenantStore};
+use crate::domain::cipher::Cipher;
 use crate::domain::coordination::{Journal, LeaseStore, PermitStore, Wakeups};
 use crate::domain::event::EventStore;
 use crate::domain::flow::ConsentBinding;
 use crate::domain::key::{ClaimOwner, ConfigId, CredentialId, CredentialKey, OutboxId, ProviderId};
 use crate::domain::ports::{
-    Cipher, Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore,
-    ProviderDirectory,
+    Clock, CredentialStore, Entropy, FlowStore, OAuthClient, OutboxPair, OutboxStore, ProviderDirectory,
 };
 use crate::domain::provider::{Provider, TimingLimits};
 use crate::domain::provider_config::ProviderConfigStore;

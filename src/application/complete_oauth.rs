@@ -18,9 +18,10 @@ use super::exchange::Spent;
 use super::pauses::Pauses;
 use super::refused_consent::Refusal;
 use crate::domain::access_policy::{Action, Principal};
+use crate::domain::cipher::Field;
 use crate::domain::flow::{ConsentBinding, Flow, FlowFailure, FlowStatus, SecretHash};
 use crate::domain::key::UserId;
-use crate::domain::ports::{Consumed, Field, ProviderStanding};
+use crate::domain::ports::{Consumed, ProviderStanding};
 
 impl Broker {
     /// Completes a consent of the binding *app*; answers how it ended.

@@ -12,9 +12,10 @@ use super::metrics;
 use super::pauses::Pauses;
 use super::refresh::{Claimed, Ready};
 use super::single_flight::FlightEnd;
+use crate::domain::cipher::CipherError;
 use crate::domain::credential::{BackOff, Credential, ReauthReason, RefreshFailure};
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{CipherError, Release, StoreError};
+use crate::domain::ports::{Release, StoreError};
 use crate::domain::refresh_policy::back_off_delay;
 use crate::domain::step::Step;
 

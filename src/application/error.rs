@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::domain::access_policy::Suspension;
 use crate::domain::caller_store::IdentityList;
+use crate::domain::cipher::CipherError;
 use crate::domain::credential::RefreshFailure;
-use crate::domain::ports::{CipherError, StoreError};
+use crate::domain::ports::StoreError;
 use crate::domain::provider_config::ConfigUses;
 use crate::domain::rate_limit::RateLimit;
 

@@ -235,5 +235,5 @@ enum StoreFailure {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Cipher(#[from] crate::domain::ports::CipherError),
+    Cipher(#[from] crate::domain::cipher::CipherError),
 }

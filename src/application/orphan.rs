@@ -7,8 +7,9 @@ use super::Broker;
 use super::error::BrokerError;
 use super::metrics;
 use super::sealing::seal_text;
+use crate::domain::cipher::{Binding, Field};
 use crate::domain::key::{CredentialKey, GrantId, OutboxId};
-use crate::domain::ports::{Binding, Field, PendingRevocation};
+use crate::domain::ports::PendingRevocation;
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
 

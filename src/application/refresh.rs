@@ -41,12 +41,13 @@ use super::single_flight::{Flight, FlightEnd};
 use super::token_answer::Reading;
 use super::types::{RefreshInput, TokenAnswer};
 use crate::domain::access_policy::{Action, Principal};
+use crate::domain::cipher::{Field, Sealer};
 use crate::domain::coordination::{Permit, PermitRequest};
 use crate::domain::credential::{
     Claim, Credential, CredentialState, Epoch, RefreshFailure, StoredRefreshToken, StoredTokens,
 };
 use crate::domain::key::CredentialId;
-use crate::domain::ports::{ClaimRequest, Field, Persisted, ProviderFailure, ProviderStanding, Sealer};
+use crate::domain::ports::{ClaimRequest, Persisted, ProviderFailure, ProviderStanding};
 use crate::domain::provider::{Provider, RefreshTimings, Rotation};
 use crate::domain::refresh_policy::{Decision, Demand, decide};
 use crate::domain::scope::ScopeSet;

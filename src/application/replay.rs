@@ -11,8 +11,9 @@ use super::Broker;
 use super::metrics;
 use super::pauses::Pauses;
 use super::single_flight::FlightEnd;
+use crate::domain::cipher::CipherError;
 use crate::domain::coordination::FormerRun;
-use crate::domain::ports::{CipherError, DeadOwners, LineageWrite};
+use crate::domain::ports::{DeadOwners, LineageWrite};
 use crate::domain::step::Step;
 
 /// What a record of a journal is worth.

@@ -12,11 +12,12 @@ use super::orphan::Pair;
 use super::types::{ProviderRevocation, RevokeAnswer, ServiceKey};
 use super::{Broker, metrics};
 use crate::domain::access_policy::{Action, Principal};
+use crate::domain::cipher::{CipherError, Field};
 use crate::domain::credential::{Credential, CredentialState};
 use crate::domain::key::{CredentialKey, OutboxId};
 use crate::domain::ports::{
-    CipherError, Field, OutboxPair, PendingRevocation, ProviderFailure, ProviderStanding, RevocationOutcome,
-    RevokeWrite, RevokedRow,
+    OutboxPair, PendingRevocation, ProviderFailure, ProviderStanding, RevocationOutcome, RevokeWrite,
+    RevokedRow,
 };
 use crate::domain::refresh_policy::back_off_delay;
 use crate::domain::scope::ScopeSet;

@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use super::Broker;
 use super::error::BrokerError;
+use crate::domain::cipher::{Binding, CipherError, Field, Sealer};
 use crate::domain::credential::{Credential, Fingerprint, Sealed, StoredRefreshToken, StoredTokens};
 use crate::domain::flow::{Flow, FlowSecrets};
 use crate::domain::key::{CredentialKey, GrantId};
-use crate::domain::ports::{Binding, CipherError, Field, Sealer};
 use crate::domain::provider::Provider;
 use crate::domain::refresh_policy::next_refresh;
 use crate::domain::scope::ScopeSet;

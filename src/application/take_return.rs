@@ -19,9 +19,10 @@ use super::link::{failed, unreadable};
 use super::refused_consent::Refusal;
 use super::sealing::seal_text;
 use super::{Broker, return_url};
+use crate::domain::cipher::{Binding, CipherError, Field};
 use crate::domain::flow::{ConsentBinding, Flow, FlowFailure, FlowStatus, RecordedEndpoints, SecretHash};
 use crate::domain::key::ProviderId;
-use crate::domain::ports::{Binding, CipherError, Consumed, Field, HeldCode, ProviderStanding};
+use crate::domain::ports::{Consumed, HeldCode, ProviderStanding};
 use crate::domain::provider::Provider;
 use crate::domain::secret::SecretString;
 

@@ -9,9 +9,10 @@ use super::error::{BrokerError, NotFound, Precondition};
 use super::types::ServiceKey;
 
 use crate::domain::access_policy::{Action, Decision, Principal, Question};
+use crate::domain::cipher::CipherError;
 use crate::domain::credential::Credential;
 use crate::domain::key::{CredentialKey, ProviderId, ServiceId};
-use crate::domain::ports::{CipherError, ProviderStanding};
+use crate::domain::ports::ProviderStanding;
 use crate::domain::provider::{Provider, Service};
 use crate::domain::refresh_policy::RefreshPolicy;
 use crate::domain::scope::ScopeSet;

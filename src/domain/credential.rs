@@ -31,7 +31,7 @@ pub type Generation = i64;
 /// A refresh token at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredRefreshToken {
-    /// Bound to the row by [`super::ports::Field::RefreshToken`].
+    /// Bound to the row by [`super::cipher::Field::RefreshToken`].
     pub sealed: Sealed,
     /// Of the token itself.
     pub fingerprint: Fingerprint,
@@ -44,7 +44,7 @@ pub struct StoredRefreshToken {
 /// A token pair at rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredTokens {
-    /// Bound to the row by [`super::ports::Field::AccessToken`].
+    /// Bound to the row by [`super::cipher::Field::AccessToken`].
     pub access_sealed: Sealed,
     /// When it ends.
     pub access_life: AccessLife,
@@ -53,7 +53,7 @@ pub struct StoredTokens {
     /// `None`: it can't be refreshed.
     pub refresh: Option<StoredRefreshToken>,
     /// The account's label and subject and the provider's extra values as JSON, bound to the row by
-    /// [`super::ports::Field::Profile`]. Sealed since a label is usually an e-mail address.
+    /// [`super::cipher::Field::Profile`]. Sealed since a label is usually an e-mail address.
     pub profile_sealed: Sealed,
     /// What the user granted.
     pub scopes: ScopeSet,

@@ -5,15 +5,17 @@
 //! outside the database that a row could still take over, it is *retired*: deleted. The key of fingerprints is never
 //! replaced, since stored fingerprints could not be compared any more; it is only wrapped anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::cipher::{Binding, CipherError, Field};
 use super::credential::Sealed;
 use super::key::{ClaimOwner, CredentialKey, GrantId, TenantId};
-use super::ports::{Binding, CipherError, Field, StoreError};
+use super::ports::StoreError;
+use super::user_key::UserKeyStore;
 
 /// In the header of every ciphertext made with it. Random.
 pub type DataKeyId = [u8; 16];
@@ -26,6 +28,80 @@ pub type RowId = [u8; 16];
 pub const LEARNED_AFTER: Duration = Duration::from_secs(15);
 /// How often a replica asks what has become of the data keys that it has in memory.
 pub const FOLLOW_EVERY: Duration = Duration::from_secs(5);
+
+/// What a stored data key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataKeyPurpose {
+    /// Encrypts records.
+    Encryption,
+    /// Makes fingerprints; never replaced, only wrapped anew.
+    Fingerprint,
+}
+
+/// A data key as stored: wrapped by a key-encryption key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrappedDataKey {
+    /// In the header of every ciphertext made with it.
+    pub id: [u8; 16],
+    /// Whose.
+    pub tenant: TenantId,
+    /// What for.
+    pub purpose: DataKeyPurpose,
+    /// The id of the key-encryption key.
+    pub kek_id: String,
+    /// Nonce and ciphertext.
+    pub wrapped: Vec<u8>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Since when it only opens what it made; `None`: it is the active one.
+    pub superseded_at: Option<Timestamp>,
+}
+
+/// Where wrapped data keys are, and with them the users' own.
+#[async_trait]
+pub trait DataKeyStore: UserKeyStore {
+    /// One by id.
+    async fn data_key(&self, id: [u8; 16]) -> Result<Option<WrappedDataKey>, StoreError>;
+    /// The tenant's active one for a purpose, after storing this one if there was none. Atomic: of two that race, one is kept.
+    /// `None`: the tenant is deleted, and never has a key for encryption again.
+    async fn newest_data_key_or_insert(
+        &self,
+        candidate: WrappedDataKey,
+    ) -> Result<Option<WrappedDataKey>, StoreError>;
+    /// The tenant's active one for a purpose.
+    async fn newest_data_key(
+        &self,
+        tenant: &TenantId,
+        purpose: DataKeyPurpose,
+    ) -> Result<Option<WrappedDataKey>, StoreError>;
+    /// The ids of all key-encryption keys in use, so that start-up refuses to run without one of them.
+    async fn kek_ids_in_use(&self) -> Result<BTreeSet<String>, StoreError>;
+    /// Some data keys wrapped under this key-encryption key, the newest first, so that start-up can try it.
+    async fn data_keys_under(&self, kek_id: &str, limit: u32) -> Result<Vec<WrappedDataKey>, StoreError>;
+    /// All, or a tenant's, in the order of their ids, behind one.
+    async fn data_keys(
+        &self,
+        tenant: Option<&TenantId>,
+        after: Option<DataKeyId>,
+        limit: u32,
+    ) -> Result<Vec<WrappedDataKey>, StoreError>;
+    /// Those of these that are there, each with the time since when it is superseded.
+    async fn data_key_states(
+        &self,
+        ids: &[DataKeyId],
+    ) -> Result<Vec<(DataKeyId, Option<Timestamp>)>, StoreError>;
+    /// One transaction: this one becomes the active one of its tenant and purpose, and `over` superseded at its creation.
+    /// False: `over` is not the active one any more, and nothing was changed.
+    async fn supersede_data_key(
+        &self,
+        over: DataKeyId,
+        successor: WrappedDataKey,
+    ) -> Result<bool, StoreError>;
+    /// Stores another wrapping of a data key, if it is still wrapped as it was read.
+    async fn rewrap_data_key(&self, was: &WrappedDataKey, is: &WrappedDataKey) -> Result<bool, StoreError>;
+    /// Deletes a data key that was superseded before this time. False: there is none.
+    async fn retire_data_key(&self, id: DataKeyId, superseded_before: Timestamp) -> Result<bool, StoreError>;
+}
 
 /// A table with ciphertexts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -127,7 +127,7 @@ pub struct RecordedEndpoints {
     pub userinfo: Option<url::Url>,
 }
 
-/// What the vault keeps of a flow as one sealed JSON ([`super::ports::Field::FlowSecrets`]).
+/// What the vault keeps of a flow as one sealed JSON ([`super::cipher::Field::FlowSecrets`]).
 ///
 /// The state is in it so that an agent that asks again while a consent is pending is given the same link; the database
 /// looks flows up by hash, and without the key-encryption key neither column gives the state away.

@@ -5,6 +5,7 @@ pub mod admin_policy;
 pub mod audit;
 pub mod breaker;
 pub mod caller_store;
+pub mod cipher;
 pub mod client;
 pub mod coordination;
 pub mod credential;

@@ -1,8 +1,9 @@
 //! The seams: what the use cases need from the outside. Those of a part of the domain that has types of its own stand beside
-//! them: replicas and leases (`coordination.rs`), events (`event.rs`), stored callers and tenants (`caller_store.rs`), the audit
-//! log (`audit/ports.rs`), shared rate limits (`rate_limit.rs`). Each is implemented in `infra` (for real) and, where
-//! tests steer it, in `testing`. Store methods are shaped after use cases and atomic; no transaction crosses a port, so
-//! none can stay open during a call to a provider.
+//! them: the vault (`cipher.rs`, `data_key.rs`, `user_key.rs`), replicas and leases (`coordination.rs`), events (`event.rs`),
+//! stored callers and tenants (`caller_store.rs`), tenants' own apps (`provider_config.rs`), the audit log (`audit/ports.rs`),
+//! shared rate limits (`rate_limit.rs`). Each is implemented in `infra`, and, where tests steer it, in `tests/support/fakes`.
+//! Store methods are shaped after use cases and atomic; no transaction crosses a port, so none can stay open during a call to a
+//! provider.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,10 +13,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::access_policy::{Caller, Identity, UserReach};
+use super::cipher::CipherError;
 use super::credential::{
     BackOff, Claim, Credential, Epoch, Fingerprint, Generation, ReauthReason, Sealed, StoredTokens,
 };
-use super::data_key::DataKeyId;
 use super::flow::{Flow, FlowStatus, RecordedEndpoints, SecretHash, StateHash};
 use super::key::{
     ClaimOwner, ConfigId, CredentialId, CredentialKey, FlowId, GrantId, OutboxId, ProviderId, TenantId,
@@ -24,9 +25,9 @@ use super::key::{
 use super::provider::Provider;
 use super::provider_config::{ClientAuthentication, ProviderConfig};
 use super::scope::ScopeSet;
-use super::secret::{SecretBytes, SecretString};
+use super::secret::SecretString;
 use super::token_set::{ProviderAccount, TokenResponse};
-use super::user_key::{UserDeleted, UserDeletion, UserKeyId, UserKeyStore};
+use super::user_key::{UserDeleted, UserDeletion};
 
 /// The time.
 pub trait Clock: Send + Sync {
@@ -40,185 +41,6 @@ pub trait Clock: Send + Sync {
 pub trait Entropy: Send + Sync {
     /// Fills the buffer.
     fn fill(&self, buffer: &mut [u8]);
-}
-
-// ---- the vault ------------------------------------------------------------------------------------------------------
-
-/// Which field of a record a ciphertext is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    /// A credential's access token.
-    AccessToken,
-    /// A credential's refresh token.
-    RefreshToken,
-    /// A credential's account and extra values.
-    Profile,
-    /// A flow's state, verifier, nonce and what else its user or caller shows.
-    FlowSecrets,
-    /// The authorization code of a flow that waits for its proof.
-    AuthorizationCode,
-    /// The client secret of a tenant's provider configuration.
-    ClientSecret,
-    /// The private key that signs a tenant's client assertions.
-    ClientPrivateKey,
-    /// The private key of a tenant's TLS certificate.
-    ClientTlsKey,
-    /// A user's own key (`user_key.rs`).
-    UserKey,
-}
-
-impl Field {
-    /// Whether it is a user's, and so takes the user's key to open.
-    #[must_use]
-    pub fn is_users(self) -> bool {
-        match self {
-            Self::AccessToken
-            | Self::RefreshToken
-            | Self::Profile
-            | Self::FlowSecrets
-            | Self::AuthorizationCode => true,
-            Self::ClientSecret | Self::ClientPrivateKey | Self::ClientTlsKey | Self::UserKey => false,
-        }
-    }
-}
-
-/// What a ciphertext is bound to: it opens nowhere else.
-#[derive(Debug, Clone, Copy)]
-pub struct Binding<'a> {
-    /// Tenant, provider, user, grant name, account.
-    pub key: &'a CredentialKey,
-    /// The consent.
-    pub grant: GrantId,
-    /// The field.
-    pub field: Field,
-}
-
-/// Why the vault could not do it. Never "not connected".
-#[derive(Debug, thiserror::Error)]
-pub enum CipherError {
-    /// The ciphertext was made with a key that is not configured.
-    #[error("the ciphertext was made with a key that is not configured")]
-    UnknownKey,
-    /// The tenant is deleted, and with it the keys that its secrets were sealed with.
-    #[error("the tenant's keys are deleted")]
-    KeysDeleted,
-    /// Damaged, moved from another row or field, or made with another key of the same id.
-    #[error("the ciphertext does not open")]
-    DoesNotOpen,
-    /// The data keys could not be read or stored.
-    #[error("the data keys could not be read or stored")]
-    Store(#[source] StoreError),
-    /// The service that holds the key-encryption key does not answer, or refuses. Worth trying again.
-    #[error("the key-encryption key is not available now")]
-    KeyService(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// Encrypts for one user. It has the keys in memory for as long as it lives, and asks nobody.
-pub trait Sealer: Send + Sync {
-    /// Encrypts. Fails for a binding that is not the user's.
-    fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError>;
-}
-
-/// AES-256-GCM under keys of the tenant and of the user.
-#[async_trait]
-pub trait Cipher: Send + Sync {
-    /// Encrypts for the user of this key. The user's own key is read from the database, or made, so that nothing is sealed
-    /// with one that was deleted elsewhere; unless `beside` is a ciphertext that what is sealed will stand in the place of:
-    /// then it is sealed with the same key of the user's.
-    async fn sealer(
-        &self,
-        key: &CredentialKey,
-        beside: Option<&Sealed>,
-    ) -> Result<Arc<dyn Sealer>, CipherError>;
-    /// The same, but makes no key. `None`: the user has none, and so nothing that could be opened.
-    async fn existing_sealer(&self, key: &CredentialKey) -> Result<Option<Arc<dyn Sealer>>, CipherError>;
-    /// Encrypts one thing.
-    async fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError> {
-        self.sealer(binding.key, None).await?.seal(binding, plaintext)
-    }
-    /// Decrypts.
-    async fn open(&self, binding: Binding<'_>, sealed: &Sealed) -> Result<SecretBytes, CipherError>;
-    /// All of these will be opened: what it takes is read at one time. What can't be read is told by [`Cipher::open`].
-    async fn expect(&self, _all: &[&Sealed]) {}
-    /// A user's key was deleted: it is forgotten at once here. Other replicas forget it within
-    /// [`LEARNED_AFTER`](super::data_key::LEARNED_AFTER).
-    fn forget_user_key(&self, id: UserKeyId);
-    /// The keyed hash of a refresh token, the same for the same tenant and token for good.
-    async fn fingerprint(&self, tenant: &TenantId, token: &SecretString) -> Result<Fingerprint, CipherError>;
-}
-
-/// What a stored data key is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataKeyPurpose {
-    /// Encrypts records.
-    Encryption,
-    /// Makes fingerprints; never replaced, only wrapped anew.
-    Fingerprint,
-}
-
-/// A data key as stored: wrapped by a key-encryption key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrappedDataKey {
-    /// In the header of every ciphertext made with it.
-    pub id: [u8; 16],
-    /// Whose.
-    pub tenant: TenantId,
-    /// What for.
-    pub purpose: DataKeyPurpose,
-    /// The id of the key-encryption key.
-    pub kek_id: String,
-    /// Nonce and ciphertext.
-    pub wrapped: Vec<u8>,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Since when it only opens what it made; `None`: it is the active one.
-    pub superseded_at: Option<Timestamp>,
-}
-
-/// Where wrapped data keys are, and with them the users' own.
-#[async_trait]
-pub trait DataKeyStore: UserKeyStore {
-    /// One by id.
-    async fn data_key(&self, id: [u8; 16]) -> Result<Option<WrappedDataKey>, StoreError>;
-    /// The tenant's active one for a purpose, after storing this one if there was none. Atomic: of two that race, one is kept.
-    /// `None`: the tenant is deleted, and never has a key for encryption again.
-    async fn newest_data_key_or_insert(
-        &self,
-        candidate: WrappedDataKey,
-    ) -> Result<Option<WrappedDataKey>, StoreError>;
-    /// The tenant's active one for a purpose.
-    async fn newest_data_key(
-        &self,
-        tenant: &TenantId,
-        purpose: DataKeyPurpose,
-    ) -> Result<Option<WrappedDataKey>, StoreError>;
-    /// The ids of all key-encryption keys in use, so that start-up refuses to run without one of them.
-    async fn kek_ids_in_use(&self) -> Result<BTreeSet<String>, StoreError>;
-    /// Some data keys wrapped under this key-encryption key, the newest first, so that start-up can try it.
-    async fn data_keys_under(&self, kek_id: &str, limit: u32) -> Result<Vec<WrappedDataKey>, StoreError>;
-    /// All, or a tenant's, in the order of their ids, behind one.
-    async fn data_keys(
-        &self,
-        tenant: Option<&TenantId>,
-        after: Option<DataKeyId>,
-        limit: u32,
-    ) -> Result<Vec<WrappedDataKey>, StoreError>;
-    /// Those of these that are there, each with the time since when it is superseded.
-    async fn data_key_states(
-        &self,
-        ids: &[DataKeyId],
-    ) -> Result<Vec<(DataKeyId, Option<Timestamp>)>, StoreError>;
-    /// One transaction: this one becomes the active one of its tenant and purpose, and `over` superseded at its creation.
-    /// False: `over` is not the active one any more, and nothing was changed.
-    async fn supersede_data_key(
-        &self,
-        over: DataKeyId,
-        successor: WrappedDataKey,
-    ) -> Result<bool, StoreError>;
-    /// Stores another wrapping of a data key, if it is still wrapped as it was read.
-    async fn rewrap_data_key(&self, was: &WrappedDataKey, is: &WrappedDataKey) -> Result<bool, StoreError>;
-    /// Deletes a data key that was superseded before this time. False: there is none.
-    async fn retire_data_key(&self, id: DataKeyId, superseded_before: Timestamp) -> Result<bool, StoreError>;
 }
 
 // ---- storage --------------------------------------------------------------------------------------------------------

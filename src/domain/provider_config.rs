@@ -10,12 +10,13 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use super::cipher::Field;
 use super::client::{AssertionAlgorithm, ClientAuth};
 use super::credential::Sealed;
 use super::key::{
     Account, ConfigId, CredentialKey, GrantId, GrantName, KeyError, ProviderId, TenantId, UserId,
 };
-use super::ports::{Field, StoreError};
+use super::ports::StoreError;
 
 /// How many configurations a tenant can have.
 pub const MAX_CONFIGS: u32 = 100;

@@ -28,7 +28,7 @@ pub struct StoredUserKey {
     pub tenant: TenantId,
     /// Whose.
     pub user: UserId,
-    /// [`Field::UserKey`](super::ports::Field::UserKey), under a data key of the tenant alone.
+    /// [`Field::UserKey`](super::cipher::Field::UserKey), under a data key of the tenant alone.
     pub sealed: Sealed,
     /// When it was made.
     pub created_at: Timestamp,

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use token_broker::domain::cipher::{Binding, Cipher as _, Field};
 use token_broker::domain::credential::{Credential, CredentialState};
+use token_broker::domain::data_key::DataKeyStore;
 use token_broker::domain::key::TenantId;
-use token_broker::domain::ports::{Binding, Cipher as _, CredentialStore, DataKeyStore, Field, ListQuery};
+use token_broker::domain::ports::{CredentialStore, ListQuery};
 use token_broker::domain::scope::ScopeSet;
 use token_broker::domain::secret::SecretBytes;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};

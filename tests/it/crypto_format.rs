@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use token_broker::domain::cipher::{Binding, Cipher, CipherError, Field};
 use token_broker::domain::credential::Sealed;
-use token_broker::domain::data_key::DataKeyId;
+use token_broker::domain::data_key::{DataKeyId, DataKeyPurpose, DataKeyStore, WrappedDataKey};
 use token_broker::domain::key::{CredentialKey, TenantId, UserId};
-use token_broker::domain::ports::{
-    Binding, Cipher, CipherError, Clock, DataKeyPurpose, DataKeyStore, Entropy, Field, StoreError,
-    WrappedDataKey,
-};
+use token_broker::domain::ports::{Clock, Entropy, StoreError};
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::domain::user_key::{StoredUserKey, UserKeyId, UserKeyStore};
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault, VaultError};

@@ -1,8 +1,9 @@
 //! Rows and pages of the `SQLite` file that something else has written to: told as damage, never a panic, never "not there".
 
 use sqlx::Executor as _;
+use token_broker::domain::data_key::DataKeyStore as _;
 use token_broker::domain::ports::{
-    CredentialStore as _, DataKeyStore as _, FlowStore as _, ListQuery, OutboxStore as _, StoreError,
+    CredentialStore as _, FlowStore as _, ListQuery, OutboxStore as _, StoreError,
 };
 use token_broker::infra::storage::sqlite::{OpenError, SqliteStore};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
+use token_broker::domain::cipher::{Binding, Cipher, CipherError, Sealer};
 use token_broker::domain::coordination::{
     CoordinationError, FormerRun, Journal, JournalError, Permit, PermitRequest, PermitStore, Wake, Wakeups,
 };
@@ -14,8 +15,7 @@ use token_broker::domain::credential::{Epoch, Fingerprint, Sealed};
 use token_broker::domain::flow::RecordedEndpoints;
 use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, GrantId, TenantId};
 use token_broker::domain::ports::{
-    AuthorizationRequest, Binding, Cipher, CipherError, IdentityError, LineageWrite, OAuthClient,
-    ProviderFailure, RevocationOutcome, Sealer,
+    AuthorizationRequest, IdentityError, LineageWrite, OAuthClient, ProviderFailure, RevocationOutcome,
 };
 use token_broker::domain::provider::{EndpointSource, Provider};
 use token_broker::domain::scope::ScopeSet;

@@ -9,9 +9,10 @@ use super::super::Broker;
 use super::super::error::{BrokerError, NotFound, Precondition, Violation};
 use crate::domain::access_policy::Principal;
 use crate::domain::admin_policy::AdminAction;
+use crate::domain::cipher::{Binding, Field};
 use crate::domain::credential::Sealed;
 use crate::domain::key::{ConfigId, ProviderId, TenantId};
-use crate::domain::ports::{Binding, ConfigMistake, Field};
+use crate::domain::ports::ConfigMistake;
 use crate::domain::provider_config::{ClientAuthentication, ConfigWrite, ProviderConfig};
 use crate::domain::secret::{SecretBytes, SecretString};
 

@@ -16,8 +16,9 @@ use super::sinks::{Acks, Copies};
 use crate::application::metrics;
 use crate::application::pauses::Pauses;
 use crate::domain::audit::{AuditSealer, AuditStore, Entry, GAP, Head, Mark, Outcome, Row, link};
+use crate::domain::cipher::CipherError;
 use crate::domain::key::TenantId;
-use crate::domain::ports::{CipherError, Clock, StoreError};
+use crate::domain::ports::{Clock, StoreError};
 
 /// How many rows go into one batch.
 const BATCH: usize = 256;

@@ -19,9 +19,9 @@ use super::Broker;
 use super::error::BrokerError;
 use crate::domain::access_policy::Principal;
 use crate::domain::admin_policy::AdminAction;
-use crate::domain::data_key::{KeyKeeper, ReencryptionStore};
+use crate::domain::data_key::{DataKeyStore, KeyKeeper, ReencryptionStore};
 use crate::domain::key::{ClaimOwner, TenantId};
-use crate::domain::ports::{Clock, DataKeyStore};
+use crate::domain::ports::Clock;
 
 pub use retire::Refusal;
 pub use rotate::Rotated;

@@ -18,11 +18,12 @@ use jiff::Timestamp;
 use super::Keys;
 use crate::application::endings::later;
 use crate::application::metrics;
+use crate::domain::cipher::{Binding, CipherError, Field};
 use crate::domain::credential::Sealed;
 use crate::domain::data_key::{
     LEARNED_AFTER, PassCounts, PassPlace, PassStep, Reencryption, RenewedRow, SealedRow, SealedTable,
 };
-use crate::domain::ports::{Binding, CipherError, Field, StoreError};
+use crate::domain::ports::StoreError;
 
 /// Rows of one step. Small enough that the rows' locks are held for milliseconds.
 const BATCH: u32 = 100;

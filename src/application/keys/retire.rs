@@ -13,8 +13,7 @@ use super::{Keys, TableRows, Whose, administered};
 use crate::application::endings::later;
 use crate::application::error::{BrokerError, NotFound, Precondition};
 use crate::domain::access_policy::Principal;
-use crate::domain::data_key::{DataKeyId, RowsPerKey};
-use crate::domain::ports::DataKeyPurpose;
+use crate::domain::data_key::{DataKeyId, DataKeyPurpose, RowsPerKey};
 
 /// Why a data key is not retired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::{Keys, Whose, administered};
 use crate::application::error::BrokerError;
 use crate::domain::access_policy::Principal;
-use crate::domain::data_key::{DataKeyId, Rewrapped};
+use crate::domain::data_key::{DataKeyId, DataKeyPurpose, Rewrapped};
 use crate::domain::key::TenantId;
-use crate::domain::ports::{DataKeyPurpose, StoreError};
+use crate::domain::ports::StoreError;
 
 /// How many data keys are read at one time.
 const PAGE: u32 = 1000;

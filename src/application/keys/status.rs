@@ -5,9 +5,8 @@ use jiff::Timestamp;
 use super::{Keys, Whose, administered};
 use crate::application::error::BrokerError;
 use crate::domain::access_policy::Principal;
-use crate::domain::data_key::{DataKeyId, PassCounts, Reencryption};
+use crate::domain::data_key::{DataKeyId, DataKeyPurpose, PassCounts, Reencryption};
 use crate::domain::key::TenantId;
-use crate::domain::ports::DataKeyPurpose;
 
 /// The largest page.
 const MAX_PAGE: u32 = 1000;

@@ -6,8 +6,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{Entry, Hash, Head, Name, Outcome, Row, Seal};
+use crate::domain::cipher::CipherError;
 use crate::domain::key::{CallerId, ProviderId, ServiceId, TenantId, UserId};
-use crate::domain::ports::{CipherError, StoreError};
+use crate::domain::ports::StoreError;
 
 /// The decision could not be recorded, and what is not recorded may not be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,9 @@ use sha2::Sha256;
 
 use super::vault::Vault;
 use crate::domain::audit::{AuditSealer, Hash, Seal};
+use crate::domain::cipher::CipherError;
+use crate::domain::data_key::DataKeyPurpose;
 use crate::domain::key::TenantId;
-use crate::domain::ports::{CipherError, DataKeyPurpose};
 
 /// Makes the sealing key of the fingerprint key. It begins with a byte that no text in UTF-8 has: fingerprints are made of
 /// texts, so that nobody can have the vault make a seal by having it fingerprint a token.

@@ -36,8 +36,10 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::kek::KeyBinding;
+use crate::domain::cipher::{Binding, Field};
+use crate::domain::data_key::DataKeyPurpose;
 use crate::domain::key::append_length_prefixed;
-use crate::domain::ports::{Binding, DataKeyPurpose, Entropy, Field};
+use crate::domain::ports::Entropy;
 use crate::domain::secret::SecretBytes;
 use crate::domain::user_key::UserKeyId;
 

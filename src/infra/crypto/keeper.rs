@@ -9,10 +9,10 @@ use subtle::ConstantTimeEq as _;
 use super::envelope::Record;
 use super::kek::KekError;
 use super::vault::Vault;
+use crate::domain::cipher::{Binding, Cipher, CipherError};
 use crate::domain::credential::Sealed;
-use crate::domain::data_key::{DataKeyId, KeyKeeper, Rewrapped};
+use crate::domain::data_key::{DataKeyId, DataKeyPurpose, KeyKeeper, Rewrapped, WrappedDataKey};
 use crate::domain::key::TenantId;
-use crate::domain::ports::{Binding, Cipher, CipherError, DataKeyPurpose, WrappedDataKey};
 
 #[async_trait]
 impl KeyKeeper for Vault {

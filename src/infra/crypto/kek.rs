@@ -6,8 +6,9 @@ use aes_gcm::Aes256Gcm;
 use async_trait::async_trait;
 
 use super::envelope::{self, Key};
+use crate::domain::data_key::DataKeyPurpose;
 use crate::domain::key::TenantId;
-use crate::domain::ports::{DataKeyPurpose, Entropy};
+use crate::domain::ports::Entropy;
 
 /// What a wrapped data key is bound to: it unwraps nowhere else.
 #[derive(Debug, Clone, Copy)]

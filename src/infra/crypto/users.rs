@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use super::envelope::{self, Key, Named};
 use super::vault::{DataKey, Vault};
+use crate::domain::cipher::{Binding, Cipher as _, CipherError, Field, Sealer};
 use crate::domain::credential::Sealed;
 use crate::domain::data_key::LEARNED_AFTER;
 use crate::domain::key::{CredentialKey, TenantId, UserId};
-use crate::domain::ports::{Binding, Cipher as _, CipherError, Entropy, Field, Sealer};
+use crate::domain::ports::Entropy;
 use crate::domain::secret::SecretBytes;
 use crate::domain::user_key::{StoredUserKey, UserKeyId, user_key_binding};
 use crate::infra::cache::{Cache, Known};

@@ -13,12 +13,11 @@ use super::envelope::{self, DoesNotOpen, Key, Named, Record};
 use super::kek::{KekError, KeyBinding, KeyEncryption};
 use super::keyring::Keyring;
 use super::users::{UserKeys, new_user_keys};
+use crate::domain::cipher::{Binding, Cipher, CipherError, Sealer};
 use crate::domain::credential::{Fingerprint, Sealed};
+use crate::domain::data_key::{DataKeyPurpose, DataKeyStore, WrappedDataKey};
 use crate::domain::key::{CredentialKey, TenantId};
-use crate::domain::ports::{
-    Binding, Cipher, CipherError, Clock, DataKeyPurpose, DataKeyStore, Entropy, Sealer, StoreError,
-    WrappedDataKey,
-};
+use crate::domain::ports::{Clock, Entropy, StoreError};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::user_key::UserKeyId;
 

@@ -18,11 +18,10 @@ use super::client::{ClientKeys, PrivateKey};
 use super::error::RegistrationMistake;
 use super::own_mistakes::told;
 use super::registration::{self, ConfiguredProviders, Registration};
+use crate::domain::cipher::{Binding, Cipher, CipherError, Field};
 use crate::domain::credential::Sealed;
 use crate::domain::key::{ConfigId, ProviderId, TenantId};
-use crate::domain::ports::{
-    Binding, Cipher, CipherError, Clock, ConfigMistake, Field, ProviderDirectory, ProviderStanding,
-};
+use crate::domain::ports::{Clock, ConfigMistake, ProviderDirectory, ProviderStanding};
 use crate::domain::provider::{ClientCertificate, Provider};
 use crate::domain::provider_config::{
     ClientAuthentication, MAX_CONFIGS, ProviderConfig, ProviderConfigStore,

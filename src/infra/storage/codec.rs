@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::credential::{Fingerprint, ReauthReason, RefreshFailure};
-use crate::domain::data_key::SealedTable;
+use crate::domain::data_key::{DataKeyPurpose, SealedTable};
 use crate::domain::event::Standing;
 use crate::domain::flow::{ConsentBinding, FlowFailure, FlowStatus};
 use crate::domain::key::{Account, CredentialKey, GrantName, ProviderId, TenantId, UserId};
-use crate::domain::ports::{DataKeyPurpose, RevocationOutcome, StoreError};
+use crate::domain::ports::{RevocationOutcome, StoreError};
 use crate::domain::scope::{Scope, ScopeSet};
 
 /// A time as microseconds since 1970.

@@ -1,6 +1,7 @@
 //! A row of `data_keys`, between columns and domain.
 
-use crate::domain::ports::{StoreError, WrappedDataKey};
+use crate::domain::data_key::WrappedDataKey;
+use crate::domain::ports::StoreError;
 
 use super::codec::{array, optional_time, purpose, tenant, time};
 

@@ -1,9 +1,10 @@
 //! Rows of any table with ciphertexts, and the row of `reencryption`, between columns and domain.
 
+use crate::domain::cipher::Field;
 use crate::domain::credential::Sealed;
 use crate::domain::data_key::{PassCounts, PassPlace, Reencryption, RowsPerKey, SealedRow, SealedTable};
 use crate::domain::key::GrantId;
-use crate::domain::ports::{Field, StoreError};
+use crate::domain::ports::StoreError;
 use crate::domain::provider_config::CONFIG_FIELDS;
 
 use super::codec::{KeyColumns, array, number, optional_time, place};

@@ -8,12 +8,11 @@ use token_broker::application::error::BrokerError;
 use token_broker::application::types::{CallbackOutcome, ConsentReason};
 use token_broker::domain::access_policy::Principal;
 use token_broker::domain::admin_policy::{AdminAction, AdminRights};
+use token_broker::domain::cipher::{Binding, Cipher as _, CipherError, Field};
 use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{ReencryptionStore as _, SealedTable};
 use token_broker::domain::key::{GrantId, TenantId, UserId};
-use token_broker::domain::ports::{
-    Binding, Cipher as _, CipherError, CredentialStore as _, Field, ProviderFailure,
-};
+use token_broker::domain::ports::{CredentialStore as _, ProviderFailure};
 use token_broker::domain::provider::STRICT_SETTLE;
 use token_broker::domain::secret::SecretBytes;
 use token_broker::domain::step::Step;

@@ -1,7 +1,7 @@
 //! The contract of `DataKeyStore`.
 
 use token_broker::domain::caller_store::{Tenant, TenantWrite};
-use token_broker::domain::ports::{DataKeyPurpose, WrappedDataKey};
+use token_broker::domain::data_key::{DataKeyPurpose, WrappedDataKey};
 
 use super::samples::{at, set, tenant};
 use super::{Stores, contract};

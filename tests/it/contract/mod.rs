@@ -34,9 +34,9 @@ use std::sync::Arc;
 
 use token_broker::domain::audit::AuditStore;
 use token_broker::domain::caller_store::{CallerStore, TenantStore};
-use token_broker::domain::data_key::ReencryptionStore;
+use token_broker::domain::data_key::{DataKeyStore, ReencryptionStore};
 use token_broker::domain::event::EventStore;
-use token_broker::domain::ports::{CredentialStore, DataKeyStore, FlowStore, OutboxStore, StoreHealth};
+use token_broker::domain::ports::{CredentialStore, FlowStore, OutboxStore, StoreHealth};
 use token_broker::domain::provider_config::ProviderConfigStore;
 use token_broker::infra::storage::postgres::RowClock;
 use token_broker::infra::storage::sqlite::SqliteStore;

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use token_broker::domain::cipher::Field;
 use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{
     PassCounts, PassPlace, PassStep, Reencryption, RenewedRow, RowsPerKey, SealedRow, SealedTable,
 };
 use token_broker::domain::event::{EventPosition, EventQuery};
 use token_broker::domain::key::CredentialKey;
-use token_broker::domain::ports::{Field, RevocationOutcome};
+use token_broker::domain::ports::RevocationOutcome;
 use token_broker::domain::provider_config::CONFIG_FIELDS;
 
 use super::provider_config_store::config;

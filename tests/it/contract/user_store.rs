@@ -1,13 +1,14 @@
 //! Users' keys, and what is left of a deleted user: nothing; and of all others: everything.
 
 use token_broker::domain::caller_store::{Tenant, TenantWrite};
+use token_broker::domain::cipher::Field;
 use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{RenewedRow, SealedTable};
 use token_broker::domain::event::{EventPosition, EventQuery};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::key::{CredentialKey, UserId};
 use token_broker::domain::ports::{
-    Consumed, Field, GrantCondition, NewGrant, Persisted, RevocationOutcome, StoredGrant,
+    Consumed, GrantCondition, NewGrant, Persisted, RevocationOutcome, StoredGrant,
 };
 use token_broker::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion, user_key_binding};
 

@@ -7,8 +7,8 @@ use token_broker::application::error::{BrokerError, NotFound, Precondition};
 use token_broker::application::keys::{Refusal, Whose};
 use token_broker::domain::admin_policy::{AdminAction, AdminRights};
 use token_broker::domain::caller_store::Tenant;
-use token_broker::domain::data_key::{DataKeyId, KeyKeeper as _};
-use token_broker::domain::ports::{Binding, Cipher as _, CipherError, DataKeyPurpose, Field};
+use token_broker::domain::cipher::{Binding, Cipher as _, CipherError, Field};
+use token_broker::domain::data_key::{DataKeyId, DataKeyPurpose, KeyKeeper as _};
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::infra::crypto::{Keyring, Vault};
 
@@ -182,7 +182,7 @@ async fn data_keys_move_to_another_key_encryption_key_and_the_former_one_is_not_
 /// Puts the damaged data key right, and moves it.
 async fn one_under(
     world: &World,
-    intact: &token_broker::domain::ports::WrappedDataKey,
+    intact: &token_broker::domain::data_key::WrappedDataKey,
 ) -> token_broker::domain::data_key::Rewrapped {
     let damaged = world.stores.data_keys.data_key(intact.id).await.unwrap().unwrap();
     assert!(world.stores.data_keys.rewrap_data_key(&damaged, intact).await.unwrap());

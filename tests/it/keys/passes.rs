@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use token_broker::application::keys::Whose;
+use token_broker::domain::cipher::Field;
 use token_broker::domain::data_key::{
     KeyKeeper as _, PassStep, Reencryption, ReencryptionStore, RenewedRow, RowId, RowsPerKey, SealedRow,
     SealedTable,
 };
 use token_broker::domain::key::ClaimOwner;
-use token_broker::domain::ports::{Field, StoreError};
+use token_broker::domain::ports::StoreError;
 
 use super::world::{World, keys, open, operator, seal};
 use crate::contract::samples::{at, grant_id, key, lineage, tenant};

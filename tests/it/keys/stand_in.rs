@@ -9,8 +9,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::Value;
+use token_broker::domain::data_key::DataKeyPurpose;
 use token_broker::domain::key::TenantId;
-use token_broker::domain::ports::DataKeyPurpose;
 use token_broker::infra::crypto::{KekError, Key, KeyBinding, KeyEncryption};
 use token_broker::infra::system::SystemEntropy;
 

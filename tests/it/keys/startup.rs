@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use token_broker::domain::ports::{Cipher as _, CipherError, Field};
+use token_broker::domain::cipher::{Cipher as _, CipherError, Field};
 use token_broker::domain::secret::SecretString;
 use token_broker::infra::crypto::services::{Transit, TransitAuth, TransitSettings};
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, VaultError};

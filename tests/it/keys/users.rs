@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use token_broker::application::error::{BrokerError, Precondition};
 use token_broker::application::keys::{Refusal, Whose};
+use token_broker::domain::cipher::{CipherError, Field};
 use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{DataKeyId, KeyKeeper as _, RenewedRow, SealedTable};
-use token_broker::domain::ports::{CipherError, Entropy, Field};
+use token_broker::domain::ports::Entropy;
 use token_broker::domain::user_key::UserDeletion;
 use token_broker::infra::crypto::{Keyring, Vault};
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use token_broker::application::keys::{KeyPorts, KeySettings, Keys, KeysQuery, Whose};
 use token_broker::domain::access_policy::{Caller, Principal};
 use token_broker::domain::admin_policy::{AdminAction, AdminRights};
+use token_broker::domain::cipher::{Binding, Cipher as _, CipherError, Field};
 use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{
-    DataKeyId, KeyKeeper as _, Reencryption, ReencryptionStore, SealedTable,
+    DataKeyId, DataKeyPurpose, KeyKeeper as _, Reencryption, ReencryptionStore, SealedTable,
 };
 use token_broker::domain::key::{CallerId, CredentialKey, GrantId, TenantId};
-use token_broker::domain::ports::{Binding, Cipher as _, CipherError, DataKeyPurpose, Field};
 use token_broker::domain::secret::SecretBytes;
 use token_broker::infra::crypto::{KeyEncryptionKey, Keyring, Vault};
 use token_broker::infra::system::SystemEntropy;

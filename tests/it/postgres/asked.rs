@@ -8,12 +8,14 @@ use token_broker::domain::access_policy::Identity;
 use token_broker::domain::audit::{AuditQuery, AuditStore as _, Entry, Head, Outcome};
 use token_broker::domain::caller_store::{CallerStore as _, Claim, Tenant, TenantStore as _};
 use token_broker::domain::credential::Sealed;
-use token_broker::domain::data_key::{PassStep, ReencryptionStore as _, SealedTable};
+use token_broker::domain::data_key::{
+    DataKeyPurpose, DataKeyStore as _, PassStep, ReencryptionStore as _, SealedTable, WrappedDataKey,
+};
 use token_broker::domain::event::{EventPosition, EventQuery, EventStore as _};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::ports::{
-    ClaimRequest, CredentialStore as _, DataKeyPurpose, DataKeyStore as _, DeadOwners, DueRequest,
-    FlowStore as _, ListQuery, OutboxStore as _, RevocationOutcome, StoreError, StoreHealth as _,
+    ClaimRequest, CredentialStore as _, DeadOwners, DueRequest, FlowStore as _, ListQuery, OutboxStore as _,
+    RevocationOutcome, StoreError, StoreHealth as _,
 };
 use token_broker::domain::provider_config::ProviderConfigStore as _;
 use token_broker::domain::user_key::{StoredUserKey, UserDeletion, UserKeyStore as _};
@@ -126,7 +128,7 @@ async fn about_rows(store: &PgStore, claim: &ClaimRequest) -> Vec<Said> {
 /// Of data keys and users' keys.
 async fn about_keys(store: &PgStore) -> Vec<Said> {
     let acme = tenant("acme");
-    let data_key = token_broker::domain::ports::WrappedDataKey {
+    let data_key = WrappedDataKey {
         id: [1; 16],
         tenant: acme.clone(),
         purpose: DataKeyPurpose::Encryption,

@@ -5,12 +5,14 @@
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 use token_broker::domain::credential::Sealed;
-use token_broker::domain::data_key::{ReencryptionStore as _, RenewedRow, SealedTable};
+use token_broker::domain::data_key::{
+    DataKeyPurpose, DataKeyStore as _, ReencryptionStore as _, RenewedRow, SealedTable,
+};
 use token_broker::domain::flow::FlowStatus;
 use token_broker::domain::key::{CredentialId, CredentialKey, GrantId, UserId};
 use token_broker::domain::ports::{
-    ClaimRequest, Consumed, CredentialStore as _, DataKeyPurpose, DataKeyStore as _, DeadOwners, DueRequest,
-    FlowStore as _, ListQuery, OutboxStore as _, Persisted, RevocationOutcome, StoreHealth as _,
+    ClaimRequest, Consumed, CredentialStore as _, DeadOwners, DueRequest, FlowStore as _, ListQuery,
+    OutboxStore as _, Persisted, RevocationOutcome, StoreHealth as _,
 };
 use token_broker::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion, UserKeyStore as _};
 use token_broker::infra::storage::postgres::PgStore;

@@ -15,12 +15,13 @@ use token_broker::application::types::{
 use token_broker::application::{Broker, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Allowed, Caller, Principal, Rule};
 use token_broker::domain::audit::NoAudit;
+use token_broker::domain::cipher::Cipher as _;
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, FlowId, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{
-    Cipher as _, Clock as _, CredentialStore as _, OAuthClient, OutboxStore, ProviderDirectory,
+    Clock as _, CredentialStore as _, OAuthClient, OutboxStore, ProviderDirectory,
 };
 use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, STRICT_SETTLE, Service};
 use token_broker::domain::scope::ScopeSet;

@@ -7,8 +7,9 @@ use token_broker::domain::caller_store::{
     ApiKey, ApiKeyWrite, CallerStore, CallerWrite, Claim, FoundCaller, IdentityList, LAST_USED_GRAIN,
     MAX_API_KEYS, NewApiKey, StoredCaller, Tenant, TenantStore, TenantWrite,
 };
+use token_broker::domain::data_key::DataKeyPurpose;
 use token_broker::domain::key::{ApiKeyId, CallerId, TenantId};
-use token_broker::domain::ports::{DataKeyPurpose, StoreError};
+use token_broker::domain::ports::StoreError;
 
 use super::memory_store::{MemoryStore, Tables};
 

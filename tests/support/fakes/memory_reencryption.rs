@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use token_broker::domain::cipher::Field;
 use token_broker::domain::credential::{CredentialState, Sealed, StoredTokens};
 use token_broker::domain::data_key::{
     PassStep, Reencryption, ReencryptionStore, RenewedRow, RowId, RowsPerKey, SealedRow, SealedTable,
 };
 use token_broker::domain::key::ClaimOwner;
-use token_broker::domain::ports::{Field, StoreError};
+use token_broker::domain::ports::StoreError;
 use token_broker::domain::provider_config::{CONFIG_FIELDS, ProviderConfig};
 use token_broker::domain::user_key::{StoredUserKey, user_key_binding};
 

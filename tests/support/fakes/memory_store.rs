@@ -11,14 +11,14 @@ use token_broker::domain::caller_store::{NewApiKey, StoredCaller, Tenant};
 use token_broker::domain::credential::{
     Credential, CredentialState, Epoch, Fingerprint, ReauthReason, StoredTokens,
 };
-use token_broker::domain::data_key::{Reencryption, RowsPerKey};
+use token_broker::domain::data_key::{Reencryption, RowsPerKey, WrappedDataKey};
 use token_broker::domain::event::{Change, Event, EventPosition, FlowCause, NewEvent, Standing};
 use token_broker::domain::flow::{Flow, FlowStatus};
 use token_broker::domain::key::{ClaimOwner, ConfigId, CredentialId, CredentialKey, TenantId};
 use token_broker::domain::ports::{
     ClaimRequest, CredentialStore, DeadOwners, DueCredential, DueRequest, GrantCondition, LineageWrite,
     ListQuery, NewGrant, PendingRevocation, Persisted, Release, RevocationOutcome, RevokeWrite, RevokedRow,
-    StoreError, StoreHealth, StoredGrant, WrappedDataKey,
+    StoreError, StoreHealth, StoredGrant,
 };
 use token_broker::domain::provider_config::ProviderConfig;
 use token_broker::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion};

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use token_broker::domain::caller_store::Tenant;
-use token_broker::domain::data_key::DataKeyId;
+use token_broker::domain::data_key::{DataKeyId, DataKeyPurpose, DataKeyStore, WrappedDataKey};
 use token_broker::domain::event::{EventPage, EventPosition, EventQuery, EventStore};
 use token_broker::domain::flow::{Flow, FlowFailure, FlowStatus, SecretHash, StateHash};
 use token_broker::domain::key::{CredentialKey, FlowId, OutboxId, ProviderId, TenantId, UserId};
 use token_broker::domain::ports::{
-    CancelledFlows, Consumed, DataKeyPurpose, DataKeyStore, FlowStore, HeldCode, OutboxStore,
-    PendingRevocation, RevocationOutcome, StoreError, WrappedDataKey,
+    CancelledFlows, Consumed, FlowStore, HeldCode, OutboxStore, PendingRevocation, RevocationOutcome,
+    StoreError,
 };
 
 use super::memory_store::{FlowRow, MemoryStore, RevocationRow, Tables};

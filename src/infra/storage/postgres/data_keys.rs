@@ -7,9 +7,9 @@ use jiff::Timestamp;
 
 use super::session::{Again, lock_of};
 use super::{PgStore, Query};
-use crate::domain::data_key::DataKeyId;
+use crate::domain::data_key::{DataKeyId, DataKeyPurpose, DataKeyStore, WrappedDataKey};
 use crate::domain::key::TenantId;
-use crate::domain::ports::{DataKeyPurpose, DataKeyStore, StoreError, WrappedDataKey};
+use crate::domain::ports::StoreError;
 use crate::infra::storage::codec::{after_bytes, array, micros, optional_time, purpose_text};
 use crate::infra::storage::data_key_row::{DataKeyRow, data_key_columns};
 

@@ -8,8 +8,7 @@ use super::number;
 use super::time::timestamp;
 use crate::application::error::BrokerError;
 use crate::application::keys::{DataKeyStanding, KeysPage, KeysQuery, Progress, Rotated, TableRows, Whose};
-use crate::domain::data_key::DataKeyId;
-use crate::domain::ports::DataKeyPurpose;
+use crate::domain::data_key::{DataKeyId, DataKeyPurpose};
 use crate::r#gen::v1 as pb;
 
 /// The page of a request that says nothing.
