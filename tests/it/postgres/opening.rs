@@ -1,5 +1,6 @@
 //! Opening a database: migrations, whoever else is there, rights, passwords, TLS, and what is refused.
 
+use std::error::Error as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +59,24 @@ async fn of_many_that_start_at_one_time_one_migrates_and_all_serve() {
     let sql = "SELECT count(*), count(DISTINCT version) FROM _sqlx_migrations WHERE success";
     let counted = server.backdoor(&database).await.fetch_one(sql).await.unwrap();
     assert_eq!(counted.get::<i64, _>(0), counted.get::<i64, _>(1), "each was applied once");
+}
+
+/// An index that is built while others write, and was broken off, is in the way of the next attempt.
+#[tokio::test]
+async fn a_migration_that_did_not_end_says_why_and_is_done_when_that_is_gone() {
+    let (server, database, settings) = empty().await;
+    open(&settings).await.unwrap().close().await;
+    let undone = "DELETE FROM _sqlx_migrations WHERE version >= 12; DROP INDEX credentials_due_operators;
+        CREATE INDEX credentials_due ON credentials (id); CREATE INDEX credentials_due_operators ON credentials (id)";
+    run(server, &database, undone).await;
+    let error = refused(&settings).await;
+    let text = error.source().unwrap().to_string();
+    assert!(text.contains("\"credentials_due_operators\" already exists"), "{text}");
+    run(server, &database, "DROP INDEX credentials_due_operators").await;
+    let store = open(&settings).await.unwrap();
+    connected(&store, "alice", 1).await;
+    let applied = PgStore::migrations(&settings).await.unwrap();
+    assert!(applied.iter().all(|migration| migration.applied));
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use token_broker::domain::ports::{
     ClaimRequest, Consumed, CredentialStore as _, DeadOwners, DueRequest, FlowStore as _, ListQuery,
     OutboxStore as _, Persisted, RevocationOutcome, StoreHealth as _,
 };
+use token_broker::domain::provider_config::ProviderConfigStore as _;
 use token_broker::domain::user_key::{StoredUserKey, UserDeleted, UserDeletion, UserKeyStore as _};
 use token_broker::infra::storage::postgres::PgStore;
 
@@ -23,13 +24,15 @@ use crate::contract::samples::{
     provider, release, revocation, revoke_write, scopes, secret, state, tenant,
 };
 
-/// 30,000 credentials of 10,000 users at three providers, 60 of them being refreshed, 300 due; 20,000 ended flows and 100
+/// 30,000 credentials of 10,000 users at three providers, 60 of them being refreshed, 300 due, 150 of tenants' own apps, a
+/// quarter of the due ones among them; 300 own apps; 20,000 ended flows and 100
 /// pending ones; 20,000 finished revocations and 100 due ones; 20,000 events; 4,000 data keys;
 /// 60,000 users' keys.
 const POPULATE: &str = "
     INSERT INTO credentials (id, tenant, provider, user_id, grant_name, account, created_at, updated_at, grant_id,
         generation, epoch, status, access_sealed, access_obtained_at, access_expires_at, token_type, profile_sealed, scopes,
-        scopes_assumed, rt_sealed, rt_fingerprint, rt_epoch, claim_owner, claim_deadline, settle_at, next_refresh_at)
+        scopes_assumed, rt_sealed, rt_fingerprint, rt_epoch, claim_owner, claim_deadline, settle_at, next_refresh_at,
+        configuration)
     SELECT decode(md5('id' || n), 'hex'), CASE WHEN n % 2 = 0 THEN 'acme' ELSE 'other' END,
         (ARRAY['google', 'github', 'slack'])[1 + n % 3], 'user ' || n / 3, 'mail', 'default', 0, 0,
         decode(md5('grant' || n), 'hex'), 1, 1, CASE WHEN n % 500 = 0 THEN 'refreshing' ELSE 'active' END,
@@ -37,8 +40,14 @@ const POPULATE: &str = "
         '[\"mail\"]', false, decode(repeat(md5('r' || n), 8), 'hex'), decode(repeat(md5('f' || n), 2), 'hex'), 0,
         CASE WHEN n % 500 = 0 THEN decode(md5('owner'), 'hex') END,
         CASE WHEN n % 500 = 0 THEN 1800000000000000 + n END, CASE WHEN n % 500 = 0 THEN 1800000300000000 + n END,
-        CASE WHEN n % 100 = 1 THEN 1700000000000000 + n ELSE 1900000000000000 + n END
+        CASE WHEN n % 100 = 1 THEN 1700000000000000 + n ELSE 1900000000000000 + n END,
+        CASE WHEN n % 20 = 1 AND n % 400 < 40 THEN decode(md5('own' || n % 300), 'hex') END
     FROM generate_series(1, 30000) AS n;
+    INSERT INTO provider_configurations (tenant, provider, id, definition, client_id, variables, authentication, revision,
+        created_at, updated_at)
+    SELECT 'tenant-' || n, (ARRAY['google', 'github', 'slack'])[1 + n % 3], decode(md5('own' || n), 'hex'), 'google', 'app', '{}',
+        '{}', 1, 0, 0
+    FROM generate_series(0, 299) AS n;
     INSERT INTO flows (id, tenant, provider, user_id, grant_name, account, caller, services, scopes, grant_id, state_hash,
         secrets_sealed, endpoints, redirect_uri, status, created_at, expires_at, ended_at)
     SELECT decode(md5('id' || n), 'hex'), 'acme', 'google', 'user ' || n / 3, 'mail', 'default', 'agent', '[]', '[]',
@@ -169,7 +178,10 @@ async fn a_round(place: &Place, n: u32, ids: &[[u8; 16]], grant: GrantId) {
         until: at(900_000),
         limit: 10,
     };
-    assert!(!store.reserve_due(due).await.unwrap().is_empty());
+    assert!(!store.reserve_due(due.clone()).await.unwrap().is_empty());
+    let own = store.due_provider_configs(at(1), 1_000).await.unwrap();
+    let of_own = DueRequest { provider: own[0].provider.clone(), configuration: Some(own[0].id), ..due };
+    assert!(!store.reserve_due(of_own).await.unwrap().is_empty());
     store.reschedule(row.id, Some(at(9))).await.unwrap();
     let some: Vec<CredentialId> = ids.iter().copied().map(CredentialId::from_bytes).collect();
     store.mark_used(&some, at(9)).await.unwrap();
@@ -275,9 +287,10 @@ async fn frequent_statements_use_an_index() {
             .iter()
             .any(|table| plan.contains(&format!("Seq Scan on {table}")));
         assert!(pings || !whole_table, "{statement}\n{plan}");
-        // Nothing is collected and sorted, but for rows that are locked in the order of their ids, and the few pending
-        // flows of one user.
-        let few = statement.contains("ORDER BY id") || statement.contains("status = 'pending'");
+        // Nothing is collected and sorted, but for rows that are locked in the order of their ids, the few pending flows of one
+        // user, and what is due at one tenant's own app.
+        let few = ["ORDER BY id", "status = 'pending'", "configuration = $5"];
+        let few = few.iter().any(|part| statement.contains(part));
         assert!(few || !plan.contains("Sort"), "{statement}\n{plan}");
     }
     let by = |part: &str| {
@@ -285,7 +298,15 @@ async fn frequent_statements_use_an_index() {
         assert!(!found.is_empty(), "{part}");
         found.into_iter().map(|done| done.plan.clone()).collect::<Vec<_>>()
     };
-    assert!(by("WITH due AS").iter().all(|plan| plan.contains("Index Scan using credentials_due")));
+    // What is due at one app, and not what is due at others.
+    let due = |configuration| {
+        let of_these = format!("status = 'active' AND configuration {configuration}");
+        by(&of_these)
+    };
+    assert!(due("IS NULL").iter().all(|plan| plan.contains("Index Scan using credentials_due_operators")));
+    assert!(due("= $5").iter().all(|plan| plan.contains("credentials_due_own")));
+    let by_app = by("FROM provider_configurations AS c");
+    assert!(by_app.iter().all(|plan| plan.contains("credentials_due_own")), "{by_app:#?}");
     assert!(by("ORDER BY settle_at").iter().all(|plan| plan.contains("credentials_to_settle")));
     assert!(by("WITH abandoned AS").iter().all(|plan| plan.contains("credentials_to_settle")));
 }

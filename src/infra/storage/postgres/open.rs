@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::timeout;
 
 use super::error::OpenError;
-use super::schema::{self, MIGRATOR};
+use super::schema;
 use super::session::Suspicion;
 use super::{DatabaseClock, Inner, PgSettings, PgStore, RowClock};
 use crate::domain::ports::StoreHealth as _;
@@ -110,7 +110,7 @@ async fn prepare(server: &str, connection: &mut PgConnection) -> Result<(), Open
         // Without asking for the lock, or for the right to make tables.
         return Ok(());
     }
-    let migrated = timeout(MIGRATION_LIMIT, MIGRATOR.run_direct(None, connection, false)).await;
+    let migrated = timeout(MIGRATION_LIMIT, schema::migrate(connection)).await;
     match migrated.unwrap_or_else(|_| Err(MigrateError::Execute(sqlx::Error::PoolTimedOut))) {
         Ok(()) => Ok(()),
         Err(MigrateError::VersionMissing(version)) => Err(OpenError::NewerSchema { server: name(), version }),

@@ -6,21 +6,43 @@
 //! old version used raises it, and by then no old version runs any more. See `docs/POSTGRES.md`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sqlx::PgConnection;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
+use tokio::time::sleep;
 
 use super::error::OpenError;
 use crate::infra::storage::migrations::{self, MigrationState};
 
 /// Embedded, so that the program needs no files.
-pub(super) static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// "tkbr" and a number: which advisory lock.
+const LOCK: i64 = 0x746b_6272_0000_0002;
+/// How often it is asked for.
+const ASK_EVERY: Duration = Duration::from_millis(200);
 
 const TABLES: &str = "
     SELECT to_regclass('_sqlx_migrations') IS NOT NULL, to_regclass('broker_schema') IS NOT NULL,
         to_regclass('credentials') IS NOT NULL";
 
 const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE success ORDER BY version";
+
+/// Applies what is missing; of many that do so at one time, one at a time. The lock is asked for again and again: whoever waits in
+/// a statement for it has a snapshot, which an index that is built `CONCURRENTLY` waits for, and both would wait for ever. The
+/// lock ends with the connection at the latest.
+pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let lock = |sql| sqlx::query_scalar::<_, bool>(sql).bind(LOCK);
+    while !lock("SELECT pg_try_advisory_lock($1)").fetch_one(&mut *connection).await? {
+        sleep(ASK_EVERY).await;
+    }
+    let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
+    migrator.set_locking(false);
+    let migrated = migrator.run_direct(None, &mut *connection, false).await;
+    lock("SELECT pg_advisory_unlock($1)").fetch_one(connection).await?;
+    migrated
+}
 
 /// Reads what the database has; refuses another program's tables and what this version can't work with.
 pub(super) async fn inspect(

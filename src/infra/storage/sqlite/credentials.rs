@@ -71,12 +71,22 @@ const SETTLE_OTHERS_EARLY: &str = "
     UPDATE credentials SET settle_at = claim_deadline
     WHERE status = 'refreshing' AND claim_owner <> ?1 AND settle_at > claim_deadline";
 
-/// The index is named, since without statistics the planner may take another for as good.
-const DUE: &str = "
-    SELECT id, coalesce(used_at, created_at), next_refresh_at FROM credentials INDEXED BY credentials_due
-    WHERE provider = ?1 AND status = 'active' AND next_refresh_at <= ?2 AND configuration IS ?4
-    ORDER BY next_refresh_at
-    LIMIT ?3";
+/// The index is named, since without statistics the planner may take another for as good. Each has the rows of one kind of app,
+/// so that a backlog of the one is not read for the other.
+macro_rules! due {
+    ($index:literal, $configuration:literal) => {
+        concat!(
+            "SELECT id, coalesce(used_at, created_at), next_refresh_at FROM credentials INDEXED BY ",
+            $index,
+            " WHERE provider = ?1 AND status = 'active' AND next_refresh_at <= ?2 AND configuration ",
+            $configuration,
+            " ORDER BY next_refresh_at
+            LIMIT ?3"
+        )
+    };
+}
+const DUE: &str = due!("credentials_due_operators", "IS NULL");
+const DUE_OF_OWN: &str = due!("credentials_due_own", "= ?4");
 
 const RESERVE: &str =
     "UPDATE credentials SET next_refresh_at = ?2 WHERE id IN (SELECT unhex(value) FROM json_each(?1))";
@@ -212,14 +222,13 @@ impl CredentialStore for SqliteStore {
 
     async fn reserve_due(&self, request: DueRequest) -> Result<Vec<DueCredential>, StoreError> {
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query(DUE)
+        let own = request.configuration.map(|id| id.as_bytes().to_vec());
+        let query = sqlx::query(if own.is_some() { DUE_OF_OWN } else { DUE })
             .bind(request.provider.as_str())
             .bind(micros(request.now))
-            .bind(request.limit)
-            .bind(request.configuration.map(|id| id.as_bytes().to_vec()))
-            .fetch_all(&mut *transaction)
-            .await
-            .map_err(store_error)?;
+            .bind(request.limit);
+        let query = if own.is_some() { query.bind(own) } else { query };
+        let rows = query.fetch_all(&mut *transaction).await.map_err(store_error)?;
         if rows.is_empty() {
             return Ok(Vec::new()); // dropped, and so rolled back
         }

@@ -25,7 +25,7 @@ const STOP: &str = "
 const DUE: &str = "
     SELECT c.tenant, c.provider, c.id FROM provider_configurations AS c
     WHERE EXISTS (
-        SELECT 1 FROM credentials INDEXED BY credentials_due
+        SELECT 1 FROM credentials INDEXED BY credentials_due_own
         WHERE provider = c.provider AND status = 'active' AND next_refresh_at <= ?1 AND configuration = c.id
     )
     LIMIT ?2";
