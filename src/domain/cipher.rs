@@ -73,11 +73,11 @@ pub enum CipherError {
     #[error("the ciphertext does not open")]
     DoesNotOpen,
     /// The data keys could not be read or stored.
-    #[error("the data keys could not be read or stored")]
-    Store(#[source] StoreError),
+    #[error("the data keys could not be read or stored: {0}")]
+    Store(StoreError),
     /// The service that holds the key-encryption key does not answer, or refuses. Worth trying again.
-    #[error("the key-encryption key is not available now")]
-    KeyService(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the key-encryption key is not available now: {0}")]
+    KeyService(Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Encrypts for one user. It has the keys in memory for as long as it lives, and asks nobody.

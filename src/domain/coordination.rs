@@ -17,8 +17,8 @@ use super::ports::LineageWrite;
 #[derive(Debug, thiserror::Error)]
 pub enum CoordinationError {
     /// Not reachable, too slow, or failing over.
-    #[error("the permit store is not available")]
-    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the permit store is not available: {0}")]
+    Unreachable(Box<dyn std::error::Error + Send + Sync>),
     /// An entry that this version can't read.
     #[error("an entry of the permit store is damaged: {0}")]
     Corrupt(&'static str),
@@ -117,8 +117,8 @@ pub trait PermitStore: Send + Sync {
 
 /// Why the journal could not do it.
 #[derive(Debug, thiserror::Error)]
-#[error("the journal cannot be written")]
-pub struct JournalError(#[source] pub Box<dyn std::error::Error + Send + Sync>);
+#[error("the journal cannot be written: {0}")]
+pub struct JournalError(pub Box<dyn std::error::Error + Send + Sync>);
 
 /// The local copy of new token pairs, on this replica's disk, until their rows have had them for 15 minutes. Contract:
 /// `tests/it/journal.rs`.

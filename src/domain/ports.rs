@@ -45,12 +45,12 @@ pub trait Entropy: Send + Sync {
 
 // ---- storage --------------------------------------------------------------------------------------------------------
 
-/// Why the database could not do it.
+/// Why the database could not do it. The text says the cause: it is for logs, and never in an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Not reachable, busy beyond its limit, out of space. Worth trying again.
-    #[error("the database is not available")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the database is not available: {0}")]
+    Unavailable(Box<dyn std::error::Error + Send + Sync>),
     /// A row that this version can't read. Not worth trying again.
     #[error("a stored row is damaged: {0}")]
     Corrupt(&'static str),

@@ -64,6 +64,24 @@ async fn what_was_acknowledged_is_there_after_reopening() {
     assert_eq!(store.load(&key("alice")).await.unwrap().unwrap(), *row);
 }
 
+/// As on a full disk, which a test can't have everywhere: `SQLite` ends the transaction by itself.
+#[tokio::test]
+async fn after_a_transaction_that_sqlite_ended_by_itself_others_begin() {
+    let (_home, path) = place();
+    let store = open(&path).await;
+    let mut backdoor = backdoor(&path).await;
+    let full = "CREATE TRIGGER full BEFORE INSERT ON credentials BEGIN SELECT RAISE(ROLLBACK, 'full'); END";
+    backdoor.execute(full).await.unwrap();
+    let grant = || store.store_grant(new_grant(key("alice"), 1));
+    for _ in 0..3 {
+        let error = grant().await.unwrap_err();
+        assert!(error.to_string().contains("full"), "each time the same, and it says why: {error}");
+    }
+    backdoor.execute("DROP TRIGGER full").await.unwrap();
+    let StoredGrant::Stored(row) = grant().await.unwrap() else { panic!("stored") };
+    assert_eq!(store.load(&key("alice")).await.unwrap(), Some(*row));
+}
+
 /// Opens a database whose last owner was dropped a moment ago: its connections end in their own time.
 async fn reopened(path: &Path) -> SqliteStore {
     loop {

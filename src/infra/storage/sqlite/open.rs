@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _};
 
@@ -106,6 +107,17 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
+/// Where it can't go on, as on a full disk, `SQLite` ends a transaction by itself (<https://sqlite.org/lang_transaction.html>,
+/// section 3). Then the driver's own ROLLBACK is an error, and it counts that transaction as open for good: every further one would
+/// be refused as one inside it. A connection that counts so is replaced.
+async fn can_begin(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        // The ROLLBACK of a transaction that was dropped may still be on its way, and comes before this.
+        connection.ping().await?;
+    }
+    Ok(!connection.is_in_transaction())
+}
+
 async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<SqlitePool, OpenError> {
     SqlitePoolOptions::new()
         .min_connections(size)
@@ -115,6 +127,7 @@ async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<S
         .max_lifetime(None)
         // A local file does not go away; the check would cost more than a read.
         .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(can_begin(connection)))
         .connect_with(options)
         .await
         .map_err(|e| OpenError::from_sqlx(path, e))
