@@ -3,6 +3,7 @@
 mod admin;
 mod ends;
 mod keys;
+mod looks;
 mod replicas;
 mod uses;
 
