@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use tokio::time::sleep;
 
 use super::error::OpenError;
@@ -20,7 +20,14 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// "tkbr" and a number: which advisory lock.
 const LOCK: i64 = 0x746b_6272_0000_0002;
-/// How often it is asked for.
+/// What a building of an index that was broken off has left, which is of no use and in the way of the next attempt. Of the tables
+/// that grow, whose indexes are built while others write.
+const BROKEN_OFF: &str = "
+    SELECT indexrelid::regclass::text FROM pg_index
+    WHERE NOT indisvalid
+        AND indrelid = ANY (ARRAY[to_regclass('credentials'), to_regclass('flows'), to_regclass('revocations'),
+            to_regclass('events'), to_regclass('audit_log'), to_regclass('user_keys')])";
+/// How often the lock is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 const TABLES: &str = "
@@ -36,6 +43,11 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), Migrate
     let lock = |sql| sqlx::query_scalar::<_, bool>(sql).bind(LOCK);
     while !lock("SELECT pg_try_advisory_lock($1)").fetch_one(&mut *connection).await? {
         sleep(ASK_EVERY).await;
+    }
+    for index in sqlx::query_scalar::<_, String>(BROKEN_OFF).fetch_all(&mut *connection).await? {
+        // Written by the database, with quotes where they are needed.
+        let drop = AssertSqlSafe(format!("DROP INDEX CONCURRENTLY {index}"));
+        connection.execute(drop).await?;
     }
     let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
     migrator.set_locking(false);
