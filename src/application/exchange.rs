@@ -134,6 +134,7 @@ impl Broker {
             grant_id: flow.grant_id,
             configuration: flow.configuration,
             tokens,
+            user_key: None,
             condition: GrantCondition::Flow { id: flow.id, over: None },
             now: self.ports.clock.now(),
         };
@@ -155,6 +156,8 @@ impl Broker {
                 // The flow has ended, or another consent for the key was stored meanwhile, perhaps by another replica:
                 // then the account is compared with that one's.
                 StoredGrant::ConditionFailed => refused_over = Some(over),
+                // A user is deleted with the flows.
+                StoredGrant::KeyDeleted => return Ok(Stored::FlowEnded),
             }
         }
     }

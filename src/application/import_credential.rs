@@ -39,42 +39,42 @@ impl Broker {
         };
         let scopes_assumed = input.scopes.is_empty();
         let scopes = if scopes_assumed { target.service_scopes.clone() } else { input.scopes };
-        let grant_id = GrantId::from_random(self.random());
-        let sealer = self.ports.cipher.sealer(&target.key, None).await?;
-        let tokens = self
-            .seal_grant(
-                &*sealer,
-                &target.provider,
-                (&target.key, grant_id),
-                PlainTokens {
-                    access_token: &input.access_token,
-                    refresh_token: input.refresh_token.as_ref(),
-                    token_type: input.token_type,
-                    life,
-                    scopes,
-                    scopes_assumed,
-                    profile: Profile::new(input.account, input.extra),
-                },
-            )
-            .await?;
+        let profile = Profile::new(input.account, input.extra);
         let condition =
             if input.overwrite { GrantCondition::Overwrite } else { GrantCondition::NotConnected };
-        let grant = NewGrant {
-            id_if_new: CredentialId::from_random(self.random()),
-            key: target.key,
-            grant_id,
-            configuration: target.provider.configuration(),
-            tokens,
-            condition,
-            now,
-        };
-        match self.ports.credentials.store_grant(grant).await? {
-            StoredGrant::Stored(row) => {
-                self.tell_watches(&row.key.tenant);
-                self.view_opened(&row).await
-            }
-            StoredGrant::ConditionFailed => {
-                Err(BrokerError::FailedPrecondition(Precondition::CredentialExists))
+        loop {
+            let grant_id = GrantId::from_random(self.random());
+            let sealer = self.ports.cipher.sealer(&target.key, None).await?;
+            let plain = PlainTokens {
+                access_token: &input.access_token,
+                refresh_token: input.refresh_token.as_ref(),
+                token_type: input.token_type.clone(),
+                life,
+                scopes: scopes.clone(),
+                scopes_assumed,
+                profile: profile.clone(),
+            };
+            let tokens = self.seal_grant(&*sealer, &target.provider, (&target.key, grant_id), plain).await?;
+            let grant = NewGrant {
+                id_if_new: CredentialId::from_random(self.random()),
+                key: target.key.clone(),
+                grant_id,
+                configuration: target.provider.configuration(),
+                tokens,
+                user_key: Some(sealer.user_key()),
+                condition,
+                now,
+            };
+            match self.ports.credentials.store_grant(grant).await? {
+                StoredGrant::Stored(row) => {
+                    self.tell_watches(&row.key.tenant);
+                    return self.view_opened(&row).await;
+                }
+                StoredGrant::ConditionFailed => {
+                    return Err(BrokerError::FailedPrecondition(Precondition::CredentialExists));
+                }
+                // The user was deleted in this moment, and is a new one from here on, with another key.
+                StoredGrant::KeyDeleted => {}
             }
         }
     }

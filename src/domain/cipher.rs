@@ -82,6 +82,8 @@ pub enum CipherError {
 
 /// Encrypts for one user. It has the keys in memory for as long as it lives, and asks nobody.
 pub trait Sealer: Send + Sync {
+    /// The user's key that it encrypts with.
+    fn user_key(&self) -> UserKeyId;
     /// Encrypts. Fails for a binding that is not the user's.
     fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError>;
 }

@@ -27,7 +27,7 @@ use super::provider_config::{ClientAuthentication, ProviderConfig};
 use super::scope::ScopeSet;
 use super::secret::SecretString;
 use super::token_set::{ProviderAccount, TokenResponse};
-use super::user_key::{UserDeleted, UserDeletion};
+use super::user_key::{UserDeleted, UserDeletion, UserKeyId};
 
 /// The time.
 pub trait Clock: Send + Sync {
@@ -236,6 +236,8 @@ pub struct NewGrant {
     pub configuration: Option<ConfigId>,
     /// What was obtained.
     pub tokens: StoredTokens,
+    /// The user's key that the tokens are sealed with, which must be there. `None`: the condition is a flow, which goes with the key.
+    pub user_key: Option<UserKeyId>,
     /// What must hold.
     pub condition: GrantCondition,
     /// The time.
@@ -266,6 +268,8 @@ pub enum StoredGrant {
     Stored(Box<Credential>),
     /// The condition did not hold; nothing was changed.
     ConditionFailed,
+    /// The user has been deleted since the tokens were sealed: nobody could open them. Nothing was changed.
+    KeyDeleted,
 }
 
 /// See [`CredentialStore::release_claim`].

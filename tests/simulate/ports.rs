@@ -278,6 +278,10 @@ fn prefix(binding: &Binding<'_>) -> Vec<u8> {
 }
 
 impl Sealer for PlainCipher {
+    fn user_key(&self) -> UserKeyId {
+        [0; 16]
+    }
+
     fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError> {
         Ok(Sealed([prefix(&binding).as_slice(), plaintext.expose_secret()].concat()))
     }

@@ -56,6 +56,10 @@ struct UsersSealer {
 }
 
 impl Sealer for UsersSealer {
+    fn user_key(&self) -> UserKeyId {
+        self.user_key.id
+    }
+
     fn seal(&self, binding: Binding<'_>, plaintext: &SecretBytes) -> Result<Sealed, CipherError> {
         if !self.user_key.is_of(binding.key) || !binding.field.is_users() {
             return Err(CipherError::DoesNotOpen);

@@ -23,6 +23,8 @@ pub(super) const INSERT_OR_GET: &str = concat!(
     user_key_columns!()
 );
 
+pub(super) const THERE: &str = "SELECT 1 FROM user_keys WHERE id = $1";
+
 pub(super) const DELETE_KEY: &str = "DELETE FROM user_keys WHERE tenant = $1 AND user_id = $2 RETURNING id";
 
 pub(super) const WAITING: &str =

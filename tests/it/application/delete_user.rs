@@ -186,6 +186,17 @@ async fn a_deletion_that_fails_or_whose_answer_is_lost_is_repeated() {
 }
 
 #[tokio::test]
+async fn an_import_in_the_moment_of_a_deletion_is_a_new_users() {
+    let rig = Rig::new().await;
+    rig.faults.user_deleted.store(2, Ordering::SeqCst);
+    rig.broker.import_credential(&rig.caller, rig.import_input()).await.unwrap();
+    assert_eq!(rig.faults.user_deleted.load(Ordering::SeqCst), 0);
+    // Whoever has no old key in memory can open it.
+    let other = rig.replica(2);
+    assert_eq!(other.token().await.generation, 1);
+}
+
+#[tokio::test]
 async fn a_refresh_in_flight_while_its_user_is_deleted_ends_in_nothing() {
     for step in [Step::PermitTaken, Step::Claimed, Step::Dispatched, Step::Answered, Step::SuccessorCopied] {
         let rig = Rig::new().await;

@@ -131,6 +131,7 @@ pub(crate) fn new_grant(key: CredentialKey, n: u32) -> NewGrant {
         grant_id: grant_id(n),
         configuration: None,
         tokens: tokens(n),
+        user_key: None,
         condition: GrantCondition::Overwrite,
         now: at(i64::from(n)),
     }
@@ -284,7 +285,7 @@ impl Stores {
     pub(crate) async fn stored(&self, grant: NewGrant) -> Credential {
         match self.credentials.store_grant(grant).await.unwrap() {
             StoredGrant::Stored(row) => *row,
-            StoredGrant::ConditionFailed => panic!("the condition failed"),
+            other => panic!("{other:?}"),
         }
     }
 

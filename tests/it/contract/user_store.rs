@@ -30,6 +30,8 @@ contract!(
     many_rows_go_in_steps_and_the_key_last,
     a_consent_that_was_begun_before_ends_in_nothing,
     a_refresh_that_was_begun_before_ends_in_nothing,
+    what_was_sealed_before_is_not_stored,
+    of_an_import_and_a_deletion_that_race_one_sees_the_other,
 );
 
 pub(super) fn user_key(n: u8, key: &CredentialKey) -> StoredUserKey {
@@ -314,4 +316,48 @@ async fn a_refresh_that_was_begun_before_ends_in_nothing(stores: Stores) {
     let again = stores.connected(alice.clone(), 3).await;
     assert_eq!(stores.credentials.persist_lineage(late).await.unwrap(), Persisted::Revoked);
     assert_eq!(stores.row(&alice).await, again);
+}
+
+fn import(key: &CredentialKey, n: u32, user_key: [u8; 16]) -> NewGrant {
+    NewGrant { user_key: Some(user_key), ..new_grant(key.clone(), n) }
+}
+
+async fn what_was_sealed_before_is_not_stored(stores: Stores) {
+    let alice = key("alice");
+    stores.with_key(1, &alice).await;
+    let store = |n, id| stores.credentials.store_grant(import(&alice, n, id));
+    assert_eq!(store(1, [9; 16]).await.unwrap(), StoredGrant::KeyDeleted);
+    assert_eq!(stores.credentials.load(&alice).await.unwrap(), None);
+    let StoredGrant::Stored(before) = store(2, [1; 16]).await.unwrap() else { panic!("stored") };
+    stores.credentials.revoke_with_outbox(revoke_write(&alice, None, at(3))).await.unwrap();
+    assert_eq!(stores.delete(&deletion("alice")).await, UserDeleted::Gone(Some([1; 16])));
+    assert_eq!(store(4, [1; 16]).await.unwrap(), StoredGrant::KeyDeleted);
+    assert_eq!(stores.credentials.load(&alice).await.unwrap(), None);
+    assert_eq!(stores.credentials.load_by_id(before.id).await.unwrap(), None);
+    // Who comes back has another key.
+    stores.with_key(5, &alice).await;
+    assert_eq!(store(6, [1; 16]).await.unwrap(), StoredGrant::KeyDeleted);
+    assert!(matches!(store(7, [5; 16]).await.unwrap(), StoredGrant::Stored(_)));
+}
+
+async fn of_an_import_and_a_deletion_that_race_one_sees_the_other(stores: Stores) {
+    for n in 1..=40 {
+        let alice = key(&format!("alice {n}"));
+        stores.with_key(n, &alice).await;
+        let deletion = deletion(alice.user.as_str());
+        let (import_done, deleted) = tokio::join!(
+            stores.credentials.store_grant(import(&alice, u32::from(n), [n; 16])),
+            stores.credentials.delete_user(&deletion)
+        );
+        let credential = stores.credentials.load(&alice).await.unwrap();
+        match (import_done.unwrap(), deleted.unwrap()) {
+            (StoredGrant::Stored(row), UserDeleted::Partly) => {
+                assert_eq!((credential, stores.key_of(&alice).await), (Some(*row), Some([n; 16])));
+            }
+            (StoredGrant::KeyDeleted, UserDeleted::Gone(Some(_))) => {
+                assert_eq!((credential, stores.key_of(&alice).await), (None, None));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

@@ -36,6 +36,6 @@ impl Place {
 async fn connected(store: &PgStore, user: &str, n: u32) -> Credential {
     match store.store_grant(new_grant(key(user), n)).await.unwrap() {
         StoredGrant::Stored(row) => *row,
-        StoredGrant::ConditionFailed => panic!("there is no condition"),
+        other => panic!("{other:?}"),
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) claim_answer: AtomicU32,
     pub(crate) persist: AtomicU32,
     pub(crate) store_grant: AtomicU32,
+    /// Just before a grant is stored, its user is deleted.
+    pub(crate) user_deleted: AtomicU32,
     pub(crate) revoke: AtomicU32,
     pub(crate) delete_user: AtomicU32,
     /// It is deleted, the answer lost.
@@ -113,6 +115,12 @@ impl CredentialStore for FaultyStore {
 
     async fn store_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
         self.faults.pass(&self.faults.store_grant).await?;
+        if Faults::hit(&self.faults.user_deleted).is_err() {
+            let CredentialKey { tenant, user, .. } = grant.key.clone();
+            let deletion = UserDeletion { tenant, user, abandon_revocations: true, limit: 100 };
+            let deleted = self.inner.delete_user(&deletion).await?;
+            assert!(matches!(deleted, UserDeleted::Gone(Some(_))), "{deleted:?}");
+        }
         self.inner.store_grant(grant).await
     }
 

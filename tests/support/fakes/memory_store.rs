@@ -356,6 +356,9 @@ impl Tables {
     }
 
     fn store_grant(&mut self, grant: NewGrant) -> StoredGrant {
+        if grant.user_key.is_some_and(|id| self.user_keys.iter().all(|key| key.id != id)) {
+            return StoredGrant::KeyDeleted;
+        }
         if !self.holds(&grant) {
             return StoredGrant::ConditionFailed;
         }

@@ -21,6 +21,9 @@ use crate::infra::storage::credential_row::{
 };
 use crate::infra::storage::flow_row::was_under_way;
 
+/// Locked until the end, so that a deletion of the user waits, and then sees the credential.
+const USER_KEY: &str = "SELECT 1 FROM user_keys WHERE id = $1 FOR KEY SHARE";
+
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = $2
     WHERE id = $1 AND status = 'exchanging'
@@ -123,6 +126,13 @@ pub(super) fn lock_of_key(key: &CredentialKey) -> i64 {
 impl PgStore {
     pub(super) async fn store_new_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
         let mut transaction = self.begin(lock_of_key(&grant.key)).await?;
+        if let Some(id) = grant.user_key {
+            let there = transaction.one::<(i32,)>(sqlx::query(USER_KEY).bind(id.to_vec())).await?;
+            if there.is_none() {
+                transaction.roll_back().await?;
+                return Ok(StoredGrant::KeyDeleted);
+            }
+        }
         let before = standing(&mut transaction, &grant.key).await?;
         let Some(flow) = holds(&mut transaction, &grant, before.as_ref()).await? else {
             transaction.roll_back().await?;

@@ -13,6 +13,9 @@ use crate::infra::storage::user_sql::{self as sql, user_key_columns};
 
 const BY_IDS: &str = concat!("SELECT ", user_key_columns!(), " FROM user_keys WHERE id = ANY($1)");
 
+/// Before all else: an import that is under way has a lock on it, and its credential is seen when that is over.
+const LOCK_KEY: &str = "SELECT id FROM user_keys WHERE tenant = $1 AND user_id = $2 FOR UPDATE";
+
 /// In the order of the index, so that no two wait for each other.
 const LOCK_CREDENTIALS: &str = "
     SELECT id FROM credentials WHERE tenant = $1 AND user_id = $2
@@ -66,6 +69,7 @@ impl PgStore {
         let of_user = |sql| sqlx::query(sql).bind(tenant.as_str()).bind(user.as_str());
         let limited = |sql| of_user(sql).bind(i64::from(*limit));
         let mut transaction = self.begin(lock_of("user", &[tenant.as_str(), user.as_str()])).await?;
+        transaction.execute(of_user(LOCK_KEY)).await?;
         // The rows first and then the flows, as whoever ends a consent does. From here on none of the user's ends in tokens:
         // those that have are seen by what follows, the others wait for the flow and find it gone.
         transaction.execute(of_user(LOCK_CREDENTIALS)).await?;

@@ -16,6 +16,7 @@ use crate::infra::storage::credential_row::{
     Before, BeforeRow, CredentialRow, bind_tokens, credential_columns,
 };
 use crate::infra::storage::flow_row::was_under_way;
+use crate::infra::storage::user_sql;
 
 const COMPLETE_FLOW: &str = "
     UPDATE flows SET status = 'completed', ended_at = ?2
@@ -108,6 +109,12 @@ type CancelledFlow = (Vec<u8>, Option<String>, String, bool, bool);
 impl SqliteStore {
     pub(super) async fn store_new_grant(&self, grant: NewGrant) -> Result<StoredGrant, StoreError> {
         let mut transaction = self.begin().await?;
+        if let Some(id) = grant.user_key {
+            let there = sqlx::query(user_sql::THERE).bind(id.to_vec());
+            if there.fetch_optional(&mut *transaction).await.map_err(store_error)?.is_none() {
+                return Ok(StoredGrant::KeyDeleted); // dropped, and so rolled back
+            }
+        }
         let before = standing(&mut transaction, &grant.key).await?;
         let Some(flow) = holds(&mut transaction, &grant, before.as_ref()).await? else {
             return Ok(StoredGrant::ConditionFailed); // dropped, and so rolled back

@@ -31,6 +31,7 @@ fn grant(user: &str, access_bytes: usize) -> NewGrant {
         },
         grant_id: GrantId::from_bytes(id),
         configuration: None,
+        user_key: None,
         tokens: StoredTokens {
             access_sealed: Sealed(vec![7; access_bytes]),
             access_life: AccessLife { obtained_at: NOW, expires_at: None },
@@ -54,7 +55,7 @@ fn grant(user: &str, access_bytes: usize) -> NewGrant {
 async fn stored(store: &SqliteStore, grant: NewGrant) -> Credential {
     match store.store_grant(grant).await.unwrap() {
         StoredGrant::Stored(row) => *row,
-        StoredGrant::ConditionFailed => panic!("there is no condition"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -96,6 +96,7 @@ async fn counted(transaction: &mut Transaction<'_, Sqlite>, query: Query<'_>) ->
 #[cfg(test)]
 pub(super) const STATEMENTS: &[&str] = &[
     sql::BY_ID,
+    sql::THERE,
     BY_IDS,
     sql::OF_USER,
     sql::INSERT_OR_GET,
