@@ -15,6 +15,7 @@ use crate::domain::ports::Clock;
 use crate::infra::jwt::{Issuer, IssuerSettings, JwtVerifier, KeyAccess, KeyLocation, KeyTimes, check_file};
 use crate::infra::outbound::Http;
 use crate::infra::tls::{ServerTls, TlsError, TlsSettings, read_svid};
+use crate::transport::Proxies;
 use crate::transport::grpc::IncomingTls;
 
 /// Trust domains are not configured apart: an SVID lives for an hour or so.
@@ -35,8 +36,14 @@ pub(super) fn tls(config: &Config) -> Result<Option<Arc<ServerTls>>, TlsError> {
 }
 
 /// What the listener needs of it.
-pub(super) fn incoming_tls(tls: Arc<ServerTls>, clock: Arc<dyn Clock>, limits: &Arc<Limits>) -> IncomingTls {
+pub(super) fn incoming_tls(
+    tls: Arc<ServerTls>,
+    clock: Arc<dyn Clock>,
+    limits: &Arc<Limits>,
+    proxies: Proxies,
+) -> IncomingTls {
     IncomingTls {
+        proxies: Arc::new(proxies),
         limits: Arc::clone(limits),
         config: Arc::new(move || tls.config()),
         peer: Arc::new(move |certificate| {

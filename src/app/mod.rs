@@ -230,7 +230,9 @@ pub async fn start(config: Config, overrides: Overrides) -> Result<Running, Star
         health,
         settings: config.grpc.clone(),
         tokens: tokens.map(|tokens| tokens as _),
-        tls: tls.clone().map(|tls| identity::incoming_tls(tls, clock, &limits)),
+        tls: tls
+            .clone()
+            .map(|tls| identity::incoming_tls(tls, clock, &limits, proxies(&config.grpc.proxies))),
         tasks: tasks.clone(),
         stop: stop.clone(),
         limits: Arc::clone(&limits),
@@ -425,7 +427,11 @@ fn watches(config: &Config) -> WatchSettings {
 }
 
 fn proxies(of: &config::TrustedProxies) -> Proxies {
-    let header = if of.forwarded { ForwardedBy::Forwarded } else { ForwardedBy::XForwardedFor };
+    let header = match of.header {
+        config::ClientAddressHeader::XForwardedFor => ForwardedBy::XForwardedFor,
+        config::ClientAddressHeader::Forwarded => ForwardedBy::Forwarded,
+        config::ClientAddressHeader::None => ForwardedBy::Nothing,
+    };
     Proxies { trusted: of.networks.clone(), header }
 }
 

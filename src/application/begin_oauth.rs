@@ -40,6 +40,15 @@ pub(super) struct ConsentPlan {
     pub(super) binding: ConsentBinding,
 }
 
+impl BeginInput {
+    /// What the policy has to allow.
+    #[must_use]
+    pub fn question(&self) -> Question<'_> {
+        let about = Question::about(Action::BeginOauth, &self.provider, &self.services, &self.user);
+        about.asking(&self.scopes)
+    }
+}
+
 impl Broker {
     /// Starts a consent.
     pub async fn begin_oauth(
@@ -47,8 +56,7 @@ impl Broker {
         principal: &Principal,
         input: BeginInput,
     ) -> Result<StartedFlow, BrokerError> {
-        let question = Question::about(Action::BeginOauth, &input.provider, &input.services, &input.user);
-        permit(principal, &question.asking(&input.scopes))?;
+        permit(principal, &input.question())?;
         let provider = self.provider(principal, &input.provider).await?;
         let mut scopes = input.scopes;
         let mut grants = BTreeSet::new();

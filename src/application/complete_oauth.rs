@@ -17,11 +17,19 @@ use super::error::{BrokerError, NotFound, Precondition};
 use super::exchange::Spent;
 use super::pauses::Pauses;
 use super::refused_consent::Refusal;
-use crate::domain::access_policy::{Action, Principal};
+use crate::domain::access_policy::{Action, Principal, Question};
 use crate::domain::cipher::Field;
 use crate::domain::flow::{ConsentBinding, Flow, FlowFailure, FlowStatus, SecretHash};
 use crate::domain::key::UserId;
 use crate::domain::ports::{Consumed, ProviderStanding};
+
+impl CompleteInput {
+    /// What the policy has to allow of what the call says itself. What the flow is for, only the flow says.
+    #[must_use]
+    pub fn question(&self) -> Question<'_> {
+        Question { user: Some(&self.user), ..Question::of(Action::CompleteOauth) }
+    }
+}
 
 impl Broker {
     /// Completes a consent of the binding *app*; answers how it ended.

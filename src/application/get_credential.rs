@@ -11,9 +11,24 @@ use super::metrics;
 use super::target::{Target, permit};
 use super::token_answer::{Missing, Reading};
 use super::types::{AuthorizationRequired, ConsentReason, GetCredentialInput, TokenAnswer};
-use crate::domain::access_policy::{Action, Principal};
+use crate::domain::access_policy::{Action, Principal, Question};
 use crate::domain::flow::FlowStatus;
 use crate::domain::refresh_policy::Demand;
+
+impl GetCredentialInput {
+    /// All that the policy has to allow.
+    #[must_use]
+    pub fn questions(&self) -> Vec<Question<'_>> {
+        let read = self.key.question(Action::GetCredential).asking(&self.scopes);
+        self.question_of_consent().into_iter().chain([read]).collect()
+    }
+
+    /// Whether or not there is a token: what a caller may not do it may not ask for.
+    fn question_of_consent(&self) -> Option<Question<'_>> {
+        let begins = self.begin_if_missing.is_some();
+        begins.then(|| self.key.question(Action::BeginOauth).asking(&self.scopes))
+    }
+}
 
 impl Broker {
     /// A valid token of the user, refreshed first if needed, or the need to consent.
@@ -22,9 +37,8 @@ impl Broker {
         principal: &Principal,
         input: GetCredentialInput,
     ) -> Result<TokenAnswer, BrokerError> {
-        if input.begin_if_missing.is_some() {
-            // Whether or not there is a token: what a caller may not do it may not ask for.
-            permit(principal, &input.key.question(Action::BeginOauth).asking(&input.scopes))?;
+        if let Some(question) = input.question_of_consent() {
+            permit(principal, &question)?;
         }
         let target = self.target(principal, Action::GetCredential, input.key, &input.scopes).await?;
         let user = &target.key.user;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::{BrokerError, Limit};
 use super::metrics;
-use crate::domain::access_policy::Principal;
+use crate::domain::access_policy::{Caller, Principal, Question};
 use crate::domain::key::UserId;
 use crate::domain::ports::Clock;
 use crate::domain::rate_limit::{
@@ -68,16 +68,16 @@ impl Limits {
         u64::try_from(now.as_micros()).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// A call that has come in, before it is read. Its caller is known.
+    /// A call that has come in, before it is read. Its caller is known, and nothing else: not whether it may do anything.
     pub fn at_the_door(
         self: &Arc<Self>,
-        principal: &Arc<Principal>,
+        caller: &Arc<Caller>,
         class: CallClass,
     ) -> Result<Admission, BrokerError> {
-        self.local.take(self.now(), &self.of_caller(principal, class)).map_err(refused)?;
+        self.local.take(self.now(), &self.of_caller(caller, class)).map_err(refused)?;
         Ok(Admission {
             limits: Arc::clone(self),
-            principal: Arc::clone(principal),
+            caller: Arc::clone(caller),
             class,
             asked: Arc::new(AtomicBool::new(false)),
         })
@@ -128,8 +128,8 @@ impl Limits {
         self.local.take(self.now(), bucket.as_slice()).map_err(refused)
     }
 
-    fn of_caller(&self, principal: &Principal, class: CallClass) -> Vec<Bucket> {
-        let (tenant, caller) = (principal.tenant().as_str().as_bytes(), principal.id().as_str().as_bytes());
+    fn of_caller(&self, caller: &Caller, class: CallClass) -> Vec<Bucket> {
+        let (tenant, caller) = (caller.tenant.as_str().as_bytes(), caller.id.as_str().as_bytes());
         let RateLimits { consents, lists, changes, .. } = self.settings;
         let class = match class {
             CallClass::Tokens => None,
@@ -144,26 +144,27 @@ impl Limits {
         [of_class, of_caller, of_tenant].into_iter().flatten().collect()
     }
 
-    fn of_user(&self, principal: &Principal, user: Option<&UserId>) -> Option<Bucket> {
-        let parts = [principal.tenant().as_str().as_bytes(), user?.as_str().as_bytes()];
+    fn of_user(&self, caller: &Caller, user: Option<&UserId>) -> Option<Bucket> {
+        let parts = [caller.tenant.as_str().as_bytes(), user?.as_str().as_bytes()];
         Some(Bucket::new(RateLimit::User, self.settings.user?, &parts))
     }
 
     /// All of a call's buckets; the caller's own have been asked here already.
     async fn whole_call(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         class: CallClass,
         user: Option<&UserId>,
     ) -> Result<(), BrokerError> {
-        let of_user = self.of_user(principal, user);
+        let of_user = self.of_user(caller, user);
         if let Some(shared) = &self.shared {
-            let mut buckets: Vec<_> = of_user.into_iter().collect();
-            buckets.extend(self.of_caller(principal, class));
+            // The first empty one is the one that is told.
+            let mut buckets = self.of_caller(caller, class);
+            buckets.extend(of_user);
             if buckets.is_empty() {
                 return Ok(());
             }
-            match shared.take(principal.tenant(), &buckets).await {
+            match shared.take(&caller.tenant, &buckets).await {
                 Ok(taken) => return taken.map_err(refused),
                 // Its absence is told by metric and log of its own.
                 Err(_away) => metrics::limits_alone(),
@@ -177,23 +178,36 @@ impl Limits {
 #[derive(Clone)]
 pub struct Admission {
     limits: Arc<Limits>,
-    principal: Arc<Principal>,
+    caller: Arc<Caller>,
     class: CallClass,
     asked: Arc<AtomicBool>,
 }
 
 impl Admission {
-    /// Asks all limits, once, before any work for the call is done. `user`: whom the call is for.
-    pub async fn ask(&self, user: Option<&UserId>) -> Result<(), BrokerError> {
+    /// Asks all limits of a call that is for no user, once, before any work for it is done.
+    pub async fn ask(&self) -> Result<(), BrokerError> {
+        self.ask_all(None).await
+    }
+
+    /// The same of a call that is for the user whom these questions are about. The user's own limit is asked only if the
+    /// policy allows all of them: whoever may not ask for a user uses up nothing of theirs, and does not learn that they are
+    /// in use. Such a call goes on to its use case, which refuses it.
+    pub async fn ask_for(&self, principal: &Principal, asked: &[Question<'_>]) -> Result<(), BrokerError> {
+        let user = asked.iter().find_map(|question| question.user);
+        let permitted = || asked.iter().all(|question| principal.decide(question).is_allowed());
+        self.ask_all(user.filter(|_| permitted())).await
+    }
+
+    async fn ask_all(&self, user: Option<&UserId>) -> Result<(), BrokerError> {
         self.asked.store(true, Ordering::Relaxed);
-        self.limits.whole_call(&self.principal, self.class, user).await
+        self.limits.whole_call(&self.caller, self.class, user).await
     }
 
     /// The call is over. One that could not be read counts as well.
     pub async fn end(self) {
         if !self.asked.load(Ordering::Relaxed) && self.limits.shared.is_some() {
             // It has its answer; only the next one can be refused.
-            let _ = self.limits.whole_call(&self.principal, self.class, None).await;
+            let _ = self.limits.whole_call(&self.caller, self.class, None).await;
         }
     }
 }

@@ -25,6 +25,15 @@ use crate::domain::token_set::{EXPIRY_MARGIN, ProviderAccount};
 /// How many rows are read at least if a page had rows that the caller may not see.
 const NEXT_BATCH: u32 = 64;
 
+impl ListInput {
+    /// What the policy has to allow.
+    #[must_use]
+    pub fn question(&self) -> Question<'_> {
+        let (provider, user) = (self.provider.as_ref(), self.user.as_ref());
+        Question { provider, user, ..Question::of(Action::ListCredentials) }
+    }
+}
+
 impl Broker {
     /// A page of credentials without tokens.
     pub async fn list_credentials(
@@ -32,10 +41,7 @@ impl Broker {
         principal: &Principal,
         input: ListInput,
     ) -> Result<ListAnswer, BrokerError> {
-        let action = Action::ListCredentials;
-        let question =
-            Question { provider: input.provider.as_ref(), user: input.user.as_ref(), ..Question::of(action) };
-        permit(principal, &question)?;
+        permit(principal, &input.question())?;
         if let Some(provider) = &input.provider {
             self.provider_exists(principal, provider).await?;
         }
@@ -49,7 +55,7 @@ impl Broker {
                 )])
             })?),
         };
-        let reach = principal.reach(action);
+        let reach = principal.reach(Action::ListCredentials);
         let providers = input.provider.map(|provider| [provider].into()).or(reach.providers);
         let (user, among) = match (input.user, reach.users) {
             (Some(user), _) => (Some(user), None),

@@ -39,7 +39,8 @@ pub(super) fn permit(principal: &Principal, question: &Question<'_>) -> Result<(
 
 impl ServiceKey {
     /// Whether this may be done with it.
-    pub(super) fn question(&self, action: Action) -> Question<'_> {
+    #[must_use]
+    pub fn question(&self, action: Action) -> Question<'_> {
         Question::about(action, &self.provider, [&self.service], &self.user)
     }
 }

@@ -119,6 +119,14 @@ pub struct Watch {
     _slot: Slot,
 }
 
+impl WatchInput {
+    /// What the policy has to allow.
+    #[must_use]
+    pub fn question(&self) -> Question<'_> {
+        question(self.user.as_ref())
+    }
+}
+
 impl Broker {
     /// Begins to follow. What is wrong with the call is said here; later only the database can fail.
     pub async fn watch_credentials(
@@ -129,7 +137,7 @@ impl Broker {
     ) -> Result<Watch, BrokerError> {
         // It was identified a moment ago.
         let renewed_at = self.ports.clock.monotonic();
-        permit(principal, &question(input.user.as_ref()))?;
+        permit(principal, &input.question())?;
         let cursor = match &input.cursor {
             None => None,
             Some(text) => Some(Cursor::parse(text).ok_or_else(|| {

@@ -67,7 +67,7 @@ pub use show::Setting;
 pub use shutdown::Shutdown;
 pub use spiffe::{JwtBundle, TrustDomainEntry};
 pub use storage::{Postgres, Storage};
-pub use trusted_proxies::TrustedProxies;
+pub use trusted_proxies::{ClientAddressHeader, TrustedProxies};
 pub use values::duration as parse_duration;
 pub use vault::{Vault, VaultKey, VaultKeyKind};
 pub use vault_services::{AwsEnvironment, AwsKms, GcpKms, Transit, TransitAuth};

@@ -8,16 +8,28 @@ use crate::domain::rate_limit::Network;
 pub struct TrustedProxies {
     /// Where they are.
     pub networks: Vec<Network>,
-    /// Whether they write `Forwarded` (RFC 7239), else `X-Forwarded-For`.
-    pub forwarded: bool,
+    /// What they write.
+    pub header: ClientAddressHeader,
+}
+
+/// The header with a client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAddressHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// They write none, since they pass TLS through.
+    None,
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<TrustedProxies> {
     let networks = section.required("trusted_proxies").list(str::parse::<Network>);
-    let forwarded = section.required("client_address_header").parsed(|text| match text {
-        "x-forwarded-for" => Ok(false),
-        "forwarded" => Ok(true),
-        _ => Err("must be \"x-forwarded-for\" or \"forwarded\""),
+    let header = section.required("client_address_header").parsed(|text| match text {
+        "x-forwarded-for" => Ok(ClientAddressHeader::XForwardedFor),
+        "forwarded" => Ok(ClientAddressHeader::Forwarded),
+        "none" => Ok(ClientAddressHeader::None),
+        _ => Err("must be \"x-forwarded-for\", \"forwarded\" or \"none\""),
     });
-    Some(TrustedProxies { networks: networks?, forwarded: forwarded? })
+    Some(TrustedProxies { networks: networks?, header: header? })
 }

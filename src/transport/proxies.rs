@@ -8,13 +8,15 @@ use http::header::{FORWARDED, HeaderName};
 
 use crate::domain::rate_limit::Network;
 
-/// Which header the proxies write. One alone: the other would pass through them as the client wrote it.
+/// Which header the proxies write. One alone: another would pass through them as the client wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForwardedBy {
     /// `X-Forwarded-For`.
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
+    /// None: they pass TLS through, and could not. What there is was written by the client.
+    Nothing,
 }
 
 /// The proxies in front of a listener.
@@ -35,7 +37,8 @@ impl Proxies {
         Self { trusted: Vec::new(), header: ForwardedBy::XForwardedFor }
     }
 
-    fn trust(&self, address: IpAddr) -> bool {
+    /// Whether this is the address of one of them.
+    pub(super) fn trust(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
     }
 
@@ -48,16 +51,14 @@ impl Proxies {
         let name = match self.header {
             ForwardedBy::XForwardedFor => X_FORWARDED_FOR,
             ForwardedBy::Forwarded => FORWARDED,
+            ForwardedBy::Nothing => return Some(client),
         };
-        let lines: Vec<_> = headers.get_all(name).iter().collect();
+        let lines: Vec<_> = headers.get_all(&name).iter().collect();
         for line in lines.into_iter().rev() {
             // What can't be read was not written by a proxy that can be trusted with more.
             let Ok(line) = line.to_str() else { return Some(client) };
             for hop in line.rsplit(',') {
-                let address = match self.header {
-                    ForwardedBy::XForwardedFor => node(hop.trim()),
-                    ForwardedBy::Forwarded => forwarded_for(hop),
-                };
+                let address = if name == FORWARDED { forwarded_for(hop) } else { node(hop.trim()) };
                 let Some(address) = address else { return Some(client) };
                 client = address;
                 if !self.trust(client) {
@@ -130,5 +131,10 @@ mod tests {
         assert_eq!(f(&["for=_hidden"]), "10.0.0.1");
         assert_eq!(f(&["by=198.51.100.7"]), "10.0.0.1");
         assert_eq!(client(ForwardedBy::XForwardedFor, "10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn nothing_is_read_if_proxies_pass_tls_through() {
+        assert_eq!(client(ForwardedBy::Nothing, "10.0.0.1", &["198.51.100.7"]), "10.0.0.1");
     }
 }

@@ -176,6 +176,17 @@ fn agents_rows(things: &Things) -> BTreeMap<&'static str, Row> {
     ])
 }
 
+/// A request in order to each RPC of `TokenBrokerService`, by the method's path without the package.
+pub(crate) fn agents_requests() -> BTreeMap<&'static str, Vec<u8>> {
+    let things = Things {
+        flow: NEVER.to_owned(),
+        lease: NEVER.to_owned(),
+        api_key: NEVER.to_owned(),
+        data_key: NEVER.to_owned(),
+    };
+    agents_rows(&things).into_iter().map(|(path, row)| (path, row.request)).collect()
+}
+
 /// Those of `AdminService` about the audit log.
 fn audit_rows() -> BTreeMap<&'static str, Row> {
     BTreeMap::from([

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::application::Broker;
 use crate::application::types::{AccessGrant, ServiceKey};
-use crate::domain::access_policy::Principal;
+use crate::domain::access_policy::Caller;
 use crate::domain::audit::{
     Actor, Audit, AuditUnavailable, Entry, Name, Outcome, Subject, Target, TokenMark,
 };
@@ -126,19 +126,14 @@ impl Auditor {
     #[must_use]
     pub fn begin(
         &self,
-        principal: &Principal,
+        caller: &Caller,
         identified_by: &'static str,
         action: &'static str,
         takes_away: bool,
         request_id: Option<&str>,
     ) -> Decision {
-        let mut entry = Entry::new(self.clock.now(), principal.tenant().clone(), action, Outcome::Failed);
-        // With the user's own token the caller could act for nobody else.
-        let identified_by = match principal.user {
-            Some(_) => format!("{identified_by}+user").into(),
-            None => identified_by.into(),
-        };
-        entry.actor = Actor { caller: Some(principal.id().clone()), identified_by: Some(identified_by) };
+        let mut entry = Entry::new(self.clock.now(), caller.tenant.clone(), action, Outcome::Failed);
+        entry.actor = Actor { caller: Some(caller.id.clone()), identified_by: Some(identified_by.into()) };
         entry.request_id = request_id.map(str::to_owned);
         Decision { audit: Arc::clone(&self.audit), entry: Some(entry), notes: Notes::default(), takes_away }
     }
@@ -157,6 +152,14 @@ impl Decision {
     #[must_use]
     pub fn notes(&self) -> Notes {
         self.notes.clone()
+    }
+
+    /// The user's own token came along: the caller can act for nobody else.
+    pub fn by_users_token(&mut self) {
+        if let Some(identified_by) = self.entry.as_mut().and_then(|entry| entry.actor.identified_by.as_mut())
+        {
+            *identified_by = format!("{identified_by}+user").into();
+        }
     }
 
     /// What the caller says that the call is for.

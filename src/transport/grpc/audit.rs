@@ -8,7 +8,7 @@ use tonic_types::StatusExt;
 use super::observe::Method;
 use super::status::{self, RATE_LIMITED};
 use crate::application::audit::{Auditor, Decision};
-use crate::domain::access_policy::Principal;
+use crate::domain::access_policy::Caller;
 use crate::domain::audit::{AuditUnavailable, Outcome, is_purpose};
 
 /// The metadata entry with what a call is for, in the caller's own words. Recorded, and nothing else.
@@ -19,7 +19,7 @@ const PURPOSE: &str = "tokenbroker-purpose";
 pub(super) fn begin(
     auditor: &Auditor,
     method: Method,
-    (principal, identified_by): (&Principal, &'static str),
+    (caller, identified_by): (&Caller, &'static str),
     request_id: &HeaderValue,
     headers: &HeaderMap,
 ) -> (Option<Decision>, Option<Status>) {
@@ -27,8 +27,7 @@ pub(super) fn begin(
         return (None, None);
     }
     let request_id = request_id.to_str().ok();
-    let mut decision =
-        auditor.begin(principal, identified_by, method.name(), method.takes_away(), request_id);
+    let mut decision = auditor.begin(caller, identified_by, method.name(), method.takes_away(), request_id);
     let refusal = match purpose(headers) {
         Ok(purpose) => {
             if let Some(purpose) = purpose {
@@ -45,7 +44,8 @@ pub(super) fn begin(
 pub(super) async fn end(decision: Decision, status: Option<&Status>) -> Result<(), AuditUnavailable> {
     let outcome = match status.map(Status::code) {
         None => Outcome::Allowed,
-        Some(Code::PermissionDenied) => Outcome::Denied,
+        // The caller is known: what is not good is the user's token, or what it was known by is so no more.
+        Some(Code::PermissionDenied | Code::Unauthenticated) => Outcome::Denied,
         Some(_) => Outcome::Failed,
     };
     let reason = status.and_then(StatusExt::get_details_error_info).map(|info| info.reason);

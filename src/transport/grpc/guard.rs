@@ -2,10 +2,11 @@
 //!
 //! 1. its request id is taken or made, and echoed;
 //! 2. the deadline is read and capped;
-//! 3. the caller is authenticated, unless it asks for health, and its rate limits are asked;
+//! 3. the caller is authenticated, unless it asks for health; from here on the call has its row in the audit log (`audit.rs`).
+//!    The caller's rate limits are asked, then whether it may call at all, and last the user's token is verified;
 //! 4. the method runs; a panic in it is this call's failure only, and at the deadline it is given up;
 //! 5. errors that the framework made get the broker's own reasons;
-//! 6. the decision is recorded (`audit.rs`): an answer that can't be, where the operator demands it, is withheld;
+//! 6. the decision is recorded: an answer that can't be, where the operator demands it, is withheld;
 //! 7. the call is logged and counted, also if the caller has hung up.
 //!
 //! All of it is about the head of the answer. The messages of a stream come behind it: see `watch.rs`.
@@ -19,7 +20,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
@@ -28,7 +29,7 @@ use tracing::Instrument as _;
 
 use super::audit;
 use super::deadline::Deadline;
-use super::identify::{Identifier, Known, OtherEnd};
+use super::identify::{Identifier, Known, KnownUser, OtherEnd};
 use super::incoming::ConnectionInfo;
 use super::observe::{CallMetrics, Method, REQUEST_ID, RequestIds};
 use super::status;
@@ -38,7 +39,7 @@ use crate::application::audit::{Auditor, Decision, Notes};
 use crate::application::error::BrokerError;
 use crate::application::limits::Admission as Admitted;
 use crate::application::types::ServiceKey;
-use crate::domain::access_policy::Principal;
+use crate::domain::access_policy::{Caller, Principal, Question};
 use crate::domain::key::UserId;
 use crate::domain::ports::Entropy;
 use crate::transport::proxies::Proxies;
@@ -74,16 +75,16 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// What it is about is known: notes it, and asks all rate limits.
-    pub(super) async fn is_about(&self, key: &ServiceKey) -> Result<(), BrokerError> {
+    /// What it is about is known: notes it, and asks all rate limits. `asked`: what the policy has to allow.
+    pub(super) async fn is_about(&self, key: &ServiceKey, asked: &[Question<'_>]) -> Result<(), BrokerError> {
         self.notes.about(key);
-        self.limited(Some(&key.user)).await
+        self.limited(asked).await
     }
 
-    /// Asks all rate limits, before any work is done.
-    pub(super) async fn limited(&self, user: Option<&UserId>) -> Result<(), BrokerError> {
+    /// Asks all rate limits, before any work is done; the user's own only if the policy allows what is asked.
+    pub(super) async fn limited(&self, asked: &[Question<'_>]) -> Result<(), BrokerError> {
         match &self.admission {
-            Some(admission) => admission.ask(user).await,
+            Some(admission) => admission.ask_for(&self.principal, asked).await,
             None => Ok(()),
         }
     }
@@ -117,44 +118,62 @@ impl Guard {
         }
     }
 
-    /// Steps 2 and 3. `None` for a method that is open to everybody: nobody need say there who they are.
+    /// Steps 2 and 3. A method that is open to everybody asks nobody who they are.
     async fn admit(
         &self,
-        headers: &HeaderMap,
+        (headers, request_id): (&HeaderMap, &HeaderValue),
         connection: Option<&ConnectionInfo>,
         method: Method,
         now: Instant,
     ) -> Admission {
         let deadline = Deadline::from_headers(headers, now, self.max_deadline);
+        let malformed = deadline.is_err().then(status::malformed_timeout);
+        let deadline = deadline.ok();
         if method.is_open() {
-            let refusal = deadline.is_err().then(status::malformed_timeout);
-            return Admission { known: None, admitted: None, deadline: deadline.ok(), refusal };
+            return Admission { deadline, refusal: malformed, ..Admission::default() };
         }
         let cut_off_at = deadline.map_or(now + self.max_deadline, Deadline::cut_off_at);
         let address = self.proxies.client(connection.and_then(|info| info.address), headers);
         let peer = connection.and_then(|info| info.peer.as_ref());
-        let identified = self.identifier.identify(headers, OtherEnd { peer, address });
-        let known = match tokio::time::timeout_at(cut_off_at, identified).await {
+        let identified = self.identifier.caller(headers, OtherEnd { peer, address });
+        let mut known = match by(cut_off_at, identified).await {
             Ok(known) => known,
-            Err(_elapsed) => Err(status::deadline_exceeded()),
+            Err(refusal) => {
+                let refusal = Some(self.to_stranger(refusal, address));
+                return Admission { deadline, refusal, ..Admission::default() };
+            }
         };
-        let (known, admitted, refusal) = match known {
-            Ok(known) => match self.within_limits(&known, method).await {
-                Ok(admitted) => {
-                    (Some(known), Some(admitted), deadline.is_err().then(status::malformed_timeout))
+        let who = (&*known.caller, known.identity.kind());
+        let (mut decision, unrecorded) = audit::begin(&self.auditor, method, who, request_id, headers);
+        let (admitted, over) = match self.within_limits(&known.caller, method).await {
+            Ok(admitted) => (Some(admitted), None),
+            Err(error) => (None, Some(error.into())),
+        };
+        let suspended = known.caller.suspension.map(|why| BrokerError::Suspended(why).into());
+        let mut refusal = over.or(suspended).or(malformed).or(unrecorded);
+        let mut user = None;
+        if refusal.is_none() {
+            // The dearest comes last: it costs a signature.
+            match by(cut_off_at, self.identifier.user(headers)).await {
+                Ok(None) => {}
+                Ok(Some(KnownUser { id, until })) => {
+                    known.until = [known.until, until].into_iter().flatten().min();
+                    user = Some(id);
+                    if let Some(decision) = &mut decision {
+                        decision.by_users_token();
+                    }
                 }
-                Err(error) => (Some(known), None, Some(error.into())),
-            },
-            Err(refusal) => (None, None, Some(self.to_stranger(refusal, address))),
-        };
-        Admission { known, admitted, deadline: deadline.ok(), refusal }
+                Err(bad) => refusal = Some(bad),
+            }
+        }
+        Admission { known: Some((known, user)), decision, admitted, deadline, refusal }
     }
 
     /// The limits of whom the call is from. Whom it is for, only its message says: see [`Call::limited`].
-    async fn within_limits(&self, known: &Known, method: Method) -> Result<Admitted, BrokerError> {
-        let admitted = self.identifier.limits.at_the_door(&known.principal, method.class())?;
+    async fn within_limits(&self, caller: &Arc<Caller>, method: Method) -> Result<Admitted, BrokerError> {
+        let admitted = self.identifier.limits.at_the_door(caller, method.class())?;
         if method.is_operators() {
-            admitted.ask(None).await?;
+            admitted.ask().await?;
         }
         Ok(admitted)
     }
@@ -168,11 +187,24 @@ impl Guard {
     }
 }
 
+/// What steps 2 and 3 found out.
+#[derive(Default)]
 struct Admission {
-    known: Option<Known>,
+    /// The caller, and the user whose token came along. `None`: nobody who is known, or nobody was asked.
+    known: Option<(Known, Option<UserId>)>,
+    decision: Option<Decision>,
     admitted: Option<Admitted>,
     deadline: Option<Deadline>,
     refusal: Option<Status>,
+}
+
+/// Identifies, at most until the call is cut off.
+async fn by<T>(
+    cut_off_at: Instant,
+    identified: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let cut_off = |_elapsed| Err(status::deadline_exceeded());
+    tokio::time::timeout_at(cut_off_at, identified).await.unwrap_or_else(cut_off)
 }
 
 /// The middleware.
@@ -189,30 +221,23 @@ pub(super) async fn run(State(guard): State<Arc<Guard>>, mut request: Request, n
     );
     let record = Record { guard: &guard, method, started, span: span.clone(), ended: false };
     let connection = request.extensions().get::<ConnectionInfo>().cloned();
-    let admission = guard.admit(request.headers(), connection.as_ref(), method, started);
-    let Admission { known, admitted, deadline, refusal } = admission.instrument(span.clone()).await;
-    span.record("caller", known.as_ref().map_or("-", |known| known.principal.id().as_str()));
-    let (decision, unrecorded) = match &known {
-        Some(Known { principal, identity, .. }) => {
-            let who = (&**principal, identity.kind());
-            audit::begin(&guard.auditor, method, who, &request_id, request.headers())
-        }
-        None => (None, None),
-    };
-    let refusal = refusal.or(unrecorded);
-    if let (Some(Known { principal, until: identity_until, identity }), Some(deadline)) = (known, deadline) {
+    let presented = (request.headers(), &request_id);
+    let admission = guard.admit(presented, connection.as_ref(), method, started);
+    let Admission { known, decision, admitted, deadline, refusal } = admission.instrument(span.clone()).await;
+    span.record("caller", known.as_ref().map_or("-", |(known, _)| known.caller.id.as_str()));
+    if let (Some((known, user)), Some(deadline)) = (known, deadline) {
+        let Known { caller, until: identity_until, identity } = known;
         let identified = Identified::new(Arc::clone(&guard.identifier.callers), identity);
         let connected_at = connection.map_or(started, |info| info.opened_at);
         let notes = decision.as_ref().map(Decision::notes).unwrap_or_default();
-        let admission = admitted.clone();
         request.extensions_mut().insert(Call {
-            principal,
+            principal: Arc::new(Principal { caller, user }),
             identified,
             identity_until,
             deadline,
             connected_at,
             notes,
-            admission,
+            admission: admitted.clone(),
         });
     }
     let mut response = match (refusal, deadline) {

@@ -13,7 +13,7 @@ use super::incoming::Peer;
 use super::status;
 use crate::application::error::BrokerError;
 use crate::application::limits::Limits;
-use crate::domain::access_policy::{Caller, Identity, Principal};
+use crate::domain::access_policy::{Caller, Identity};
 use crate::domain::key::UserId;
 use crate::domain::ports::{CallerDirectory, TokenError, TokenVerifier, Verified};
 use crate::domain::secret::SecretString;
@@ -36,41 +36,32 @@ pub(super) struct OtherEnd<'a> {
     pub(super) address: Option<IpAddr>,
 }
 
-/// Who calls.
+/// Who calls. It may be suspended: also what such a caller does is limited and recorded.
 pub(super) struct Known {
-    pub(super) principal: Arc<Principal>,
-    /// Until when what was presented is good; `None`: for good.
+    pub(super) caller: Arc<Caller>,
+    /// Until when what it presented is good; `None`: for good.
     pub(super) until: Option<Instant>,
     /// By what.
     pub(super) identity: Identity,
+}
+
+/// The user whose own token came along.
+pub(super) struct KnownUser {
+    pub(super) id: UserId,
+    /// Until when the token is good; `None`: for good.
+    pub(super) until: Option<Instant>,
 }
 
 impl Identifier {
     /// Who calls, or the answer to somebody who is not known. That caller can't be told is an outage, never "you are nobody".
     /// Somebody at whose address too many have not been known is not looked up: no signature is verified, and the database is
     /// not asked.
-    pub(super) async fn identify(&self, headers: &HeaderMap, from: OtherEnd<'_>) -> Result<Known, Status> {
-        let now = Instant::now();
-        let (caller, caller_until, identity) = self.caller(headers, from, now).await?;
-        if let Some(suspension) = caller.suspension {
-            return Err(BrokerError::Suspended(suspension).into());
-        }
-        // Only whoever is known may try users' tokens.
-        let user = self.user(headers).await?;
-        let user_until = user.as_ref().and_then(|user| now.checked_add(user.valid_for));
-        Ok(Known {
-            principal: Arc::new(Principal { caller, user: user.map(|user| user.who) }),
-            until: [caller_until, user_until].into_iter().flatten().min(),
-            identity,
-        })
-    }
-
-    async fn caller(
+    pub(super) async fn caller(
         &self,
         headers: &HeaderMap,
         OtherEnd { peer, address }: OtherEnd<'_>,
-        now: Instant,
-    ) -> Result<(Arc<Caller>, Option<Instant>, Identity), Status> {
+    ) -> Result<Known, Status> {
+        let now = Instant::now();
         let presented = match auth::authorization(headers) {
             Authorization::Absent => None,
             Authorization::Key(identity) => Some((identity, None)),
@@ -96,7 +87,9 @@ impl Identifier {
                 }
                 Err(status::unauthenticated())
             }
-            (None, Some((caller, identity))) => Ok((caller, peer.map(|peer| peer.valid_until), identity)),
+            (None, Some((caller, identity))) => {
+                Ok(Known { caller, until: peer.map(|peer| peer.valid_until), identity })
+            }
             (Some((identity, valid_for)), certified) => {
                 let Some(caller) = self.find(&identity, address).await? else {
                     tracing::info!(kind = identity.kind(), "an identity is no caller's");
@@ -108,7 +101,7 @@ impl Identifier {
                     return Err(status::unauthenticated());
                 }
                 let until = valid_for.and_then(|valid_for: Duration| now.checked_add(valid_for));
-                Ok((caller, until, identity))
+                Ok(Known { caller, until, identity })
             }
         }
     }
@@ -135,16 +128,22 @@ impl Identifier {
         })
     }
 
-    async fn user(&self, headers: &HeaderMap) -> Result<Option<Verified<UserId>>, Status> {
+    /// The user whose own token came along, if one did. That costs a signature, and strangers pay for none: so this is for
+    /// calls of a known caller, within its limits.
+    pub(super) async fn user(&self, headers: &HeaderMap) -> Result<Option<KnownUser>, Status> {
+        let now = Instant::now();
         let token = match auth::user_token(headers) {
             UserEntry::Absent => return Ok(None),
             UserEntry::Token(token) => token,
             UserEntry::Useless => return Err(status::user_token()),
         };
         let Some(tokens) = &self.tokens else { return Err(status::user_token()) };
-        tokens.user(&token).await.map(Some).map_err(|error| match error {
-            TokenError::Refused => status::user_token(),
-            TokenError::KeysUnavailable => status::identity_unavailable(),
-        })
+        match tokens.user(&token).await {
+            Ok(Verified { who: id, valid_for }) => {
+                Ok(Some(KnownUser { id, until: now.checked_add(valid_for) }))
+            }
+            Err(TokenError::Refused) => Err(status::user_token()),
+            Err(TokenError::KeysUnavailable) => Err(status::identity_unavailable()),
+        }
     }
 }

@@ -20,6 +20,7 @@ use tonic::transport::server::Connected;
 use crate::application::limits::Limits;
 use crate::domain::spiffe::SpiffeId;
 use crate::transport::accept::{Acceptor, Slot};
+use crate::transport::proxies::Proxies;
 
 /// What the listener puts up with.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,9 @@ pub struct IncomingTls {
     pub peer: Arc<ReadPeer>,
     /// How many handshakes of an address may fail: what it costs to refuse a certificate.
     pub limits: Arc<Limits>,
+    /// Behind one of these, if it passes TLS through, is everybody: their handshakes are not counted, since one client's bad
+    /// certificate must not keep all others from coming in.
+    pub proxies: Arc<Proxies>,
 }
 
 /// As many as the preface of HTTP/2 (RFC 9113 section 3.4) has.
@@ -98,14 +102,15 @@ impl Incoming {
                     ConnectionInfo { opened_at, address, peer: None },
                 );
             };
-            if tls.limits.may_shake_hands(address).is_err() {
+            let counts = address.is_none_or(|address| !tls.proxies.trust(address));
+            if counts && tls.limits.may_shake_hands(address).is_err() {
                 continue;
             }
             self.handshakes.spawn(async move {
                 let handshake = TlsAcceptor::from((tls.config)()).accept(stream);
                 let shaken = tokio::time::timeout(limits.first_bytes, handshake).await?;
                 let stream = shaken.inspect_err(|error| {
-                    if is_of_tls(error) {
+                    if counts && is_of_tls(error) {
                         tls.limits.handshake_failed(address);
                     }
                 })?;

@@ -15,6 +15,7 @@ use super::guard::{Call, open};
 use super::watch;
 use crate::application::Broker;
 use crate::application::types::{LeaseAnswer, TokenAnswer};
+use crate::domain::access_policy::Action;
 use crate::domain::audit::Subject;
 use crate::r#gen::v1::token_broker_service_server::TokenBrokerService;
 use crate::r#gen::v1::{
@@ -69,7 +70,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<GetCredentialResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::get_credential(message, call.deadline.time_left())?;
-        call.is_about(&input.key).await?;
+        call.is_about(&input.key, &input.questions()).await?;
         let answer = self.broker.get_credential(&call.principal, input).await?;
         note_token(&call, &answer);
         Ok(Response::new(answers::get_credential(answer)))
@@ -78,7 +79,7 @@ impl TokenBrokerService for BrokerService {
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::refresh(message, call.deadline.time_left())?;
-        call.is_about(&input.key).await?;
+        call.is_about(&input.key, &[input.key.question(Action::Refresh)]).await?;
         let answer = self.broker.refresh(&call.principal, input).await?;
         note_token(&call, &answer);
         Ok(Response::new(answers::refresh(answer)))
@@ -87,7 +88,7 @@ impl TokenBrokerService for BrokerService {
     async fn revoke(&self, request: Request<RevokeRequest>) -> Result<Response<RevokeResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let (key, force) = requests::revoke(message)?;
-        call.is_about(&key).await?;
+        call.is_about(&key, &[key.question(Action::Revoke)]).await?;
         let answer = self.broker.revoke(&call.principal, key, force).await?;
         Ok(Response::new(answers::revoke(&answer)))
     }
@@ -105,7 +106,7 @@ impl TokenBrokerService for BrokerService {
             account: Some(input.account.clone()),
             ..Subject::default()
         });
-        call.limited(Some(&input.user)).await?;
+        call.limited(&[input.question()]).await?;
         let flow = self.broker.begin_oauth(&call.principal, input).await?;
         call.notes.about_flow(flow.id);
         Ok(Response::new(answers::begin_oauth(&flow)))
@@ -122,7 +123,7 @@ impl TokenBrokerService for BrokerService {
             flow: Some(input.flow),
             ..Subject::default()
         });
-        call.limited(Some(&input.user)).await?;
+        call.limited(&[input.question()]).await?;
         let completed = self.broker.complete_oauth(&call.principal, input).await?;
         Ok(Response::new(answers::complete_oauth(completed)))
     }
@@ -131,7 +132,7 @@ impl TokenBrokerService for BrokerService {
         let (call, message) = open(request)?;
         let id = requests::flow_id(&message.flow_id)?;
         call.notes.about_flow(id);
-        call.limited(None).await?;
+        call.limited(&[]).await?;
         let flow = self.broker.get_flow(&call.principal, id).await?;
         call.notes.flow_is_for(&flow.key, &flow.services);
         Ok(Response::new(GetFlowResponse { flow: Some(answers::flow(flow)) }))
@@ -144,7 +145,7 @@ impl TokenBrokerService for BrokerService {
         let (call, message) = open(request)?;
         let id = requests::flow_id(&message.flow_id)?;
         call.notes.about_flow(id);
-        call.limited(None).await?;
+        call.limited(&[]).await?;
         let flow = self.broker.cancel_flow(&call.principal, id).await?;
         call.notes.flow_is_for(&flow.key, &flow.services);
         Ok(Response::new(CancelFlowResponse { flow: Some(answers::flow(flow)) }))
@@ -157,7 +158,7 @@ impl TokenBrokerService for BrokerService {
         let (call, message) = open_for_user(request)?;
         let input = requests::list_credentials(message)?;
         call.notes.about_user(input.user.as_ref(), input.provider.as_ref());
-        call.limited(input.user.as_ref()).await?;
+        call.limited(&[input.question()]).await?;
         let answer = self.broker.list_credentials(&call.principal, input).await?;
         Ok(Response::new(answers::list_credentials(answer)))
     }
@@ -168,7 +169,8 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ImportCredentialResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::import_credential(message)?;
-        call.is_about(&input.key).await?;
+        let question = input.key.question(Action::ImportCredential).asking(&input.scopes);
+        call.is_about(&input.key, &[question]).await?;
         let credential = self.broker.import_credential(&call.principal, input).await?;
         Ok(Response::new(ImportCredentialResponse {
             credential: Some(answers::credential_summary(credential)),
@@ -180,7 +182,7 @@ impl TokenBrokerService for BrokerService {
         request: Request<ListProvidersRequest>,
     ) -> Result<Response<ListProvidersResponse>, Status> {
         let (call, ListProvidersRequest {}) = open(request)?;
-        call.limited(None).await?;
+        call.limited(&[]).await?;
         let providers = self.broker.list_providers(&call.principal).await?;
         Ok(Response::new(answers::list_providers(&providers)))
     }
@@ -191,7 +193,8 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<AcquireLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::acquire_lease(message, call.deadline.time_left())?;
-        call.is_about(&input.key).await?;
+        let question = input.key.question(Action::AcquireLease).asking(&input.scopes);
+        call.is_about(&input.key, &[question]).await?;
         let answer = self.broker.acquire_lease(&call.principal, input).await?;
         match &answer {
             LeaseAnswer::Leased { grant, .. } => call.notes.gave(grant),
@@ -208,7 +211,8 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<RenewLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::renew_lease(message, call.deadline.time_left())?;
-        call.is_about(&input.lease.key).await?;
+        let key = &input.lease.key;
+        call.is_about(key, &[key.question(Action::RenewLease)]).await?;
         let (grant, lease) = self.broker.renew_lease(&call.principal, input).await?;
         call.notes.gave(&grant);
         Ok(Response::new(RenewLeaseResponse { leased: Some(answers::leased(*grant, lease)) }))
@@ -220,7 +224,7 @@ impl TokenBrokerService for BrokerService {
     ) -> Result<Response<ReleaseLeaseResponse>, Status> {
         let (call, message) = open_for_user(request)?;
         let input = requests::release_lease(message)?;
-        call.is_about(&input.key).await?;
+        call.is_about(&input.key, &[input.key.question(Action::ReleaseLease)]).await?;
         let released = self.broker.release_lease(&call.principal, input).await?;
         Ok(Response::new(ReleaseLeaseResponse { released }))
     }
@@ -235,7 +239,7 @@ impl TokenBrokerService for BrokerService {
         let (call, message) = open_for_user(request)?;
         let input = requests::watch_credentials(message)?;
         call.notes.about_user(input.user.as_ref(), None);
-        call.limited(input.user.as_ref()).await?;
+        call.limited(&[input.question()]).await?;
         let watch = self.broker.watch_credentials(&call.principal, call.identified, input).await?;
         let ends = watch::Ends {
             deadline: call.deadline.of_caller(),

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 
 use super::scripted::{Script, ScriptedSink};
 use super::{LONG, SHORT};
-use crate::support::doors::{AGENT, BOBS, Doors, POWERLESS, RIVAL, bearer, files};
+use crate::support::doors::{AGENT, BOBS, DISABLED, Doors, OF_DISABLED, POWERLESS, RIVAL, bearer, files};
 use crate::support::hostile::Reply;
 
 async fn open() -> Doors {
@@ -235,6 +235,36 @@ async fn a_purpose_that_cannot_be_recorded_is_refused() {
     let rows = rows(&doors).await;
     assert_eq!(told(&rows), [("GetCredential", Outcome::Failed, "MALFORMED_PURPOSE"); 2]);
     assert!(rows.iter().all(|row| row.entry.purpose.is_none()));
+}
+
+/// A key that was stolen, and is tried after it was disabled, and somebody who makes up tokens of users.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_a_known_caller_can_not_make_are_on_record() {
+    let doors = open().await;
+    let forged = [(AGENT, "canary-no-token", "USER_TOKEN_INVALID"), (AGENT, "", "USER_TOKEN_INVALID")];
+    let disabled = [(DISABLED, "x", "CALLER_DISABLED"), (OF_DISABLED, "x", "TENANT_DISABLED")];
+    for (caller, token, reason) in forged.into_iter().chain(disabled) {
+        let mut request =
+            Request::new(GetCredentialRequest { key: Some(files("hostile", "alice")), ..Default::default() });
+        request.metadata_mut().insert("tokenbroker-user-token", token.parse().unwrap());
+        request.metadata_mut().insert("tokenbroker-purpose", MetadataValue::from_static("sort the files"));
+        let refused = doors.client(caller).await.get_credential(request).await.err().unwrap();
+        assert_eq!(refused.get_details_error_info().unwrap().reason, reason);
+    }
+    let own = rows(&doors).await;
+    let row = |reason| ("GetCredential", Outcome::Denied, reason);
+    assert_eq!(told(&own), [row("USER_TOKEN_INVALID"), row("USER_TOKEN_INVALID"), row("CALLER_DISABLED")]);
+    let others = rows_of(&doors, "tenant-c").await;
+    assert_eq!(told(&others), [row("TENANT_DISABLED")]);
+    let who: Vec<_> =
+        own.iter().chain(&others).map(|row| row.entry.actor.caller.as_ref().unwrap().as_str()).collect();
+    assert_eq!(who, ["agent", "agent", "disabled", "of-disabled"]);
+    for Row { entry, .. } in own.iter().chain(&others) {
+        // Nobody has shown to be a user.
+        assert_eq!((entry.actor.identified_by.as_deref(), &entry.subject.user), (Some("api_key"), &None));
+        assert_eq!(entry.purpose.as_deref(), Some("sort the files"));
+        assert!(!format!("{entry:?}").contains("canary"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

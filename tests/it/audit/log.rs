@@ -158,8 +158,8 @@ async fn a_call_that_is_given_up_has_its_row() {
     let log = world.log(LONG, vec![]);
     let auditor = Auditor::new(log.clone(), world.clock.clone());
     let principal = Principal::from(Caller::new(CallerId::new("agents").unwrap(), tenant(), vec![]));
-    drop(auditor.begin(&principal, "api_key", "GetCredential", false, Some("gone")));
-    let ended = auditor.begin(&principal, "api_key", "GetCredential", false, Some("ended"));
+    drop(auditor.begin(&principal.caller, "api_key", "GetCredential", false, Some("gone")));
+    let ended = auditor.begin(&principal.caller, "api_key", "GetCredential", false, Some("ended"));
     ended.end(Outcome::Denied, Some("PERMISSION_DENIED".to_owned())).await.unwrap();
     log.close().await;
     let rows = world.store.audit_after(&tenant(), 0, 10).await.unwrap();

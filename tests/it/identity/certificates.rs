@@ -212,3 +212,25 @@ async fn a_flood_of_bad_certificates_gets_no_further_handshake() {
     clock.advance(std::time::Duration::from_secs(10));
     assert_eq!(ask(pki.channel(&address, Some(&lasting)), &[]).await, Outcome::Answered);
 }
+
+/// A balancer that passes connections through: its address is everybody's.
+#[tokio::test]
+async fn bad_certificates_behind_a_trusted_proxy_lock_nobody_out() {
+    let pki = Pki::new();
+    let clock = std::sync::Arc::new(ManualClock::new());
+    let broker = pki
+        .mtls(BrokerBuilder::new())
+        .set("limits.strangers", 1)
+        .set("limits.burst", "3s")
+        .set("grpc.trusted_proxies", vec!["127.0.0.0/8"])
+        .set("grpc.client_address_header", "none")
+        .start_in_process(Overrides { clock: Some(clock), ..Overrides::default() })
+        .await;
+    let address = broker.grpc_address();
+    let lasting = pki.ours.issue(AGENT, |params| params.not_after = date_time_ymd(2050, 1, 1));
+    let forged = Authority::new("example.org").svid(AGENT);
+    for _ in 0..6 {
+        assert_eq!(ask(pki.channel(&address, Some(&forged)), &[]).await, Outcome::NoConnection);
+    }
+    assert_eq!(ask(pki.channel(&address, Some(&lasting)), &[]).await, Outcome::Answered);
+}

@@ -292,3 +292,36 @@ async fn a_flood_of_forged_tokens_is_not_verified() {
     clock.advance(Duration::from_secs(1));
     assert_eq!(ask_as(channel, &fresh).await, Outcome::Answered);
 }
+
+/// The callers' own limit is what they count against: not the room of the strangers at the same address.
+#[tokio::test]
+async fn a_flood_of_forged_users_tokens_is_limited_before_it_is_verified() {
+    let issuer = TestIssuer::start("k1").await;
+    let users = TestIssuer::start("u1").await;
+    let clock = Arc::new(ManualClock::new());
+    let broker = trusting(builder(&issuer), "people", &users, &["users"])
+        .set("limits.strangers", 1)
+        .set("limits.caller", 2)
+        .set("limits.burst", "1s")
+        .start_in_process(Overrides { clock: Some(clock.clone()), ..Overrides::default() })
+        .await;
+    let channel = broker.channel().await;
+    let key = format!("Bearer {}", broker.api_key("agent"));
+    let invalid = Outcome::Refused(Code::Unauthenticated, "USER_TOKEN_INVALID".to_owned());
+    let too_many = Outcome::Refused(Code::ResourceExhausted, "RATE_LIMITED".to_owned());
+    let wrong_key = Signer::new("ES256", "u1");
+    for n in 0..40 {
+        let forged = long_token(&users, &wrong_key, n);
+        let entries = [("authorization", key.as_str()), ("tokenbroker-user-token", forged.as_str())];
+        let expected = if n < 2 { &invalid } else { &too_many };
+        assert_eq!(ask(channel.clone(), &entries).await, *expected, "{n}");
+    }
+    // Who comes from the same address for the first time is heard: a new token of a caller's, and a stranger.
+    let fresh = long_token(&issuer, &issuer.signer, -10);
+    let outcome = ask_as(channel.clone(), &fresh).await;
+    assert_eq!(outcome, too_many, "the caller is the same");
+    assert_eq!(ask_as(channel.clone(), "canary.no.token").await, Outcome::nobody());
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(ask_as(channel.clone(), &fresh).await, Outcome::Answered);
+    assert_eq!(ask(channel, &[("authorization", key.as_str())]).await, Outcome::Answered);
+}

@@ -10,13 +10,17 @@ use token_broker::domain::audit::{AuditQuery, Outcome};
 use token_broker::domain::coordination::CoordinationError;
 use token_broker::domain::key::TenantId;
 use token_broker::domain::rate_limit::{Bucket, Empty, RateLimit, SharedBuckets};
-use token_broker::r#gen::v1::{GetCredentialRequest, ListProvidersRequest, RefreshRequest};
+use token_broker::r#gen::v1::{ConsentOptions, GetCredentialRequest, ListProvidersRequest, RefreshRequest};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 use super::{limits, only};
-use crate::support::doors::{AGENT, BOBS, Doors, RIVAL, bearer, files};
+use crate::isolation_matrix::agents_requests;
+use crate::support::doors::{
+    AGENT, BOBS, DISABLED, Doors, OF_DISABLED, POWERLESS, READER, RIVAL, bearer, files,
+};
 use crate::support::hostile::{Gate, Reply};
+use crate::support::raw_grpc::call;
 
 /// Buckets that count, and are used up when they are told so.
 #[derive(Default)]
@@ -42,6 +46,10 @@ fn limited(status: &Status) -> (String, Duration) {
     assert_eq!((info.domain.as_str(), info.reason.as_str()), ("tokenbroker", "RATE_LIMITED"));
     let retry = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap();
     (info.metadata["limit"].clone(), retry)
+}
+
+fn all_of(tenant: &str) -> AuditQuery {
+    AuditQuery::all(TenantId::new(tenant).unwrap(), 100)
 }
 
 fn ask(user: &str) -> GetCredentialRequest {
@@ -114,8 +122,7 @@ async fn a_callers_limit_is_its_own() {
     // A flood of calls is no flood of rows.
     let audit = doors.audit.as_ref().unwrap();
     audit.log.close().await;
-    let query = AuditQuery::all(TenantId::new("tenant-a").unwrap(), 100);
-    let rows = audit.archive.find(&query).await.unwrap().rows;
+    let rows = audit.archive.find(&all_of("tenant-a")).await.unwrap().rows;
     assert_eq!(rows.len(), 5);
     assert!(rows.iter().all(|row| row.entry.outcome == Outcome::Allowed));
 }
@@ -143,6 +150,83 @@ async fn a_users_limit_is_for_all_callers_that_ask_for_the_user() {
     agent.get_credential(ask("alice")).await.unwrap();
     // The same name in another tenant is another user.
     doors.client(RIVAL).await.get_credential(ask("bob")).await.unwrap();
+}
+
+/// Through all RPCs that there are, by the rows of the isolation matrix.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_users_limit_is_asked_behind_the_policy() {
+    let shared = Arc::new(Counting::default());
+    let settings = limits(|limits| {
+        limits.caller = only(1_000);
+        limits.user = only(1_000);
+    });
+    let doors = Doors::open_limited(settings, Some(shared.clone()), false).await;
+    let channel = doors.channel().await;
+    for (path, request) in agents_requests() {
+        let for_nobody = ["GetFlow", "CancelFlow", "ListProviders"].iter().any(|rpc| path.ends_with(rpc));
+        for (caller, allowed) in [(POWERLESS, false), (AGENT, true)] {
+            let authorization = [bearer(caller).to_str().unwrap().to_owned()];
+            let answer = call(&channel, &format!("/tokenbroker.v1.{path}"), &authorization, &request).await;
+            let denied = answer.is_err_and(|status| status.code() == Code::PermissionDenied);
+            assert_eq!(denied, !allowed, "{path}");
+            let asked = std::mem::take(&mut *shared.buckets.lock().unwrap());
+            let expected = if allowed && !for_nobody {
+                vec![RateLimit::Caller, RateLimit::User]
+            } else {
+                vec![RateLimit::Caller]
+            };
+            assert_eq!(asked, [expected], "{path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_may_not_ask_for_a_user_uses_up_nothing_of_theirs() {
+    let doors = Doors::open_limited(limits(|limits| limits.user = only(2)), None, false).await;
+    let mut agent = doors.client(AGENT).await;
+    let refused = async |caller| {
+        let status = doors.client(caller).await.get_credential(ask("alice")).await.err().unwrap();
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+        format!("{:?}", status.details())
+    };
+    let before = refused(BOBS).await;
+    for _ in 0..10 {
+        refused(POWERLESS).await;
+        refused(BOBS).await;
+    }
+    // It may ask for her token, and not begin a consent.
+    let begin = GetCredentialRequest { begin_if_missing: Some(ConsentOptions::default()), ..ask("alice") };
+    for _ in 0..10 {
+        let status = doors.client(READER).await.get_credential(begin.clone()).await.err().unwrap();
+        assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    }
+    for _ in 0..2 {
+        agent.get_credential(ask("alice")).await.unwrap();
+    }
+    assert_eq!(limited(&agent.get_credential(ask("alice")).await.err().unwrap()).0, "user");
+    // Nor does it show that she is in use.
+    assert_eq!(refused(BOBS).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_is_disabled_is_limited_as_well() {
+    let doors = Doors::open_limited(limits(|limits| limits.caller = only(3)), None, true).await;
+    for (caller, reason) in [(DISABLED, "CALLER_DISABLED"), (OF_DISABLED, "TENANT_DISABLED")] {
+        let mut client = doors.client(caller).await;
+        for n in 0..10 {
+            let refused = client.list_providers(ListProvidersRequest {}).await.err().unwrap();
+            if n < 3 {
+                assert_eq!(refused.get_details_error_info().unwrap().reason, reason);
+            } else {
+                assert_eq!(limited(&refused).0, "caller");
+            }
+        }
+    }
+    let audit = doors.audit.as_ref().unwrap();
+    audit.log.close().await;
+    for tenant in ["tenant-a", "tenant-c"] {
+        assert_eq!(audit.archive.find(&all_of(tenant)).await.unwrap().rows.len(), 3);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use token_broker::application::error::{BrokerError, Limit};
 use token_broker::application::limits::{CallClass, Limits};
-use token_broker::domain::access_policy::{Caller, Principal};
+use token_broker::domain::access_policy::{Action, Caller, Principal, Question, Rule};
 use token_broker::domain::key::{CallerId, TenantId, UserId};
 use token_broker::domain::rate_limit::{Bucket, Rate, RateLimit, SharedBuckets};
 use token_broker::infra::coordination::redis::{RedisCoordination, RedisSettings};
@@ -30,14 +30,15 @@ fn principal(tenant: &str, caller: &str) -> Arc<Principal> {
     Arc::new(Principal::from(Caller::new(
         CallerId::new(caller).unwrap(),
         TenantId::new(tenant).unwrap(),
-        vec![],
+        vec![Rule::everything()],
     )))
 }
 
 /// One call as the door makes it.
 async fn call(limits: &Arc<Limits>, who: &Arc<Principal>, user: &str) -> Result<(), BrokerError> {
     let user = UserId::new(user).unwrap();
-    limits.at_the_door(who, CallClass::Tokens)?.ask(Some(&user)).await
+    let asked = Question { user: Some(&user), ..Question::of(Action::GetCredential) };
+    limits.at_the_door(&who.caller, CallClass::Tokens)?.ask_for(who, &[asked]).await
 }
 
 async fn granted(replicas: &[Arc<Limits>], who: &Arc<Principal>, user: &str, calls: u32) -> u32 {

@@ -12,7 +12,7 @@ use token_broker::application::audit::{AuditArchive, AuditLog, AuditSettings};
 use token_broker::application::keys::{KeyPorts, KeySettings, Keys};
 use token_broker::application::limits::Limits;
 use token_broker::application::{Broker, Login, Ports, Settings};
-use token_broker::domain::access_policy::{Allowed, Caller, Identity, Rule, UserRule};
+use token_broker::domain::access_policy::{Action, Allowed, Caller, Identity, Rule, Suspension, UserRule};
 use token_broker::domain::audit::{AuditSink, NoAudit};
 use token_broker::domain::flow::ConsentBinding;
 use token_broker::domain::jwt::SigningAlgorithm;
@@ -58,6 +58,13 @@ pub(crate) const RIVAL: &str = "tb_rival________________________________________
 pub(crate) const BOBS: &str = "tb_bobs___________________________________________";
 /// May do nothing, in tenant a.
 pub(crate) const POWERLESS: &str = "tb_powerless______________________________________";
+
+/// May ask for tokens in tenant a, and do nothing else.
+pub(crate) const READER: &str = "tb_reader_________________________________________";
+/// Is disabled, in tenant a.
+pub(crate) const DISABLED: &str = "tb_disabled_______________________________________";
+/// Its tenant, which is tenant c, is disabled.
+pub(crate) const OF_DISABLED: &str = "tb_of_disabled____________________________________";
 
 /// Where users of the binding *login* sign in.
 pub(crate) const LOGIN_ISSUER: &str = "https://login.example";
@@ -566,7 +573,15 @@ fn callers() -> Callers {
         users: Allowed::Only([UserRule::Exact(UserId::new("bob").unwrap())].into()),
         ..Rule::everything()
     };
+    let reader = Rule { actions: Allowed::Only([Action::GetCredential].into()), ..Rule::everything() };
+    let suspended = |padded: &str, id: &str, tenant: &str, why: Suspension| {
+        let (identity, caller) = one(padded, id, tenant, vec![Rule::everything()]);
+        (identity, Arc::new(Caller { suspension: Some(why), ..Caller::clone(&caller) }))
+    };
     Callers(HashMap::from([
+        one(READER, "reader", "tenant-a", vec![reader]),
+        suspended(DISABLED, "disabled", "tenant-a", Suspension::Caller),
+        suspended(OF_DISABLED, "of-disabled", "tenant-c", Suspension::Tenant),
         one(AGENT, "agent", "tenant-a", vec![Rule::everything()]),
         one(RIVAL, "rival", "tenant-b", vec![Rule::everything()]),
         one(BOBS, "bobs", "tenant-a", vec![bobs]),

@@ -71,6 +71,7 @@ impl TokenVerifier for Behind {
     }
 
     async fn user(&self, _: &SecretString) -> Result<Verified<UserId>, TokenError> {
+        self.verified.fetch_add(1, Ordering::SeqCst);
         Err(TokenError::Refused)
     }
 
@@ -100,13 +101,20 @@ enum Presents<'a> {
     Key,
     Token(&'a str),
     Certificate(&'a str),
+    /// With a user's token, which is nobody's.
+    CertificateAndUser(&'a str),
 }
 
 impl Door {
     fn open(trusted: &[&str]) -> Self {
+        Self::limited(trusted, None)
+    }
+
+    fn limited(trusted: &[&str], caller: Option<Rate>) -> Self {
         let behind = Arc::new(Behind::default());
         let rates = RateLimits {
             strangers: Rate::new(1, Duration::from_secs(BURST.into())),
+            caller,
             ..RateLimits::default()
         };
         let limits = Arc::new(Limits::new(rates, behind.clone(), None));
@@ -138,7 +146,10 @@ impl Door {
                 request = request.header("authorization", key);
             }
             Presents::Token(token) => request = request.header("authorization", format!("Bearer {token}")),
-            Presents::Certificate(path) => {
+            Presents::Certificate(path) | Presents::CertificateAndUser(path) => {
+                if matches!(presents, Presents::CertificateAndUser(_)) {
+                    request = request.header("tokenbroker-user-token", "canary-no-token");
+                }
                 let id = SpiffeId::parse(&format!("spiffe://example.org/{path}")).unwrap();
                 peer = Some(Peer { id, valid_until: Instant::now() + Duration::from_secs(600) });
             }
@@ -218,6 +229,30 @@ async fn whoever_is_remembered_goes_on_and_whoever_is_not_waits() {
         assert_eq!(door.call("192.0.2.2", Presents::Token("a.known")).await, Code::Ok);
     }
     assert_eq!(door.behind.reached(), (3, 3), "only from the other address");
+}
+
+#[tokio::test]
+async fn forged_tokens_of_users_count_against_the_caller_and_not_against_its_address() {
+    let door = Door::limited(&[], Rate::new(1, Duration::from_secs(2)));
+    let forged = Presents::CertificateAndUser("remembered-known");
+    for n in 0..40 {
+        let status = door.forwarded("192.0.2.1", None, forged).await.unwrap();
+        let info = status.get_details_error_info().unwrap();
+        if n < 2 {
+            assert_eq!(info.reason, "USER_TOKEN_INVALID");
+        } else {
+            assert_eq!((info.reason.as_str(), info.metadata["limit"].as_str()), ("RATE_LIMITED", "caller"));
+        }
+    }
+    assert_eq!(door.behind.reached().1, 2, "beyond the limit nothing is verified");
+    for _ in 0..BURST {
+        assert_eq!(door.call("192.0.2.1", Presents::Token("a.stranger")).await, Code::Unauthenticated);
+    }
+    assert_eq!(door.call("192.0.2.1", Presents::Token("a.stranger")).await, Code::ResourceExhausted);
+    // Of somebody who is not known, nobody looks at it.
+    door.behind.reached();
+    assert_eq!(door.call("192.0.2.2", Presents::CertificateAndUser("stranger")).await, Code::Unauthenticated);
+    assert_eq!(door.behind.reached(), (1, 0));
 }
 
 #[tokio::test]
