@@ -1,6 +1,7 @@
 //! The exchange of a proved flow's code, and what becomes of the tokens.
 //!
-//! 1. **Exchange** the code at the endpoint that was recorded when the flow began.
+//! 1. **Exchange** the code at the endpoint that was recorded when the flow began. An answer beyond the limits of
+//!    `domain/token_set.rs` is refused.
 //! 2. **Identify** the account; another one than the connected one is refused.
 //! 3. **Store** the grant and end the flow in one transaction.
 //!
@@ -64,6 +65,12 @@ impl Broker {
     async fn keep_grant(self: &Arc<Self>, spent: &Spent, response: TokenResponse) -> CallbackOutcome {
         let Spent { flow, provider, secrets } = spent;
         let obtained_at = self.ports.clock.now();
+        // Nothing is lost yet, and a grant that is kept in part from its first day would only puzzle.
+        if let Some(excess) = response.excess {
+            tracing::warn!(flow = %flow.id, provider = %provider.id, ?excess, "a new grant is beyond the limits");
+            self.give_back(spent, &response).await;
+            return self.fail(flow, provider, FlowFailure::ExchangeFailed, "exchange_failed").await;
+        }
         let account = self.ports.oauth.identify(provider, &flow.endpoints, &response, &secrets.nonce).await;
         let Ok(account) = account else {
             self.give_back(spent, &response).await;

@@ -12,18 +12,20 @@ use sha2::{Digest as _, Sha256};
 use super::Broker;
 use super::error::{BrokerError, Violation};
 use super::target::{permit, services_at};
-use super::types::{CredentialView, ListAnswer, ListInput, ViewStatus};
+use super::types::{CredentialView, ListAnswer, ListInput, MAX_PAGE_BYTES, ViewStatus};
 use crate::domain::access_policy::{Action, Principal, Question};
 use crate::domain::credential::{Credential, CredentialState, ReauthReason};
 use crate::domain::key::{
-    Account, CredentialKey, GrantName, ProviderId, TenantId, UserId, append_length_prefixed,
+    Account, CredentialKey, GrantName, ProviderId, ServiceId, TenantId, UserId, append_length_prefixed,
 };
 use crate::domain::ports::{ListQuery, ProviderStanding};
 use crate::domain::provider::Provider;
+use crate::domain::scope::Scope;
 use crate::domain::token_set::{EXPIRY_MARGIN, ProviderAccount};
 
-/// How many rows are read at least if a page had rows that the caller may not see.
-const NEXT_BATCH: u32 = 64;
+/// How many rows are read at a time at most; and at least, if a page had rows that the caller may not see. Sealed tokens come with
+/// them, so that a page's rows are not all in memory at once.
+const BATCH: u32 = 64;
 
 impl ListInput {
     /// What the policy has to allow.
@@ -69,50 +71,83 @@ impl Broker {
             providers,
             covering: input.covering_scopes,
             after,
-            // One more tells whether there is a next page.
-            limit: input.page_size.saturating_add(1),
+            limit: 0,
         };
-        let mut rows = self.visible_rows(principal, query).await?;
-        let full = rows.len() > input.page_size as usize;
-        rows.truncate(input.page_size as usize);
-        // Of a row that the caller may see, so that the token tells of no other.
-        let next_page_token =
-            rows.last().filter(|_| full).map(|(last, _)| PageToken::new(&last.key, filter).encode());
-        let mut credentials = Vec::with_capacity(rows.len());
-        let profiles = rows.iter().filter_map(|(row, _)| row.tokens().map(|tokens| &tokens.profile_sealed));
-        self.ports.cipher.expect(&profiles.collect::<Vec<_>>()).await;
-        for (row, provider) in &rows {
-            credentials.push(self.view_at(row, provider.as_deref()).await?);
-        }
-        Ok(ListAnswer { credentials, next_page_token })
+        self.page(principal, query, input.page_size as usize, filter).await
     }
 
-    /// So many rows as the query asks for, of those that the caller may see, each with its provider: the database knows the
-    /// bounds of its rules, and each row is looked at.
-    async fn visible_rows(
+    /// So many credentials of those that the caller may see, or as many as fit into an answer.
+    async fn page(
         &self,
         principal: &Principal,
         mut query: ListQuery,
-    ) -> Result<Vec<(Credential, Option<Arc<Provider>>)>, BrokerError> {
-        let wanted = query.limit as usize;
-        let mut visible = Vec::new();
+        size: usize,
+        filter: String,
+    ) -> Result<ListAnswer, BrokerError> {
+        // One more row tells whether there is a next page.
+        query.limit = u32::try_from(size + 1).unwrap_or(BATCH).min(BATCH);
+        let (mut credentials, mut bytes) = (Vec::<CredentialView>::new(), 0);
         loop {
             let rows = self.ports.credentials.list(query.clone()).await?;
             let at_end = rows.len() < query.limit as usize;
             query.after = rows.last().map(|row| row.key.clone());
-            for row in rows {
-                let provider = self.provider_of(&row).await?.and_then(ProviderStanding::known);
-                let (key, services) = (&row.key, services_at(provider.as_deref(), &row.key));
-                if principal.sees(Action::ListCredentials, &key.provider, &services, &key.user) {
-                    visible.push((row, provider));
-                }
+            query.limit = BATCH;
+            let rows = self.visible(principal, rows).await?;
+            let opened = rows.iter().take(size - credentials.len());
+            let profiles = opened.filter_map(|(row, _)| row.tokens().map(|tokens| &tokens.profile_sealed));
+            self.ports.cipher.expect(&profiles.collect::<Vec<_>>()).await;
+            for (row, provider) in rows {
+                let next = if credentials.len() < size {
+                    let view = self.view_at(&row, provider.as_deref()).await?;
+                    bytes += about_bytes(&view);
+                    Some(view).filter(|_| credentials.is_empty() || bytes <= MAX_PAGE_BYTES)
+                } else {
+                    None
+                };
+                let Some(view) = next else {
+                    // Of a row that the caller may see, so that the token tells of no other.
+                    let last = credentials.last().map(|last| PageToken::new(&last.key, filter).encode());
+                    return Ok(ListAnswer { credentials, next_page_token: last });
+                };
+                credentials.push(view);
             }
-            if at_end || visible.len() >= wanted {
-                return Ok(visible);
+            if at_end {
+                return Ok(ListAnswer { credentials, next_page_token: None });
             }
-            query.limit = query.limit.max(NEXT_BATCH);
         }
     }
+
+    /// Those of the rows that the caller may see, each with its provider: the database knows the bounds of its rules, and each row
+    /// is looked at.
+    async fn visible(
+        &self,
+        principal: &Principal,
+        rows: Vec<Credential>,
+    ) -> Result<Vec<(Credential, Option<Arc<Provider>>)>, BrokerError> {
+        let mut visible = Vec::new();
+        for row in rows {
+            let provider = self.provider_of(&row).await?.and_then(ProviderStanding::known);
+            let (key, services) = (&row.key, services_at(provider.as_deref(), &row.key));
+            if principal.sees(Action::ListCredentials, &key.provider, &services, &key.user) {
+                visible.push((row, provider));
+            }
+        }
+        Ok(visible)
+    }
+}
+
+/// How much of an answer a credential takes, about: its texts, of which the scopes may be many, and as much as all else has.
+fn about_bytes(view: &CredentialView) -> usize {
+    /// What a text costs beside itself.
+    const FRAME: usize = 4;
+    const ALL_ELSE: usize = 128;
+    let key = &view.key;
+    let account = [&view.account.subject, &view.account.label].into_iter().flatten().map(String::as_str);
+    let texts = [key.provider.as_str(), key.user.as_str(), key.account.as_str()];
+    let texts = texts.into_iter().chain(account);
+    let texts =
+        texts.chain(view.services.iter().map(ServiceId::as_str)).chain(view.scopes.iter().map(Scope::as_str));
+    texts.map(|text| text.len() + FRAME).sum::<usize>() + ALL_ELSE
 }
 
 /// The row without its tokens; `None` if it is revoked. Without a provider definition its services are unknown.

@@ -247,10 +247,14 @@ pub struct ListInput {
     pub page_token: Option<String>,
 }
 
+/// A page of a list ends when its rows have about so many bytes, whatever page size was asked for, but not before it has one: clients
+/// refuse answers of more than 4 MiB (the default of gRPC), and who can't read one page never sees the next.
+pub const MAX_PAGE_BYTES: usize = 1024 * 1024;
+
 /// A page.
 #[derive(Debug, Clone)]
 pub struct ListAnswer {
-    /// The page.
+    /// The page: as many as asked for, or fewer if they would pass [`MAX_PAGE_BYTES`].
     pub credentials: Vec<CredentialView>,
     /// `None` on the last page.
     pub next_page_token: Option<String>,

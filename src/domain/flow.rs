@@ -152,7 +152,8 @@ pub enum FlowFailure {
     ProviderError,
     /// The provider refused the code.
     ExchangeRejected,
-    /// The exchange failed on the way; whether a grant exists at the provider is unknown.
+    /// The exchange failed on the way, and whether a grant exists at the provider is unknown; or its answer was beyond the limits
+    /// (see [`super::token_set::Excess`]), and the grant was given back.
     ExchangeFailed,
     /// The tokens could not be stored; the grant was revoked at the provider.
     StoreFailed,

@@ -723,7 +723,8 @@ pub trait OAuthClient: Send + Sync {
         request: AuthorizationRequest<'_>,
     ) -> Result<SecretString, ProviderFailure>;
 
-    /// RFC 6749 section 4.1.3, with the flow's recorded endpoint and redirect URI.
+    /// RFC 6749 section 4.1.3, with the flow's recorded endpoint and redirect URI. An answer beyond the limits says so, with the
+    /// tokens to be given back.
     async fn exchange_code(
         &self,
         provider: &Provider,
@@ -733,7 +734,8 @@ pub trait OAuthClient: Send + Sync {
         verifier: &SecretString,
     ) -> Result<TokenResponse, ProviderFailure>;
 
-    /// RFC 6749 section 6. `scopes` are sent if the provider needs them. Ends within `deadline`.
+    /// RFC 6749 section 6. `scopes` are those that the grant has, and are sent if the provider needs them. Ends within `deadline`. An
+    /// answer with a token beyond the limit is [`ProviderFailure::Ambiguous`]; other values beyond them are left out of it.
     async fn refresh(
         &self,
         provider: &Provider,

@@ -8,6 +8,21 @@ use jiff::{SignedDuration, Timestamp};
 use super::scope::ScopeSet;
 use super::secret::SecretString;
 
+// What is kept of an answer. The provider may be anybody's: a tenant brings its own app at a server of its own. All that is
+// kept lies in the database, in the journal and its index in memory, and in Redis, and is sent again with every answer and list.
+
+/// The longest access or refresh token that is kept, in bytes. JWTs that list a user's groups or rights have a few KiB, and hardly
+/// a server takes a request header of more than 16; this is twice that.
+pub const MAX_TOKEN_BYTES: usize = 32 * 1024;
+/// The longest token type, in bytes. Those in use are single words, such as "Bearer".
+pub const MAX_TOKEN_TYPE_BYTES: usize = 64;
+/// The most scopes of one grant. It is far above what a consent page can show, and what providers list with all of their services.
+pub const MAX_GRANTED_SCOPES: usize = 256;
+/// And the longest text of all of them together, in bytes: for so many, 64 each.
+pub const MAX_GRANTED_SCOPE_BYTES: usize = 16 * 1024;
+/// The longest of a provider's further values, in bytes. They are ids and addresses; which there are, its definition says.
+pub const MAX_EXTRA_VALUE_BYTES: usize = 4 * 1024;
+
 /// An access token is not used in its last minute: clocks differ, and a request takes time to arrive.
 pub const EXPIRY_MARGIN: Duration = Duration::from_secs(60);
 /// A longer lifetime is taken as this one. Some servers send the largest integer for "never".
@@ -16,22 +31,35 @@ pub const MAX_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// A successful answer of a token endpoint (RFC 6749 section 5.1), read by the rules of its provider.
 #[derive(Debug, Clone)]
 pub struct TokenResponse {
-    /// Never empty.
+    /// Never empty. At most [`MAX_TOKEN_BYTES`], as the refresh token, or there is an [`excess`](Self::excess).
     pub access_token: SecretString,
     /// `None` if the answer had none or an empty one.
     pub refresh_token: Option<SecretString>,
-    /// "Bearer" if the answer had none.
+    /// "Bearer" if the answer had none; at most [`MAX_TOKEN_TYPE_BYTES`].
     pub token_type: String,
     /// `None` if the answer had none and the provider has no default; at most [`MAX_LIFETIME`].
     pub expires_in: Option<Duration>,
-    /// `None` if the answer did not say; empty if it said "none".
+    /// `None` if the answer did not say; empty if it said "none". At most [`MAX_GRANTED_SCOPES`] and
+    /// [`MAX_GRANTED_SCOPE_BYTES`].
     pub scopes: Option<ScopeSet>,
-    /// The ID token (OpenID Connect Core section 3.1.3.3), not yet verified.
+    /// The ID token (OpenID Connect Core section 3.1.3.3), not yet verified. It is read and not kept: as long as an answer may be.
     pub id_token: Option<SecretString>,
-    /// The provider's further values that callers need (see [`super::provider::ResponseRules::extra`]).
+    /// The provider's further values that callers need (see [`super::provider::ResponseRules::extra`]), each of at most
+    /// [`MAX_EXTRA_VALUE_BYTES`].
     pub extra: BTreeMap<String, String>,
     /// Who consented, as far as the token answer itself says so.
     pub account: ProviderAccount,
+    /// `None`: the answer was within the limits.
+    pub excess: Option<Excess>,
+}
+
+/// What of an answer was beyond the limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// A token is longer than [`MAX_TOKEN_BYTES`]. Such a pair is good for nothing but to be given back.
+    Token,
+    /// There were more scopes, or longer further values. Those beyond the limits were left out.
+    Values,
 }
 
 /// The account at the provider that a grant belongs to.

@@ -382,7 +382,8 @@ pub struct ListCredentialsRequest {
     /// Optional. Only those whose granted scopes contain all of these. At most 64.
     #[prost(string, repeated, tag = "3")]
     pub covering_scopes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Optional. 0 to 1,000; 0 means 50.
+    /// Optional. 0 to 1,000; 0 means 50. A page has fewer if so many would be more than about 1 MiB: only an empty
+    /// `next_page_token` says that it is the last.
     #[prost(int32, tag = "4")]
     pub page_size: i32,
     /// Optional. `next_page_token` of the answer before, with the other fields unchanged.

@@ -1,6 +1,8 @@
 //! Callers, API keys and tenants of the database, over the wire and by the command line.
 
+use prost::Message as _;
 use token_broker::app::Overrides;
+use token_broker::application::types::MAX_PAGE_BYTES;
 use token_broker::r#gen::v1::{self as pb, get_credential_response::Result as GetResult};
 use tonic::{Code, Status};
 
@@ -238,6 +240,36 @@ async fn an_id_and_an_identity_are_one_callers() {
     let output = broker.site().run(&["serve"]).await;
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(3) && error.contains("callers.first"), "{error}");
+}
+
+/// Rules may be long. Whoever makes many such callers must not make the list one that no client reads.
+#[tokio::test]
+async fn a_page_of_long_rules_ends_when_it_is_large() {
+    let server = HostileServer::start().await;
+    let broker = start(&server).await;
+    let mut ops = broker.admin("ops").await;
+    let exact = (0..900).map(|n| format!("{n:x>200}")).collect();
+    let users = Some(pb::AllowedTexts { exact, ..Default::default() });
+    let rule = pb::AllowRule { users, ..everything() };
+    let long: Vec<_> = (0..8).map(|n| format!("long-{n}")).collect();
+    for caller in &long {
+        let settings = pb::CallerSettings { allow: vec![rule.clone()], ..Default::default() };
+        create(&mut ops, caller, settings).await.unwrap();
+    }
+    let (mut seen, mut pages, mut page_token) = (Vec::new(), 0, String::new());
+    loop {
+        let request = pb::ListCallersRequest { page_token, ..Default::default() };
+        let page = answered(ops.list_callers(request).await);
+        assert!(page.encoded_len() <= MAX_PAGE_BYTES + 4_096, "{} bytes", page.encoded_len());
+        seen.extend(page.callers.into_iter().map(|caller| caller.caller));
+        pages += 1;
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        page_token = page.next_page_token;
+    }
+    seen.retain(|caller| caller.starts_with("long-"));
+    assert_eq!((seen, pages), (long, 2));
 }
 
 #[tokio::test]

@@ -3,5 +3,6 @@
 mod isolation;
 mod leases;
 mod openness;
+mod pages;
 mod watch;
 mod wire;

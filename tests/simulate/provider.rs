@@ -112,6 +112,7 @@ impl SimProvider {
             id_token: None,
             extra: BTreeMap::new(),
             account: ProviderAccount::default(),
+            excess: None,
         })
     }
 

@@ -6,7 +6,7 @@
 //! | 2xx or 4xx with `invalid_grant` | `InvalidGrant` |
 //! | 2xx or 4xx with `invalid_client`, `unauthorized_client`; 401 without a code | `ClientRejected` |
 //! | 429; `slow_down` | `RateLimited` |
-//! | `server_error`, `temporarily_unavailable`; 5xx, 3xx, 408; an unreadable 2xx | `Ambiguous` |
+//! | `server_error`, `temporarily_unavailable`; 5xx, 3xx, 408; an unreadable 2xx; of a refresh, too long a token | `Ambiguous` |
 //! | any other code, any other 4xx | `Refused` |
 
 use std::time::Duration;
@@ -18,16 +18,18 @@ use serde_json::Value;
 use super::response::{document, token_response};
 use crate::domain::ports::ProviderFailure;
 use crate::domain::provider::{Provider, ResponseRules};
+use crate::domain::scope::ScopeSet;
 use crate::domain::token_set::TokenResponse;
 use crate::infra::outbound::Answer;
 
 /// The longest time that a provider's `Retry-After` is obeyed.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(24);
 
-/// Reads the answer of a token endpoint.
+/// Reads the answer of a token endpoint about a grant that has had these scopes.
 pub(super) fn token_answer(
     provider: &Provider,
     answer: &Answer,
+    held: &ScopeSet,
     now: Timestamp,
 ) -> Result<TokenResponse, ProviderFailure> {
     if let Some(failure) = by_status(answer, now) {
@@ -41,7 +43,7 @@ pub(super) fn token_answer(
     let document = document.ok_or(ProviderFailure::Ambiguous)?;
     let flag = success_flag(&provider.response, &document);
     if flag == Flag::Success
-        && let Some(response) = token_response(provider, &document)
+        && let Some(response) = token_response(provider, &document, held)
     {
         // An access token counts as success even beside an error: an exchange that succeeded is never thrown away.
         return Ok(response);

@@ -18,7 +18,7 @@ use crate::domain::ports::{
 use crate::domain::provider::{ClientAuth, EndpointSource, Provider, Revocation, RevocationAuth};
 use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
-use crate::domain::token_set::{ProviderAccount, TokenResponse};
+use crate::domain::token_set::{Excess, ProviderAccount, TokenResponse};
 use crate::infra::outbound::{Answer, Http, HttpSettings, HttpSetupError, Request, Route, SendError};
 
 /// A call without a shorter deadline of its own ends within the settings' total time.
@@ -127,7 +127,7 @@ impl OAuthClient for HttpOAuthClient {
         let request =
             request::exchange(provider, endpoints, assertion.as_ref(), redirect_uri, code, verifier).await?;
         let answer = self.send(provider, "exchange", request, self.http.until(NO_DEADLINE)).await?;
-        classify::token_answer(provider, &answer, self.clock.now())
+        classify::token_answer(provider, &answer, &ScopeSet::default(), self.clock.now())
     }
 
     async fn refresh(
@@ -143,7 +143,19 @@ impl OAuthClient for HttpOAuthClient {
         let request =
             request::refresh(provider, &endpoints, assertion.as_ref(), refresh_token, scopes).await?;
         let answer = self.send(provider, "refresh", request, until).await?;
-        classify::token_answer(provider, &answer, self.clock.now())
+        let response = classify::token_answer(provider, &answer, scopes, self.clock.now())?;
+        match response.excess {
+            None => {}
+            // The pair must not be lost for what came with it.
+            Some(Excess::Values) => {
+                tracing::warn!(provider = %provider.id, "a refresh gave more scopes or longer values than are kept");
+            }
+            Some(Excess::Token) => {
+                tracing::warn!(provider = %provider.id, "a refresh gave a token that is too long to be kept");
+                return Err(ProviderFailure::Ambiguous);
+            }
+        }
+        Ok(response)
     }
 
     async fn revoke(

@@ -21,6 +21,9 @@ const USABLE: Duration = Duration::from_hours(24);
 /// An issuer that failed is not asked again before.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
+/// The longest URL of metadata, in bytes, as of a definition. They are kept in memory for every issuer, and with every flow.
+const MAX_URL_BYTES: usize = 2_048;
+
 /// What is known of one issuer. Times are the clock's monotonic ones.
 #[derive(Default)]
 struct Slot {
@@ -129,7 +132,7 @@ pub(super) enum Problem {
     OtherIssuer,
     #[error("the metadata lacks {0}")]
     Missing(&'static str),
-    #[error("{0} in the metadata is not a URL that secrets may be sent to")]
+    #[error("{0} in the metadata is not a URL that secrets may be sent to, or too long")]
     BadUrl(&'static str),
 }
 
@@ -175,7 +178,8 @@ pub(super) fn read(issuer: &str, metadata: &Value, admits: impl Fn(&Url) -> bool
     let url_in = |object: &Value, name: &'static str| match object.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
-            let url = value.as_str().and_then(|text| Url::parse(text).ok()).ok_or(Problem::BadUrl(name))?;
+            let text = value.as_str().filter(|text| text.len() <= MAX_URL_BYTES);
+            let url = text.and_then(|text| Url::parse(text).ok()).ok_or(Problem::BadUrl(name))?;
             if admits(&url) && url.fragment().is_none() { Ok(Some(url)) } else { Err(Problem::BadUrl(name)) }
         }
     };
@@ -261,7 +265,12 @@ mod tests {
         assert_eq!(both.by_certificate.token.as_str(), "https://mtls.issuer.example/token");
         assert_eq!(both.by_certificate.revocation, both.usual.revocation);
         assert_eq!(both.by_certificate.authorization, both.usual.authorization);
-        for bad in [json!({ "token_endpoint": "https://10.0.0.1/" }), json!({ "userinfo_endpoint": 1 })] {
+        let long = format!("{issuer}/{}", "x".repeat(MAX_URL_BYTES));
+        for bad in [
+            json!({ "token_endpoint": "https://10.0.0.1/" }),
+            json!({ "token_endpoint": long }),
+            json!({ "userinfo_endpoint": 1 }),
+        ] {
             found(issuer, |metadata| metadata["mtls_endpoint_aliases"] = bad).unwrap_err();
         }
     }

@@ -11,8 +11,9 @@ use zeroize::Zeroizing;
 use super::{classify, discovery, identity, response};
 use crate::domain::flow::RecordedEndpoints;
 use crate::domain::provider::Provider;
+use crate::domain::scope::ScopeSet;
 use crate::domain::secret::SecretString;
-use crate::domain::token_set::MAX_LIFETIME;
+use crate::domain::token_set::{MAX_EXTRA_VALUE_BYTES, MAX_GRANTED_SCOPES, MAX_LIFETIME};
 use crate::infra::outbound::{Answer, Guard, Reach, is_allowed};
 
 /// The issuer of the documents in the corpus.
@@ -32,9 +33,18 @@ pub(crate) fn token_answer(provider: &Provider, data: &[u8]) {
     }
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let answer = Answer { status, headers, body: Some(Zeroizing::new(body.to_vec())) };
-    if let Ok(answer) = classify::token_answer(provider, &answer, Timestamp::UNIX_EPOCH) {
+    if let Ok(answer) = classify::token_answer(provider, &answer, &ScopeSet::default(), Timestamp::UNIX_EPOCH)
+    {
         assert!(!answer.access_token.is_empty(), "a success has a token");
         assert!(answer.expires_in.is_none_or(|life| life <= MAX_LIFETIME), "lifetimes are bounded");
+        assert!(
+            answer.scopes.is_none_or(|scopes| scopes.iter().count() <= MAX_GRANTED_SCOPES),
+            "so are scopes"
+        );
+        assert!(
+            answer.extra.values().all(|value| value.len() <= MAX_EXTRA_VALUE_BYTES),
+            "and further values"
+        );
         assert!(answer.token_type.bytes().all(|byte| byte.is_ascii_graphic()), "a token type fits a header");
     }
 }
@@ -64,8 +74,8 @@ pub(crate) fn metadata(data: &[u8]) {
 /// An ID token. It passes only with the issuer, the client and the nonce of the flow.
 pub(crate) fn id_token(provider: &Provider, endpoints: &RecordedEndpoints, data: &[u8]) {
     let Ok(token) = std::str::from_utf8(data) else { return };
-    let Some(mut answer) = response::token_response(provider, &serde_json::json!({ "access_token": "at" }))
-    else {
+    let document = serde_json::json!({ "access_token": "at" });
+    let Some(mut answer) = response::token_response(provider, &document, &ScopeSet::default()) else {
         return;
     };
     answer.id_token = Some(SecretString::from(token));

@@ -11,11 +11,11 @@ use crate::domain::key::MAX_TEXT_BYTES;
 use crate::domain::provider::{AccountPointers, Provider, ResponseRules};
 use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::secret::SecretString;
-use crate::domain::token_set::{MAX_LIFETIME, ProviderAccount, TokenResponse};
+use crate::domain::token_set::{
+    Excess, MAX_EXTRA_VALUE_BYTES, MAX_GRANTED_SCOPE_BYTES, MAX_GRANTED_SCOPES, MAX_LIFETIME,
+    MAX_TOKEN_BYTES, MAX_TOKEN_TYPE_BYTES, ProviderAccount, TokenResponse,
+};
 use crate::infra::outbound::Answer;
-
-/// The longest `token_type` that is passed on.
-const MAX_TOKEN_TYPE_BYTES: usize = 64;
 
 /// The answer's body as JSON. A form, as GitHub sends to those who do not ask for JSON, becomes an object of strings; the
 /// content type is believed only where it says "form", since JSON comes under many names. `None`: unreadable.
@@ -31,20 +31,35 @@ pub(super) fn document(answer: &Answer) -> Option<Value> {
     serde_json::from_slice(body).ok()
 }
 
-/// A success, if the document has an access token.
-pub(super) fn token_response(provider: &Provider, document: &Value) -> Option<TokenResponse> {
+/// A success, if the document has an access token. Its values are within their limits, but for tokens, which can't be cut. `held`:
+/// the scopes that the grant has had.
+pub(super) fn token_response(
+    provider: &Provider,
+    document: &Value,
+    held: &ScopeSet,
+) -> Option<TokenResponse> {
     let rules = &provider.response;
     let access_token = secret(document, &rules.access_token)?;
+    let refresh_token = secret(document, &rules.refresh_token);
+    let (scopes, more_scopes) = scopes(first(document, &rules.scope), rules, held);
+    let (extra, longer_extra) = extra(document, &rules.extra);
     let account = provider.identity.token_response.as_ref();
+    let too_long = |token: &SecretString| token.expose_secret().len() > MAX_TOKEN_BYTES;
+    let excess = if too_long(&access_token) || refresh_token.as_ref().is_some_and(too_long) {
+        Some(Excess::Token)
+    } else {
+        (more_scopes || longer_extra).then_some(Excess::Values)
+    };
     Some(TokenResponse {
         access_token,
-        refresh_token: secret(document, &rules.refresh_token),
+        refresh_token,
         token_type: token_type(document),
         expires_in: lifetime(first(document, &rules.expires_in), rules),
-        scopes: scopes(first(document, &rules.scope), &rules.scope_separators),
+        scopes,
         id_token: secret(document, &["/id_token"]),
-        extra: extra(document, &rules.extra),
+        extra,
         account: account.map(|pointers| read_account(document, pointers)).unwrap_or_default(),
+        excess,
     })
 }
 
@@ -92,23 +107,30 @@ fn lifetime(value: Option<&Value>, rules: &ResponseRules) -> Option<Duration> {
 }
 
 /// The granted scopes: a text with separators, or an array of texts. What is no scope is left out. Absent is not the same
-/// as empty: RFC 6749 section 5.1 lets a server leave out what was granted as asked.
-fn scopes(value: Option<&Value>, separators: &str) -> Option<ScopeSet> {
-    let is_separator = |c: char| separators.contains(c);
-    match value? {
-        Value::String(text) => {
-            Some(text.split(is_separator).filter_map(|part| Scope::new(part.trim()).ok()).collect())
+/// as empty: RFC 6749 section 5.1 lets a server leave out what was granted as asked. Of more than the limits allow those that
+/// the grant had before stay, then the first in order, whatever the order of the answer; the second value tells.
+fn scopes(value: Option<&Value>, rules: &ResponseRules, held: &ScopeSet) -> (Option<ScopeSet>, bool) {
+    let is_separator = |c: char| rules.scope_separators.contains(c);
+    let texts = match value {
+        Some(Value::String(text)) => vec![text.as_str()],
+        Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+        None | Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+            return (None, false);
         }
-        Value::Array(items) => Some(
-            items
-                .iter()
-                .filter_map(Value::as_str)
-                .flat_map(|text| text.split(is_separator))
-                .filter_map(|part| Scope::new(part.trim()).ok())
-                .collect(),
-        ),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
-    }
+    };
+    let parts = texts.into_iter().flat_map(|text| text.split(is_separator));
+    let all: ScopeSet = parts.filter_map(|part| Scope::new(part.trim()).ok()).collect();
+    let (had, new): (Vec<_>, Vec<_>) =
+        all.iter().partition(|&scope| held.contains(rules.scope_aliases.get(scope).unwrap_or(scope)));
+    let mut bytes = 0;
+    let within = |scope: &&Scope| {
+        bytes += scope.as_str().len();
+        bytes <= MAX_GRANTED_SCOPE_BYTES
+    };
+    let kept: ScopeSet =
+        had.into_iter().chain(new).take(MAX_GRANTED_SCOPES).take_while(within).cloned().collect();
+    let more = kept != all;
+    (Some(kept), more)
 }
 
 /// A text, or a number or truth value as text.
@@ -121,9 +143,14 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-fn extra(document: &Value, pointers: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+/// The further values. Half a value would be another one, so one that is too long is left out; the second value tells.
+fn extra(document: &Value, pointers: &BTreeMap<String, String>) -> (BTreeMap<String, String>, bool) {
     let read = |(name, pointer): (&String, &String)| Some((name.clone(), text(document.pointer(pointer)?)?));
-    pointers.iter().filter_map(read).collect()
+    let mut values: BTreeMap<String, String> = pointers.iter().filter_map(read).collect();
+    let all = values.len();
+    values.retain(|_, value| value.len() <= MAX_EXTRA_VALUE_BYTES);
+    let longer = values.len() < all;
+    (values, longer)
 }
 
 /// The account that a document tells.

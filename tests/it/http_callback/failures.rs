@@ -81,6 +81,37 @@ async fn a_failed_write_fails_the_page_and_revokes_the_orphan() {
     assert_eq!(token(&doors, "alice").await, None);
 }
 
+/// A server that answers without measure gets its grant back, and nothing of it stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_beyond_the_limits_is_refused_and_revoked() {
+    let doors = Doors::open().await;
+    doors.provider.always("/revoke", Reply::status(200));
+    let before = doors.rows().await;
+    let scopes: Vec<_> = (0..62_000).map(|n| format!("{n:05}")).map(|n| n[2..].to_owned()).collect();
+    for (n, body) in [
+        json!({ "access_token": "canary-at", "refresh_token": "canary-rt-0", "scope": scopes.join(" ") }),
+        json!({ "access_token": "canary-at".repeat(4_096), "refresh_token": "canary-rt-1" }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (flow, state) = doors.begin(AGENT, "hostile", "alice").await;
+        doors.provider.push(Reply::json(200, &body));
+        let page = doors.browse(&format!("/oauth/callback/hostile?code=c&state={state}")).await;
+        assert_eq!((page.name(), page.status), ("failed", 500));
+        doors.settle().await;
+        let revoked = doors.provider.requests_at("/revoke");
+        assert_eq!(revoked.len(), n + 1);
+        assert_eq!(revoked[n].param("token"), Some(format!("canary-rt-{n}")));
+        let (status, failure) = doors.flow(&flow).await;
+        assert!(status == FlowStatus::Failed && failure == "EXCHANGE_FAILED", "{failure}");
+        assert_eq!(token(&doors, "alice").await, None);
+    }
+    assert!(doors.provider.requests_at("/userinfo").is_empty(), "nobody is asked who it was");
+    let after = doors.rows().await;
+    assert!(after.len() < before.len() + 8_192, "{} bytes became {}", before.len(), after.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_account_than_the_connected_one_is_refused_and_revoked() {
     let doors = Doors::open().await;

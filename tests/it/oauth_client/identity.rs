@@ -47,6 +47,7 @@ fn response(id_token: Option<String>) -> TokenResponse {
         id_token: id_token.map(|token| secret(&token)),
         extra: std::collections::BTreeMap::new(),
         account: ProviderAccount::default(),
+        excess: None,
     }
 }
 

@@ -41,8 +41,11 @@ impl Captured {
 /// Replies that hold secrets, and those that fail with secrets in places where none belongs.
 fn replies() -> Vec<Reply> {
     let description = json!({ "error": "canary-error", "error_description": "canary-description" });
+    let scopes: Vec<_> = (0..300).map(|n| format!("scope-{n}")).collect();
     vec![
         Reply::tokens("canary-at", "canary-rt"),
+        Reply::tokens(&"canary-at".repeat(4_096), "canary-rt"),
+        Reply::json(200, &json!({ "access_token": "canary-at", "scope": scopes })),
         Reply::tokens("canary-at", "canary-rt").cut_off(),
         Reply::tokens("canary-at", "canary-rt").reset_in_body(),
         Reply::tokens("canary-at", "canary-rt").header("set-cookie", "canary-cookie=1"),

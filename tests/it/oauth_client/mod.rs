@@ -7,6 +7,7 @@ mod discovery;
 mod failures;
 mod identity;
 mod leaks;
+mod limits;
 mod real_server;
 mod requests;
 mod revocation;

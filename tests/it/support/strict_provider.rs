@@ -247,6 +247,7 @@ impl StrictProvider {
             id_token: None,
             extra: BTreeMap::new(),
             account,
+            excess: None,
         }
     }
 

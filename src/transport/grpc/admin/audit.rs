@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tonic::{Request, Response, Status};
 
 use super::super::convert::audit::{self as convert, heads};
-use super::super::convert::number;
+use super::super::convert::{fitting, number};
 use super::super::guard::open;
 use super::super::status;
 use super::about_tenant;
@@ -27,10 +27,9 @@ pub(super) async fn query(
     call.notes.about_user(asked.user.as_ref(), asked.provider.as_ref());
     about_tenant(&call.notes, tenant.as_ref());
     let page = broker.query_audit(&call.principal, tenant, asked).await?;
-    Ok(Response::new(pb::QueryAuditResponse {
-        rows: page.rows.into_iter().map(convert::row).collect(),
-        next_page_token: page.before.map(|before| before.to_string()).unwrap_or_default(),
-    }))
+    let (rows, more) = fitting(page.rows.into_iter().map(convert::row), page.before.is_some());
+    let last = rows.last().filter(|_| more).map(|row| row.sequence.to_string());
+    Ok(Response::new(pb::QueryAuditResponse { rows, next_page_token: last.unwrap_or_default() }))
 }
 
 pub(super) async fn verify(

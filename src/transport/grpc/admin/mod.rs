@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::convert::{callers as convert, count, number};
+use super::convert::{callers as convert, count, fitting, number};
 use super::guard::open;
 use crate::application::Broker;
 use crate::application::admin::{
@@ -133,11 +133,9 @@ impl AdminService for Admin {
         let (tenant, (after, size)) = convert::caller_page(message)?;
         about_tenant(&call.notes, tenant.as_ref());
         let (page, more) = self.broker.list_callers(&call.principal, tenant, after, size).await?;
-        let last = page.last().filter(|_| more).map(|caller| caller.id.to_string());
-        Ok(Response::new(pb::ListCallersResponse {
-            callers: page.into_iter().map(convert::caller_message).collect(),
-            next_page_token: last.unwrap_or_default(),
-        }))
+        let (callers, more) = fitting(page.into_iter().map(convert::caller_message), more);
+        let last = callers.last().filter(|_| more).map(|caller| caller.caller.clone());
+        Ok(Response::new(pb::ListCallersResponse { callers, next_page_token: last.unwrap_or_default() }))
     }
 
     async fn update_caller(

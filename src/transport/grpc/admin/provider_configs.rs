@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::super::convert::provider_configs as convert;
+use super::super::convert::{fitting, provider_configs as convert};
 use super::super::guard::open;
 use super::about_tenant;
 use crate::application::Broker;
@@ -42,9 +42,10 @@ pub(super) async fn list(
     let (tenant, (after, size)) = convert::config_page(message)?;
     about_tenant(&call.notes, tenant.as_ref());
     let (page, more) = broker.list_provider_configs(&call.principal, tenant, after, size).await?;
-    let last = page.last().filter(|_| more).map(|view| view.config.provider.to_string());
+    let (configurations, more) = fitting(page.into_iter().map(convert::config_message), more);
+    let last = configurations.last().filter(|_| more).map(|config| config.provider.clone());
     Ok(Response::new(pb::ListProviderConfigurationsResponse {
-        configurations: page.into_iter().map(convert::config_message).collect(),
+        configurations,
         next_page_token: last.unwrap_or_default(),
     }))
 }

@@ -8,6 +8,7 @@ use crate::application::error::{BrokerError, Violation};
 use crate::domain::key::{Account, FlowId, TenantId};
 use crate::domain::scope::{Scope, ScopeSet};
 use crate::domain::secret::SecretString;
+use crate::domain::token_set::MAX_EXTRA_VALUE_BYTES;
 
 /// The longest page.
 const MAX_PAGE_SIZE: i32 = 1_000;
@@ -15,12 +16,9 @@ const MAX_PAGE_SIZE: i32 = 1_000;
 pub(super) const MAX_SCOPES: usize = 64;
 /// The longest token, in bytes.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
-/// The longest token type, in bytes.
-pub(super) const MAX_TOKEN_TYPE_BYTES: usize = 64;
-/// The most extra values, the longest name and the longest value of them.
+/// The most extra values, and the longest name of them. How long a value may be is the same wherever it comes from.
 const MAX_EXTRA: usize = 32;
 const MAX_EXTRA_NAME_BYTES: usize = 64;
-const MAX_EXTRA_VALUE_BYTES: usize = 4 * 1024;
 
 /// The violations so far. A parser answers `None` after adding one; what may be left out is `None` as well, since
 /// [`Check::finish`] tells the two apart.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::check::{Check, MAX_TOKEN_TYPE_BYTES};
+use super::check::Check;
 use super::time::{parse_duration, parse_timestamp};
 use crate::application::error::BrokerError;
 use crate::application::types::{
@@ -13,7 +13,7 @@ use crate::application::types::{
 use crate::domain::flow::ConsentBinding;
 use crate::domain::key::{FlowId, LeaseId, MAX_TEXT_BYTES, ProviderId, ServiceId, UserId};
 use crate::domain::secret::SecretString;
-use crate::domain::token_set::ProviderAccount;
+use crate::domain::token_set::{MAX_TOKEN_TYPE_BYTES, ProviderAccount};
 use crate::r#gen::v1 as pb;
 
 /// The longest `min_ttl`.
