@@ -79,12 +79,12 @@ pub(super) fn refresh_lag(seconds: f64) {
     metrics::histogram!("token_broker_refresh_lag_seconds").record(seconds);
 }
 
-/// A decision found no room in the audit queue.
-pub(super) fn audit_dropped() {
-    metrics::counter!("token_broker_audit_dropped_total").increment(1);
+/// Decisions found no room in the audit queue.
+pub(super) fn audit_dropped(count: u64) {
+    metrics::counter!("token_broker_audit_dropped_total").increment(count);
 }
 
-/// The database or a sink did not take a batch of audit rows.
+/// The vault, the database or a sink did not take a batch of audit rows.
 pub(super) fn audit_error(place: &'static str) {
     metrics::counter!("token_broker_audit_errors_total", "place" => place).increment(1);
 }

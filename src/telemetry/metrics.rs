@@ -83,7 +83,7 @@ pub const METRICS: &[Metric] = &[
     counter("token_broker_watch_events_total", "Events told by WatchCredentials."),
     counter(
         "token_broker_audit_dropped_total",
-        "Decisions that were not recorded: the audit queue was full. A row of the log says how many.",
+        "Decisions that were not recorded: the audit queue had no room. A row of the log says how many.",
     ),
     counter(
         "token_broker_audit_errors_total",

@@ -172,7 +172,7 @@ impl Decision {
     /// Whether the call should not be begun, since its answer could not be recorded.
     #[must_use]
     pub fn is_stuck(&self) -> bool {
-        !self.takes_away && self.audit.is_stuck()
+        !self.takes_away && self.entry.as_ref().is_some_and(|entry| self.audit.is_stuck(&entry.tenant))
     }
 
     /// The call was refused before anything was decided.

@@ -1,20 +1,21 @@
-//! The queue in front of the chains.
+//! The log as those know it who tell it of decisions: a queue in front of the chains, and what it means that a row does not get
+//! into its chain.
 //!
 //! An answer that waits for its row costs a share of a commit: while one batch is committed, the next one gathers.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::pump::Pump;
-use super::sinks::Copies;
+use super::database::Database;
+use super::pump::{Heads, Pump};
+use super::queue::{Pushed, Queue, Waiting};
+use super::sinks::{Busy, Copies};
 use crate::application::metrics;
 use crate::domain::audit::{Audit, AuditSealer, AuditSink, AuditStore, AuditUnavailable, Entry};
 use crate::domain::key::TenantId;
@@ -46,81 +47,21 @@ impl Default for AuditSettings {
     }
 }
 
-/// A row to write.
-pub(super) struct Waiting {
-    pub(super) entry: Entry,
-    /// Hears when it is recorded everywhere.
-    pub(super) recorded: Option<oneshot::Sender<()>>,
-}
-
-/// Since when somebody has been at one piece of work.
-pub(super) struct Busy {
-    start: Instant,
-    /// Milliseconds after `start`, plus one; 0: idle.
-    since: AtomicU64,
-}
-
-impl Busy {
-    pub(super) fn idle() -> Self {
-        Self { start: Instant::now(), since: AtomicU64::new(0) }
-    }
-
-    pub(super) fn begin(&self) {
-        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.since.store(now + 1, Ordering::Relaxed);
-    }
-
-    pub(super) fn end(&self) {
-        self.since.store(0, Ordering::Relaxed);
-    }
-
-    fn longer_than(&self, limit: Duration) -> bool {
-        match self.since.load(Ordering::Relaxed) {
-            0 => false,
-            since => self.start.elapsed().saturating_sub(Duration::from_millis(since - 1)) > limit,
-        }
-    }
-}
-
-/// Decisions that found no room, by tenant.
-#[derive(Default)]
-pub(super) struct Dropped(Mutex<HashMap<TenantId, u64>>);
-
-impl Dropped {
-    fn one(&self, tenant: &TenantId) {
-        metrics::audit_dropped();
-        let mut dropped = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = dropped.entry(tenant.clone()).or_default();
-        if *count == 0 {
-            tracing::error!(%tenant, "the audit queue is full: decisions are not recorded");
-        }
-        *count = count.saturating_add(1);
-    }
-
-    /// How many there are to tell of; they count as told.
-    pub(super) fn take(&self, tenant: &TenantId) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant).unwrap_or_default()
-    }
-
-    /// Tenants with something to tell.
-    pub(super) fn tenants(&self) -> Vec<TenantId> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-}
-
 /// Where decisions are told. Dropping it ends the writing without waiting for it; see [`AuditLog::close`].
 pub struct AuditLog {
     settings: AuditSettings,
-    queue: mpsc::Sender<Waiting>,
-    dropped: Arc<Dropped>,
-    /// Of the chains, and of each sink.
-    busy: Vec<Arc<Busy>>,
-    closing: CancellationToken,
+    queue: Arc<Queue>,
+    database: Arc<Database>,
+    sinks: Vec<Arc<Busy>>,
+    /// Until it is closed. Writers have it for as long as they are at work, and the sinks end with the last of them.
+    pump: Mutex<Option<Arc<Pump>>>,
+    /// The writers, and the sinks.
     tasks: TaskTracker,
+    runtime: Handle,
 }
 
 impl AuditLog {
-    /// Begins to write. `sinks` get a copy of every row.
+    /// Begins to write, by tasks of the runtime that it is called in. `sinks` get a copy of every row.
     #[must_use]
     pub fn start(
         store: Arc<dyn AuditStore>,
@@ -129,30 +70,43 @@ impl AuditLog {
         clock: Arc<dyn Clock>,
         settings: AuditSettings,
     ) -> Arc<Self> {
-        let (queue, waiting) = mpsc::channel(settings.queue.max(1));
-        let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let dropped = Arc::new(Dropped::default());
-        let chains = Arc::new(Busy::idle());
-        let mut busy = vec![Arc::clone(&chains)];
+        let tasks = TaskTracker::new();
+        let queue = Arc::new(Queue::new(settings.queue));
+        let database = Arc::new(Database::new());
         let copies: Vec<Copies> = sinks.into_iter().map(|sink| Copies::start(sink, &tasks)).collect();
-        busy.extend(copies.iter().map(|copies| Arc::clone(&copies.busy)));
-        let pump = Pump::new(store, sealer, clock, copies, Arc::clone(&dropped), chains);
-        tasks.spawn(pump.run(waiting, closing.clone()));
+        let sinks = copies.iter().map(|copies| Arc::clone(&copies.busy)).collect();
+        let (waiting, asked) = (Arc::clone(&queue), Arc::clone(&database));
+        let pump =
+            Pump { store, sealer, clock, copies, queue: waiting, database: asked, heads: Heads::default() };
         tasks.close();
-        Arc::new(Self { settings, queue, dropped, busy, closing, tasks })
+        let pump = Mutex::new(Some(Arc::new(pump)));
+        Arc::new(Self { settings, queue, database, sinks, pump, tasks, runtime: Handle::current() })
     }
 
     /// Takes no more, and answers when everything that was taken is written.
     pub async fn close(&self) {
-        self.closing.cancel();
+        self.pump().take();
         self.tasks.wait().await;
     }
 
     fn send(&self, entry: Entry, recorded: Option<oneshot::Sender<()>>) -> bool {
-        let Err(refused) = self.queue.try_send(Waiting { entry, recorded }) else { return true };
-        let (mpsc::error::TrySendError::Full(lost) | mpsc::error::TrySendError::Closed(lost)) = refused;
-        self.dropped.one(&lost.entry.tenant);
-        false
+        // Held to the end: what is taken has its writer before the log can be closed.
+        let pump = self.pump();
+        let Some(pump) = pump.as_ref() else {
+            metrics::audit_dropped(1);
+            tracing::error!(tenant = %entry.tenant, "the audit log is closed: a decision is not recorded");
+            return false;
+        };
+        let tenant = entry.tenant.clone();
+        let Pushed { taken, needs_writer } = self.queue.push(Waiting { entry, recorded });
+        if needs_writer {
+            self.tasks.spawn_on(Arc::clone(pump).write(tenant), &self.runtime);
+        }
+        taken
+    }
+
+    fn pump(&self) -> MutexGuard<'_, Option<Arc<Pump>>> {
+        self.pump.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -183,8 +137,11 @@ impl Audit for AuditLog {
         }
     }
 
-    fn is_stuck(&self) -> bool {
+    fn is_stuck(&self, tenant: &TenantId) -> bool {
+        let wait = self.settings.wait;
         self.settings.on_failure == OnFailure::Refuse
-            && self.busy.iter().any(|busy| busy.longer_than(self.settings.wait))
+            && (self.database.is_silent(wait)
+                || self.sinks.iter().any(|sink| sink.longer_than(wait))
+                || self.queue.is_stuck(tenant, wait))
     }
 }

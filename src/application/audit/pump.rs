@@ -1,41 +1,42 @@
-//! The one writer of this process: takes what has gathered in the queue and commits it as one batch for each tenant.
+//! The writers. Each chain that has rows to write has one, which takes what has gathered in the queue and commits it as one
+//! batch; while it is at that, the next batch gathers. It ends when nothing is left.
 //!
 //! The chains are shared by replicas. A batch is hashed from where this process last saw the head, and added only if the head
 //! is still there; else it is hashed again from where it is now. What can't be written is tried again until it can: rows
-//! that wait behind it are the queue.
+//! that wait behind it are the queue. Chains don't wait for each other: one whose key is not to be had holds up its own rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::future::join_all;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use futures_util::FutureExt as _;
 
-use super::log::{Busy, Dropped, Waiting};
+use super::database::Database;
+use super::queue::{Batch, Queue};
 use super::sinks::{Acks, Copies};
 use crate::application::metrics;
 use crate::application::pauses::Pauses;
-use crate::domain::audit::{AuditSealer, AuditStore, Entry, GAP, Head, Mark, Outcome, Row, link};
+use crate::domain::audit::{AuditSealer, AuditStore, Entry, GAP, Hash, Head, Mark, Outcome, Row, Seal, link};
 use crate::domain::cipher::CipherError;
 use crate::domain::key::TenantId;
 use crate::domain::ports::{Clock, StoreError};
 
-/// How many rows go into one batch.
-const BATCH: usize = 256;
 /// The reason of a gap.
 const QUEUE_FULL: &str = "QUEUE_FULL";
 
-/// See the module.
+/// What all writers share.
 pub(super) struct Pump {
-    store: Arc<dyn AuditStore>,
-    sealer: Arc<dyn AuditSealer>,
-    clock: Arc<dyn Clock>,
-    copies: Vec<Copies>,
-    dropped: Arc<Dropped>,
-    busy: Arc<Busy>,
-    /// Where this process last saw the chains end.
-    heads: Mutex<HashMap<TenantId, Head>>,
+    pub(super) store: Arc<dyn AuditStore>,
+    pub(super) sealer: Arc<dyn AuditSealer>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) copies: Vec<Copies>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) database: Arc<Database>,
+    pub(super) heads: Heads,
 }
+
+/// Where this process last saw the chains end.
+#[derive(Default)]
+pub(super) struct Heads(Mutex<HashMap<TenantId, Head>>);
 
 /// Why a batch is not written yet.
 #[derive(Debug, thiserror::Error)]
@@ -46,91 +47,60 @@ enum Failure {
     Cipher(#[from] CipherError),
 }
 
+impl Failure {
+    /// Where it failed, for metrics.
+    fn place(&self) -> &'static str {
+        match self {
+            Self::Store(_) | Self::Cipher(CipherError::Store(_)) => "database",
+            Self::Cipher(_) => "keys",
+        }
+    }
+}
+
 impl Pump {
-    pub(super) fn new(
-        store: Arc<dyn AuditStore>,
-        sealer: Arc<dyn AuditSealer>,
-        clock: Arc<dyn Clock>,
-        copies: Vec<Copies>,
-        dropped: Arc<Dropped>,
-        busy: Arc<Busy>,
-    ) -> Self {
-        Self { store, sealer, clock, copies, dropped, busy, heads: Mutex::default() }
-    }
-
-    /// Writes until it is closed and everything is written.
-    pub(super) async fn run(self, mut queue: mpsc::Receiver<Waiting>, closing: CancellationToken) {
-        let mut gathered = Vec::with_capacity(BATCH);
-        loop {
-            let taken = tokio::select! {
-                biased;
-                taken = queue.recv_many(&mut gathered, BATCH) => taken,
-                () = closing.cancelled(), if !queue.is_closed() => {
-                    queue.close();
-                    continue;
-                }
-            };
-            if taken == 0 {
-                return;
+    /// Writes a chain until nothing waits for it.
+    pub(super) async fn write(self: Arc<Self>, tenant: TenantId) {
+        while let Some(Batch { rows, dropped }) = self.queue.take(&tenant) {
+            let (mut entries, mut waiting) = (Vec::with_capacity(rows.len()), Vec::new());
+            for row in rows {
+                entries.push(row.entry);
+                waiting.extend(row.recorded);
             }
-            self.busy.begin();
-            self.write(std::mem::take(&mut gathered)).await;
-            self.busy.end();
-        }
-    }
-
-    async fn write(&self, gathered: Vec<Waiting>) {
-        let mut batches: BTreeMap<TenantId, (Vec<Entry>, Vec<oneshot::Sender<()>>)> = BTreeMap::new();
-        for Waiting { entry, recorded } in gathered {
-            let (entries, waiting) = batches.entry(entry.tenant.clone()).or_default();
-            entries.push(entry);
-            waiting.extend(recorded);
-        }
-        for tenant in self.dropped.tenants() {
-            batches.entry(tenant).or_default();
-        }
-        let each = batches.into_iter().map(|(tenant, (entries, waiting))| async move {
-            let batch = self.commit(&tenant, entries).await;
-            let acks = Acks::new(waiting, self.copies.len());
-            let Some((over, rows)) = batch else { return };
-            let rows: Arc<[Row]> = rows.into();
+            if dropped > 0 {
+                let mut gap = Entry::new(self.clock.now(), tenant.clone(), GAP, Outcome::Failed);
+                gap.reason = Some(QUEUE_FULL.into());
+                gap.mark = Some(Mark::Gap(dropped));
+                entries.push(gap);
+            }
+            let (over, rows) = self.commit(&tenant, &entries).await;
+            let (acks, rows) = (Acks::new(waiting, self.copies.len()), Arc::<[Row]>::from(rows));
             for copies in &self.copies {
                 copies.send(over, Arc::clone(&rows), Arc::clone(&acks));
             }
-        });
-        join_all(each).await;
+        }
     }
 
-    /// Adds entries to a chain, however long it takes. Answers where, or `None` if there was nothing to add.
-    async fn commit(&self, tenant: &TenantId, mut entries: Vec<Entry>) -> Option<(Head, Vec<Row>)> {
-        let dropped = self.dropped.take(tenant);
-        if dropped > 0 {
-            let mut gap = Entry::new(self.clock.now(), tenant.clone(), GAP, Outcome::Failed);
-            gap.reason = Some(QUEUE_FULL.into());
-            gap.mark = Some(Mark::Gap(dropped));
-            entries.push(gap);
-        }
-        if entries.is_empty() {
-            return None;
-        }
+    /// Adds entries to a chain, however long it takes. Answers where.
+    async fn commit(&self, tenant: &TenantId, entries: &[Entry]) -> (Head, Vec<Row>) {
         let mut pauses = Pauses::new();
-        let mut failing = false;
+        let mut failing = None;
         loop {
-            match self.try_commit(tenant, &entries).await {
+            match self.try_commit(tenant, entries).await {
                 Ok(Some(done)) => {
-                    if failing {
+                    if failing.is_some() {
                         tracing::info!(%tenant, "the audit log can be written again");
                     }
-                    return Some(done);
+                    return done;
                 }
                 // Another replica was first.
                 Ok(None) => continue,
                 Err(error) => {
-                    metrics::audit_error("database");
-                    if !failing {
-                        tracing::error!(%tenant, %error, "the audit log can't be written; trying on");
+                    let place = error.place();
+                    metrics::audit_error(place);
+                    if failing != Some(place) {
+                        tracing::error!(%tenant, place, %error, "the audit log can't be written; trying on");
                     }
-                    failing = true;
+                    failing = Some(place);
                 }
             }
             pauses.wait().await;
@@ -144,21 +114,21 @@ impl Pump {
         tenant: &TenantId,
         entries: &[Entry],
     ) -> Result<Option<(Head, Vec<Row>)>, Failure> {
-        let over = if let Some(head) = self.known(tenant) {
+        let over = if let Some(head) = self.heads.known(tenant) {
             head
         } else {
-            let head = self.store.audit_head(tenant).await?;
-            self.remember(tenant, head);
+            let head = self.database.ask(self.store.audit_head(tenant)).await?;
+            self.heads.remember(tenant, head);
             head
         };
         let rows = self.rows(tenant, over, entries).await?;
-        if self.store.append_audit(tenant, over, &rows).await? {
+        if self.database.ask(self.store.append_audit(tenant, over, &rows)).await? {
             if let Some(last) = rows.last() {
-                self.remember(tenant, last.head());
+                self.heads.remember(tenant, last.head());
             }
             return Ok(Some((over, rows)));
         }
-        let now = self.store.audit_head(tenant).await?;
+        let now = self.database.ask(self.store.audit_head(tenant)).await?;
         if now.sequence < over.sequence || now.sequence == over.sequence && now.hash != over.hash {
             // Nobody who writes by the rules does that.
             metrics::audit_set_back();
@@ -167,7 +137,7 @@ impl Pump {
                 "the audit log's head was set back: rows were cut off, or the database was restored"
             );
         }
-        self.remember(tenant, now);
+        self.heads.remember(tenant, now);
         Ok(None)
     }
 
@@ -179,7 +149,7 @@ impl Pump {
             heads.push(at);
         }
         let hashes: Vec<_> = heads.iter().map(|head| head.hash).collect();
-        let seals = self.sealer.seal(tenant, &hashes).await?;
+        let seals = self.seal(tenant, &hashes).await?;
         let rows = heads.into_iter().zip(entries).zip(seals).map(|((head, entry), seal)| Row {
             sequence: head.sequence,
             entry: entry.clone(),
@@ -189,11 +159,30 @@ impl Pump {
         Ok(rows.collect())
     }
 
+    async fn seal(&self, tenant: &TenantId, hashes: &[Hash]) -> Result<Vec<Seal>, CipherError> {
+        let mut sealing = self.sealer.seal(tenant, hashes);
+        // It takes no time if the key is in memory. Else a key service may be long about it.
+        let seals = if let Some(seals) = (&mut sealing).now_or_never() {
+            seals
+        } else {
+            self.queue.hold_up(tenant);
+            sealing.await
+        };
+        match &seals {
+            // A database that is away is everybody's trouble, and not this chain's.
+            Ok(_) | Err(CipherError::Store(_)) => self.queue.release(tenant),
+            Err(_) => self.queue.cut(tenant),
+        }
+        seals
+    }
+}
+
+impl Heads {
     fn known(&self, tenant: &TenantId) -> Option<Head> {
-        self.heads.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).copied()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).copied()
     }
 
     fn remember(&self, tenant: &TenantId, head: Head) {
-        self.heads.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), head);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.clone(), head);
     }
 }

@@ -1,13 +1,14 @@
 //! Copies of the log outside the database. Each sink has a queue and a pace of its own: one that blocks holds up neither the
 //! chains nor another sink, but those answers that wait for all of them.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::log::Busy;
 use crate::application::metrics;
 use crate::application::pauses::Pauses;
 use crate::domain::audit::{AuditSink, Head, Row};
@@ -41,6 +42,35 @@ impl Acks {
         for waiting in self.waiting.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             // Whoever does not wait any more has been refused.
             let _ = waiting.send(());
+        }
+    }
+}
+
+/// Since when a sink has been at one batch.
+pub(super) struct Busy {
+    start: Instant,
+    /// Milliseconds after `start`, plus one; 0: idle.
+    since: AtomicU64,
+}
+
+impl Busy {
+    fn idle() -> Self {
+        Self { start: Instant::now(), since: AtomicU64::new(0) }
+    }
+
+    fn begin(&self) {
+        let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
+        self.since.store(now + 1, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn longer_than(&self, limit: Duration) -> bool {
+        match self.since.load(Ordering::Relaxed) {
+            0 => false,
+            since => self.start.elapsed().saturating_sub(Duration::from_millis(since - 1)) > limit,
         }
     }
 }

@@ -28,8 +28,8 @@ pub trait Audit: Send + Sync {
     /// The same, and waits whatever the operator demands.
     async fn record_for_certain(&self, entry: Entry) -> Result<(), AuditUnavailable>;
 
-    /// Whether [`Audit::record`] would fail as things stand: then nothing that needs a record should be begun.
-    fn is_stuck(&self) -> bool;
+    /// Whether [`Audit::record`] would fail for this tenant as things stand: then nothing that needs a record should be begun.
+    fn is_stuck(&self, tenant: &TenantId) -> bool;
 }
 
 /// Records nothing.
@@ -48,7 +48,7 @@ impl Audit for NoAudit {
         Ok(())
     }
 
-    fn is_stuck(&self) -> bool {
+    fn is_stuck(&self, _: &TenantId) -> bool {
         false
     }
 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod calls;
+mod chains;
 mod crash;
 mod files;
 mod log;
@@ -39,10 +40,24 @@ fn tenant() -> TenantId {
 }
 
 fn entry(request: &str) -> Entry {
+    entry_of(tenant(), request)
+}
+
+fn entry_of(tenant: TenantId, request: &str) -> Entry {
     let clock = ManualClock::new();
-    let mut entry = Entry::new(clock.now(), tenant(), "GetCredential", Outcome::Allowed);
+    let mut entry = Entry::new(clock.now(), tenant, "GetCredential", Outcome::Allowed);
     entry.request_id = Some(request.to_owned());
     entry
+}
+
+/// Waits until something is so; every other wait is for an event.
+async fn until(mut so: impl AsyncFnMut() -> bool) {
+    let look = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), look).await.expect("it comes about");
 }
 
 fn vault(keys: Arc<dyn DataKeyStore>) -> Arc<Vault> {
@@ -77,7 +92,17 @@ impl World {
         settings: AuditSettings,
         sinks: Vec<Arc<dyn AuditSink>>,
     ) -> Arc<AuditLog> {
-        AuditLog::start(store, self.sealer.clone(), sinks, self.clock.clone(), settings)
+        self.log_by(store, self.sealer.clone(), settings, sinks)
+    }
+
+    fn log_by(
+        &self,
+        store: Arc<dyn AuditStore>,
+        sealer: Arc<dyn AuditSealer>,
+        settings: AuditSettings,
+        sinks: Vec<Arc<dyn AuditSink>>,
+    ) -> Arc<AuditLog> {
+        AuditLog::start(store, sealer, sinks, self.clock.clone(), settings)
     }
 
     fn archive(&self, log: &Arc<AuditLog>) -> AuditArchive {

@@ -1,11 +1,15 @@
 //! Old rows go, and what is left can be verified.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use token_broker::domain::audit::{Audit as _, AuditStore as _, Entry, FlawKind, Mark, Outcome, PRUNE};
+use token_broker::domain::key::TenantId;
 use token_broker::domain::ports::Clock as _;
 
-use super::{LONG, World, tamper, tenant};
+use super::scripted::{Script, ScriptedSealer};
+use super::{LONG, SHORT, World, tamper, tenant, until};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -65,6 +69,31 @@ async fn a_removal_that_was_interrupted_is_verified_and_ended() {
     archive.prune().await.unwrap();
     assert_eq!(world.rows().await[0].sequence, 4);
     assert_eq!(archive.verify(&tenant(), None).await.unwrap().flaw, None);
+}
+
+/// The first tenant's chain can't be written, so nothing of it is removed. The others' rows go.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_whose_key_is_not_to_be_had_keeps_its_rows_alone() {
+    let world = World::new().await;
+    let other = TenantId::new("globex").unwrap();
+    let sealer = ScriptedSealer { inner: world.sealer.clone(), tenant: tenant(), script: Script::default() };
+    let sealer = Arc::new(sealer);
+    let log = world.log_by(Arc::new(world.store.clone()), sealer.clone(), SHORT, vec![]);
+    for tenant in [tenant(), other.clone()] {
+        let entry = Entry::new(world.clock.now(), tenant, "GetCredential", Outcome::Allowed);
+        until(async || log.record(entry.clone()).await.is_ok()).await;
+    }
+    sealer.script.down.store(true, Ordering::SeqCst);
+    world.clock.advance(8 * DAY);
+    let archive = world.archive(&log);
+    let kept = world.rows().await;
+    until(async || {
+        archive.prune().await.unwrap_err();
+        let rows = world.store.audit_after(&other, 0, 10).await.unwrap();
+        rows[0].entry.action == PRUNE
+    })
+    .await;
+    assert_eq!(world.rows().await, kept);
 }
 
 /// Somebody with the database says himself that rows are removed.

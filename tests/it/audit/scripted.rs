@@ -1,23 +1,26 @@
-//! A store and a sink that fail and block as they are told.
+//! A store, a sealer and a sink that fail and block as they are told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use token_broker::domain::audit::{AuditQuery, AuditSink, AuditStore, Head, Row, SinkError};
+use token_broker::domain::audit::{
+    AuditQuery, AuditSealer, AuditSink, AuditStore, Hash, Head, Row, Seal, SinkError,
+};
+use token_broker::domain::cipher::CipherError;
 use token_broker::domain::key::TenantId;
 use token_broker::domain::ports::StoreError;
 use tokio::sync::Semaphore;
 
-/// What the two do.
+/// What they do.
 #[derive(Default)]
 pub(super) struct Script {
     /// Every call fails.
     pub(super) down: AtomicBool,
     /// So many appends are done, and answered with an error.
     pub(super) lost_answers: AtomicUsize,
-    /// How many appends or writes were begun.
+    /// How many appends, seals or writes were begun.
     pub(super) begun: AtomicUsize,
     /// Calls wait for a permit of this.
     pub(super) gate: Option<Semaphore>,
@@ -102,6 +105,23 @@ impl AuditStore for ScriptedStore {
 
     async fn audit_tenants(&self) -> Result<Vec<TenantId>, StoreError> {
         self.inner.audit_tenants().await
+    }
+}
+
+/// Seals for all, but for one tenant only as it is told.
+pub(super) struct ScriptedSealer {
+    pub(super) inner: Arc<dyn AuditSealer>,
+    pub(super) tenant: TenantId,
+    pub(super) script: Script,
+}
+
+#[async_trait]
+impl AuditSealer for ScriptedSealer {
+    async fn seal(&self, tenant: &TenantId, hashes: &[Hash]) -> Result<Vec<Seal>, CipherError> {
+        if *tenant == self.tenant {
+            self.script.pass().await.map_err(|_| CipherError::KeyService("scripted".into()))?;
+        }
+        self.inner.seal(tenant, hashes).await
     }
 }
 
