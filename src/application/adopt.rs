@@ -10,7 +10,7 @@ use super::orphan::Pair;
 use super::refresh::Ready;
 use super::single_flight::FlightEnd;
 use crate::domain::cipher::{CipherError, Field};
-use crate::domain::coordination::Wake;
+use crate::domain::coordination::{CoordinationError, Permit, Wake};
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
 use crate::domain::key::{CredentialId, CredentialKey, GrantId};
 use crate::domain::ports::{LineageWrite, Persisted, ProviderStanding, RevokeWrite};
@@ -152,6 +152,22 @@ impl Broker {
             }
         }
         newest
+    }
+
+    /// The permit store's answer, if the vault bears it out. Whoever can write the permit store can put a tombstone there, but
+    /// not this one: then the entry is damage like any other, and nobody's grant is revoked for it.
+    pub(super) async fn believed(
+        &self,
+        row: &Credential,
+        answer: Result<Permit, CoordinationError>,
+    ) -> Result<Result<Permit, CoordinationError>, FlightEnd> {
+        let Ok(Permit::Buried(found)) = &answer else { return Ok(answer) };
+        let ours = self.ports.cipher.tombstone(&row.key.tenant, row.id, row.grant_id).await;
+        if found.is(&ours.map_err(vault_failed)?) {
+            return Ok(answer);
+        }
+        tracing::error!(credential = %row.id, "a tombstone in the permit store is not of a broker's making: it is passed over");
+        Ok(Err(CoordinationError::Corrupt("a tombstone")))
     }
 
     /// A tombstone stands for a grant that the row still has: the revocation's commit was lost, or its process died before

@@ -318,7 +318,8 @@ impl Broker {
             takeover: None,
         };
         loop {
-            match self.ports.permits.take(request).await {
+            let answer = self.ports.permits.take(request).await;
+            match self.believed(row, answer).await? {
                 Ok(Permit::Taken) => {
                     self.ports.steps.reached(Step::PermitTaken, row.id);
                     let Some(write) = self.journaled(ready).await else { return Ok(Admission::Mine) };
@@ -329,7 +330,7 @@ impl Broker {
                 Ok(Permit::Successor(write)) => {
                     return self.adopt(*write, "permit_store").await.map(|()| Admission::Again);
                 }
-                Ok(Permit::Buried) => return self.revoke_again(row).await.map(|()| Admission::Again),
+                Ok(Permit::Buried(_)) => return self.revoke_again(row).await.map(|()| Admission::Again),
                 Ok(Permit::Held { owner, age }) => {
                     // A process that died between permit and claim: its request, if there was one, has ended by now.
                     let over = age >= timings.dispatch_within + timings.http_deadline;

@@ -25,6 +25,8 @@ use crate::domain::step::Step;
 
 /// How long the caller waits for the provider's word.
 const WAIT: Duration = Duration::from_secs(5);
+/// How long a tombstone's key is waited for.
+const SEALING: Duration = Duration::from_secs(1);
 /// A taken revocation is nobody else's for this long: longer than a provider call may take.
 const LEASE: Duration = Duration::from_secs(90);
 /// After this the broker gives up.
@@ -121,7 +123,13 @@ impl Broker {
     /// commit that the database loses in a failover is done again by whoever meets the tombstone. A revocation whose
     /// commit fails may therefore still come about later, which is what was asked for.
     async fn bury(&self, row: &Credential) {
-        match self.ports.permits.bury(row.id, row.grant_id).await {
+        let sealing = self.ports.cipher.tombstone(&row.key.tenant, row.id, row.grant_id);
+        // A revocation does not wait for a key service.
+        let Ok(Ok(tombstone)) = tokio::time::timeout(SEALING, sealing).await else {
+            tracing::warn!(credential = %row.id, "no tombstone for want of a key: the row alone says that it is revoked");
+            return;
+        };
+        match self.ports.permits.bury(row.id, row.grant_id, tombstone).await {
             Ok(()) => self.ports.steps.reached(Step::Tombstoned, row.id),
             Err(error) => {
                 tracing::warn!(credential = %row.id, %error, "no tombstone: the row alone says that it is revoked");

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::coordination::Tombstone;
 use super::credential::{Fingerprint, Sealed};
-use super::key::{CredentialKey, GrantId, TenantId};
+use super::key::{CredentialId, CredentialKey, GrantId, TenantId};
 use super::ports::StoreError;
 use super::secret::{SecretBytes, SecretString};
 use super::user_key::UserKeyId;
@@ -114,4 +115,11 @@ pub trait Cipher: Send + Sync {
     fn forget_user_key(&self, id: UserKeyId);
     /// The keyed hash of a refresh token, the same for the same tenant and token for good.
     async fn fingerprint(&self, tenant: &TenantId, token: &SecretString) -> Result<Fingerprint, CipherError>;
+    /// The tombstone of a grant, under the same key.
+    async fn tombstone(
+        &self,
+        tenant: &TenantId,
+        credential: CredentialId,
+        grant: GrantId,
+    ) -> Result<Tombstone, CipherError>;
 }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use subtle::ConstantTimeEq as _;
 
 use super::credential::{Epoch, Fingerprint};
 use super::key::{ClaimOwner, CredentialId, GrantId, LeaseId, TenantId};
@@ -59,8 +60,21 @@ pub enum Permit {
     },
     /// The token was presented already, and this is what came of it.
     Successor(Box<LineageWrite>),
-    /// The grant is revoked.
-    Buried,
+    /// Somebody says that the grant is revoked. True if it is the vault's tombstone of this grant.
+    Buried(Tombstone),
+}
+
+/// What stands for a revoked grant: a MAC under a key of the tenant's ([`Cipher::tombstone`](super::cipher::Cipher::tombstone)).
+/// Whoever can write the permit store can't make one, and so can't have a grant revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tombstone(pub [u8; 32]);
+
+impl Tombstone {
+    /// Whether it is this one, in constant time.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
 }
 
 /// Permits, successors and tombstones, one map entry per refresh token: a permit becomes the successor and is never
@@ -101,7 +115,12 @@ pub trait PermitStore: Send + Sync {
     ) -> Result<(), CoordinationError>;
 
     /// The grant is revoked. Stands for a day.
-    async fn bury(&self, credential: CredentialId, grant: GrantId) -> Result<(), CoordinationError>;
+    async fn bury(
+        &self,
+        credential: CredentialId,
+        grant: GrantId,
+        tombstone: Tombstone,
+    ) -> Result<(), CoordinationError>;
 
     /// This process run has provably ended. Known for a day.
     async fn owner_died(&self, owner: ClaimOwner) -> Result<(), CoordinationError>;

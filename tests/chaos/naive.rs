@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore};
+use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Tombstone};
 use token_broker::domain::credential::{Claim, Credential, Epoch, Fingerprint, ReauthReason};
 use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, GrantId};
 use token_broker::domain::ports::{
@@ -198,8 +198,13 @@ impl PermitStore for Lock {
         self.inner.drop_permit(credential, token, owner).await
     }
 
-    async fn bury(&self, credential: CredentialId, grant: GrantId) -> Result<(), CoordinationError> {
-        self.inner.bury(credential, grant).await
+    async fn bury(
+        &self,
+        credential: CredentialId,
+        grant: GrantId,
+        tombstone: Tombstone,
+    ) -> Result<(), CoordinationError> {
+        self.inner.bury(credential, grant, tombstone).await
     }
 
     async fn owner_died(&self, owner: ClaimOwner) -> Result<(), CoordinationError> {

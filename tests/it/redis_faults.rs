@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, Wake};
+use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, Tombstone, Wake};
 use token_broker::domain::ports::LineageWrite;
 use token_broker::domain::rate_limit::{Bucket, Rate, RateLimit};
 use token_broker::domain::secret::SecretString;
@@ -67,7 +67,7 @@ async fn work(redis: &RedisCoordination, n: u32) -> Result<(), CoordinationError
     permits.successor_stored(id, token, 1).await?;
     permits.owner_died(owner(n)).await?;
     assert!(permits.is_dead(owner(n)).await?);
-    permits.bury(id, grant_id(n + 1)).await?;
+    permits.bury(id, grant_id(n + 1), Tombstone([7; 32])).await?;
     leases.uncap(id).await?;
     leases.end_all(id).await?;
     assert!(leases.acquire(id, lease_id(n), ttl).await?.is_some());
@@ -248,6 +248,21 @@ async fn nobody_takes_a_permit_over_a_damaged_value() {
     // But a successor is never lost for it.
     redis.permits.keep_successor(&successor(1)).await.unwrap();
     assert!(matches!(redis.permits.take(request(1)).await.unwrap(), Permit::Successor(_)));
+}
+
+#[tokio::test]
+async fn what_is_no_tombstone_is_damage() {
+    let server = shared();
+    let redis = connect(&RedisSettings { key_prefix: "tomb".to_owned(), ..settings(&server.url()) }).await;
+    redis.permits.bury(credential_id(1), grant_id(1), Tombstone([7; 32])).await.unwrap();
+    assert_eq!(redis.permits.take(request(1)).await.unwrap(), Permit::Buried(Tombstone([7; 32])));
+    let keys: Vec<String> = server.command(&["KEYS", "tomb:*:tomb:*"]);
+    // The second is what earlier versions wrote.
+    for value in ["", "1", "nonsense", &"07".repeat(31), &"07".repeat(33)] {
+        server.command::<()>(&["SET", &keys[0], value]);
+        let error = redis.permits.take(request(1)).await.unwrap_err();
+        assert!(matches!(error, CoordinationError::Corrupt(_)), "{value}: {error:?}");
+    }
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use token_broker::domain::cipher::{Binding, Cipher, CipherError, Sealer};
 use token_broker::domain::coordination::{
-    CoordinationError, FormerRun, Journal, JournalError, Permit, PermitRequest, PermitStore, Wake, Wakeups,
+    CoordinationError, FormerRun, Journal, JournalError, Permit, PermitRequest, PermitStore, Tombstone, Wake,
+    Wakeups,
 };
 use token_broker::domain::credential::{Epoch, Fingerprint, Sealed};
 use token_broker::domain::flow::RecordedEndpoints;
@@ -108,8 +109,13 @@ impl PermitStore for PermitsPort {
         self.call(async |store| store.drop_permit(credential, token, owner).await).await
     }
 
-    async fn bury(&self, credential: CredentialId, grant: GrantId) -> Result<(), CoordinationError> {
-        self.call(async |store| store.bury(credential, grant).await).await
+    async fn bury(
+        &self,
+        credential: CredentialId,
+        grant: GrantId,
+        tombstone: Tombstone,
+    ) -> Result<(), CoordinationError> {
+        self.call(async |store| store.bury(credential, grant, tombstone).await).await
     }
 
     async fn owner_died(&self, owner: ClaimOwner) -> Result<(), CoordinationError> {
@@ -306,5 +312,15 @@ impl Cipher for PlainCipher {
 
     async fn fingerprint(&self, _: &TenantId, token: &SecretString) -> Result<Fingerprint, CipherError> {
         Ok(fingerprint_of(token.expose_secret()))
+    }
+
+    async fn tombstone(
+        &self,
+        _: &TenantId,
+        credential: CredentialId,
+        grant: GrantId,
+    ) -> Result<Tombstone, CipherError> {
+        let text = [credential.as_bytes().as_slice(), grant.as_bytes().as_slice()].concat();
+        Ok(Tombstone(Sha256::digest(text).into()))
     }
 }

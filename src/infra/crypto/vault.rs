@@ -14,9 +14,10 @@ use super::kek::{KekError, KeyBinding, KeyEncryption};
 use super::keyring::Keyring;
 use super::users::{UserKeys, new_user_keys};
 use crate::domain::cipher::{Binding, Cipher, CipherError, Sealer};
+use crate::domain::coordination::Tombstone;
 use crate::domain::credential::{Fingerprint, Sealed};
 use crate::domain::data_key::{DataKeyPurpose, DataKeyStore, WrappedDataKey};
-use crate::domain::key::{CredentialKey, TenantId};
+use crate::domain::key::{CredentialId, CredentialKey, GrantId, TenantId};
 use crate::domain::ports::{Clock, Entropy, StoreError};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::user_key::UserKeyId;
@@ -24,6 +25,10 @@ use crate::domain::user_key::UserKeyId;
 /// How many data keys of a key-encryption key are tried at start-up. One that opens proves the key right; several are
 /// tried so that a single damaged row does not pass for a wrong key.
 const CHECKED_DATA_KEYS: u32 = 8;
+
+/// Begins what a tombstone is the MAC of, with a byte that no text in UTF-8 has: fingerprints are made of texts, so that no
+/// token of a provider's can be a tombstone.
+const TOMBSTONE_LABEL: &[u8] = b"\xfftombstone v1";
 
 /// Why the vault can't be used with this database.
 #[derive(Debug, thiserror::Error)]
@@ -414,5 +419,16 @@ impl Cipher for Vault {
         let mut mac = self.keyed(tenant, DataKeyPurpose::Fingerprint).await?;
         mac.update(token.expose_secret().as_bytes());
         Ok(Fingerprint(mac.finalize().into_bytes().into()))
+    }
+
+    async fn tombstone(
+        &self,
+        tenant: &TenantId,
+        credential: CredentialId,
+        grant: GrantId,
+    ) -> Result<Tombstone, CipherError> {
+        let mac = self.keyed(tenant, DataKeyPurpose::Fingerprint).await?.chain_update(TOMBSTONE_LABEL);
+        let mac = mac.chain_update(credential.as_bytes()).chain_update(grant.as_bytes());
+        Ok(Tombstone(mac.finalize().into_bytes().into()))
     }
 }

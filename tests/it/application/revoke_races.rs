@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use token_broker::application::error::Unavailable;
 use token_broker::application::types::{ConsentReason, ProviderRevocation};
-use token_broker::domain::credential::CredentialState;
+use token_broker::domain::coordination::{Permit, PermitRequest, PermitStore as _, Tombstone};
+use token_broker::domain::credential::{CredentialState, Fingerprint};
+use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::ports::{CredentialStore as _, OutboxStore as _, ProviderFailure, RevokeWrite};
 use token_broker::domain::provider::STRICT_SETTLE;
 use token_broker::domain::step::Step;
@@ -44,6 +46,38 @@ async fn i3_a_revoke_whose_commit_the_database_lost_is_done_again() {
     assert!(rig.provider.presented().is_empty());
     other.sweep().await;
     assert_eq!(rig.provider.live_grants(), 0);
+}
+
+/// Whoever can write Redis can put a tombstone there. Nobody loses a grant for it.
+#[tokio::test]
+async fn a_forged_tombstone_revokes_nothing() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    let former = rig.row().await;
+    rig.revoke().await.unwrap();
+    let of_former = PermitRequest {
+        credential: former.id,
+        grant: former.grant_id,
+        token: Fingerprint([1; 32]),
+        row_epoch: 1,
+        owner: ClaimOwner::from_random([9; 16]),
+        lifetime: Duration::from_secs(1),
+        takeover: None,
+    };
+    let met = rig.permits.store().take(of_former).await.unwrap();
+    let Permit::Buried(genuine) = met else { panic!("{met:?}") };
+
+    rig.connect(&["mail"]).await;
+    // One of another grant is no better than one that was made up.
+    for forged in [Tombstone([0; 32]), genuine] {
+        let row = rig.row().await;
+        rig.permits.store().bury(row.id, row.grant_id, forged).await.unwrap();
+        rig.expire_token();
+        assert_eq!(rig.token().await.generation, row.generation + 1);
+    }
+    rig.sweep().await;
+    assert!(rig.holds_the_live_token().await);
+    assert_eq!(rig.provider.live_grants(), 1);
 }
 
 #[tokio::test]

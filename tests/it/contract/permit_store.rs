@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use token_broker::domain::coordination::{Permit, PermitRequest};
+use token_broker::domain::coordination::{Permit, PermitRequest, Tombstone};
 use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::ports::LineageWrite;
 
@@ -68,6 +68,8 @@ fn successor(n: u32, epoch: i64) -> LineageWrite {
         now: at(10),
     }
 }
+
+const TOMBSTONE: Tombstone = Tombstone([7; 32]);
 
 async fn take(store: &Coordination, request: PermitRequest) -> Permit {
     store.permits.take(request).await.unwrap()
@@ -301,31 +303,31 @@ async fn only_the_stored_epoch_is_forgotten_early(store: Coordination) {
 }
 
 async fn a_revoked_grant_is_buried_for_a_day(store: Coordination) {
-    store.permits.bury(credential_id(1), grant_id(1)).await.unwrap();
-    assert_eq!(take(&store, request(1)).await, Permit::Buried);
+    store.permits.bury(credential_id(1), grant_id(1), TOMBSTONE).await.unwrap();
+    assert_eq!(take(&store, request(1)).await, Permit::Buried(TOMBSTONE));
     store.pass(ALMOST_A_DAY);
-    assert_eq!(take(&store, request(1)).await, Permit::Buried);
+    assert_eq!(take(&store, request(1)).await, Permit::Buried(TOMBSTONE));
     store.pass(MINUTE);
     assert_eq!(take(&store, request(1)).await, Permit::Taken);
 }
 
 async fn another_grants_tombstone_does_not_matter(store: Coordination) {
-    store.permits.bury(credential_id(1), grant_id(1)).await.unwrap();
+    store.permits.bury(credential_id(1), grant_id(1), TOMBSTONE).await.unwrap();
     let next = PermitRequest { grant: grant_id(2), ..request(1) };
     assert_eq!(take(&store, next).await, Permit::Taken);
     // And when that one is revoked, too, both are.
-    store.permits.bury(credential_id(1), grant_id(2)).await.unwrap();
-    assert_eq!(take(&store, next).await, Permit::Buried);
-    assert_eq!(take(&store, request(1)).await, Permit::Buried);
+    store.permits.bury(credential_id(1), grant_id(2), TOMBSTONE).await.unwrap();
+    assert_eq!(take(&store, next).await, Permit::Buried(TOMBSTONE));
+    assert_eq!(take(&store, request(1)).await, Permit::Buried(TOMBSTONE));
 }
 
 async fn a_tombstone_is_stronger_than_permit_and_successor(store: Coordination) {
     assert_eq!(take(&store, request(1)).await, Permit::Taken);
-    store.permits.bury(credential_id(1), grant_id(1)).await.unwrap();
-    assert_eq!(take(&store, request(1)).await, Permit::Buried);
+    store.permits.bury(credential_id(1), grant_id(1), TOMBSTONE).await.unwrap();
+    assert_eq!(take(&store, request(1)).await, Permit::Buried(TOMBSTONE));
     store.permits.keep_successor(&successor(2, 1)).await.unwrap();
     let heir = PermitRequest { takeover: Some(owner(1)), ..request(1) };
-    assert_eq!(take(&store, heir).await, Permit::Buried);
+    assert_eq!(take(&store, heir).await, Permit::Buried(TOMBSTONE));
     // What was obtained has to be revoked: it can be found.
     assert_eq!(kept(&store).await, Some(successor(2, 1)));
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use token_broker::domain::coordination::{
-    CoordinationError, Permit, PermitRequest, PermitStore, Wake, Wakeups,
+    CoordinationError, Permit, PermitRequest, PermitStore, Tombstone, Wake, Wakeups,
 };
 use token_broker::domain::credential::{Epoch, Fingerprint};
 use token_broker::domain::key::{ClaimOwner, CredentialId, GrantId};
@@ -109,8 +109,13 @@ impl PermitStore for Permits {
         self.store().await?.drop_permit(credential, token, owner).await
     }
 
-    async fn bury(&self, credential: CredentialId, grant: GrantId) -> Result<(), CoordinationError> {
-        self.store().await?.bury(credential, grant).await
+    async fn bury(
+        &self,
+        credential: CredentialId,
+        grant: GrantId,
+        tombstone: Tombstone,
+    ) -> Result<(), CoordinationError> {
+        self.store().await?.bury(credential, grant, tombstone).await
     }
 
     async fn owner_died(&self, owner: ClaimOwner) -> Result<(), CoordinationError> {

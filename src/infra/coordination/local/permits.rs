@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::expiring::Expiring;
-use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore};
+use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Tombstone};
 use crate::domain::credential::{Epoch, Fingerprint};
 use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
 use crate::domain::ports::{Clock, LineageWrite};
@@ -21,7 +21,7 @@ pub struct LocalPermits {
 #[derive(Default)]
 struct State {
     tokens: Expiring<TokenKey, Entry>,
-    tombstones: Expiring<(CredentialId, GrantId), ()>,
+    tombstones: Expiring<(CredentialId, GrantId), Tombstone>,
     dead: Expiring<ClaimOwner, ()>,
 }
 
@@ -52,8 +52,8 @@ impl LocalPermits {
 
 impl State {
     fn take(&mut self, now: Duration, request: &PermitRequest) -> Permit {
-        if self.tombstones.get(now, &(request.credential, request.grant)).is_some() {
-            return Permit::Buried;
+        if let Some(tombstone) = self.tombstones.get(now, &(request.credential, request.grant)) {
+            return Permit::Buried(*tombstone);
         }
         let key = (request.credential, request.token.0);
         match self.tokens.get(now, &key) {
@@ -134,9 +134,14 @@ impl PermitStore for LocalPermits {
         Ok(())
     }
 
-    async fn bury(&self, credential: CredentialId, grant: GrantId) -> Result<(), CoordinationError> {
+    async fn bury(
+        &self,
+        credential: CredentialId,
+        grant: GrantId,
+        tombstone: Tombstone,
+    ) -> Result<(), CoordinationError> {
         let (mut state, now) = self.state();
-        state.tombstones.insert(now, (credential, grant), (), TOMBSTONE);
+        state.tombstones.insert(now, (credential, grant), tombstone, TOMBSTONE);
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use super::keys::Keys;
 use super::link::Link;
 use super::script::Script;
-use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore};
+use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Tombstone};
 use crate::domain::credential::{Epoch, Fingerprint};
 use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
 use crate::domain::ports::LineageWrite;
@@ -48,10 +48,11 @@ impl RedisPermits {
         &self,
         operation: &'static str,
         key: String,
+        value: &str,
         lasts: Duration,
     ) -> Result<(), CoordinationError> {
         let mut command = redis::cmd("SET");
-        command.arg(key).arg("1").arg("PX").arg(milliseconds(lasts));
+        command.arg(key).arg(value).arg("PX").arg(milliseconds(lasts));
         self.link.command(operation, &command).await
     }
 }
@@ -90,11 +91,15 @@ fn parse_taken(answer: &[Vec<u8>]) -> Result<Permit, CoordinationError> {
     let parts: Vec<&[u8]> = answer.iter().map(Vec::as_slice).collect();
     match parts[..] {
         [b"taken"] => Ok(Permit::Taken),
-        [b"buried"] => Ok(Permit::Buried),
+        [b"buried", tombstone] => parse_tombstone(tombstone).map(Permit::Buried).ok_or(DAMAGED),
         [b"successor", record] => decode(record).map(|write| Permit::Successor(Box::new(write))),
         [b"held", owner, age] => parse_held(owner, age).ok_or(DAMAGED),
         _ => Err(DAMAGED),
     }
+}
+
+fn parse_tombstone(value: &[u8]) -> Option<Tombstone> {
+    hex::decode(value).ok()?.try_into().ok().map(Tombstone)
 }
 
 fn parse_held(owner: &[u8], age: &[u8]) -> Option<Permit> {
@@ -171,12 +176,18 @@ impl PermitStore for RedisPermits {
         self.link.script("drop_permit", &call).await
     }
 
-    async fn bury(&self, credential: CredentialId, grant: GrantId) -> Result<(), CoordinationError> {
-        self.mark("bury", self.keys.tombstone(credential, grant), TOMBSTONE).await
+    async fn bury(
+        &self,
+        credential: CredentialId,
+        grant: GrantId,
+        tombstone: Tombstone,
+    ) -> Result<(), CoordinationError> {
+        let key = self.keys.tombstone(credential, grant);
+        self.mark("bury", key, &hex::encode(tombstone.0), TOMBSTONE).await
     }
 
     async fn owner_died(&self, owner: ClaimOwner) -> Result<(), CoordinationError> {
-        self.mark("owner_died", self.keys.dead(owner), DEAD_OWNER).await
+        self.mark("owner_died", self.keys.dead(owner), "1", DEAD_OWNER).await
     }
 
     async fn is_dead(&self, owner: ClaimOwner) -> Result<bool, CoordinationError> {

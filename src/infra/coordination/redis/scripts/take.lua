@@ -1,8 +1,9 @@
 -- Takes the permit for a refresh token.
 -- KEYS: the token, the tombstone of the grant.
 -- ARGV: owner, grant, the row's epoch, lifetime in ms, whose permit may be replaced ('' nobody's, or an owner).
-if redis.call('EXISTS', KEYS[2]) == 1 then
-    return {'buried'}
+local tombstone = redis.call('GET', KEYS[2])
+if tombstone then
+    return {'buried', tombstone}
 end
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
