@@ -2,15 +2,17 @@
 //! journal.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::single_flight::FlightEnd;
 use super::{Broker, metrics};
-use crate::domain::breaker::{Admission, Breaker, Signal};
+use crate::domain::breaker::Signal;
+use crate::domain::circuit::{Circuit, Shut};
 use crate::domain::credential::RefreshFailure;
+use crate::domain::key::TenantId;
 use crate::domain::ports::ProviderFailure;
 use crate::domain::provider::{AppKey, Provider, Rotation};
 
@@ -25,27 +27,22 @@ const GATE_RETRY: Duration = Duration::from_secs(1);
 /// The right to one call.
 pub(super) struct Slot {
     gate: Arc<Gate>,
+    /// For whom.
+    tenant: TenantId,
     /// Held until the answer is there.
     place: Option<OwnedSemaphorePermit>,
     /// It finds out whether the provider is back; until then everybody else is refused.
     probes: bool,
 }
 
-/// Why there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Shut {
-    pub(super) why: RefreshFailure,
-    pub(super) retry_after: Duration,
-}
-
 struct Gate {
     app: AppKey,
     places: Arc<Semaphore>,
-    breaker: Mutex<(Breaker, RefreshFailure)>,
+    circuit: Mutex<Circuit>,
 }
 
-/// So many gates are kept, of the operator's providers and of tenants' own. Beyond that, those that nobody is in and that are open
-/// to all are made anew when they are needed.
+/// So many gates are kept, of the operator's providers and of tenants' own. Beyond that, tenants' own that nobody is in are made anew
+/// when they are needed: first those that are open to all, then the others.
 const KEPT: usize = 4_096;
 
 /// One gate for each app: what one tenant's app runs into holds up no other.
@@ -56,7 +53,7 @@ pub(super) struct Gates {
 
 impl Broker {
     /// The provider is known, and there is a place; the journal can be written.
-    pub(super) async fn pass_gates(&self, provider: &Provider) -> Result<Slot, FlightEnd> {
+    pub(super) async fn pass_gates(&self, provider: &Provider, tenant: &TenantId) -> Result<Slot, FlightEnd> {
         let shut = |why, retry_after| FlightEnd::ProviderUnavailable { why, retry_after };
         // A discovered endpoint is looked up now: after the claim the request must leave at once.
         if let Err(failure) = self.ports.oauth.endpoints(provider).await {
@@ -69,7 +66,7 @@ impl Broker {
             return Err(FlightEnd::StorageUnavailable);
         }
         self.gates
-            .pass(provider, || self.ports.clock.monotonic(), self.settings.max_wait)
+            .pass(provider, tenant, || self.ports.clock.monotonic(), self.settings.max_wait)
             .await
             .map_err(|refused| shut(refused.why, refused.retry_after))
     }
@@ -85,45 +82,43 @@ impl Gates {
     pub(super) async fn pass(
         &self,
         provider: &Provider,
+        tenant: &TenantId,
         now: impl Fn() -> Duration,
         patience: Duration,
     ) -> Result<Slot, Shut> {
-        let gate = self.gate(provider);
-        gate.admits(now())?;
+        let gate = self.gate(provider, now());
+        gate.circuit().admits(tenant, now())?;
         let place = tokio::time::timeout(patience, Arc::clone(&gate.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else {
             return Err(Shut { why: RefreshFailure::ProviderUnavailable, retry_after: patience });
         };
         // It may have opened meanwhile; and only who has a place can be the probe.
-        let mut breaker = gate.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        let probes = breaker.0.is_open();
-        match breaker.0.admit(now()) {
-            Admission::Pass => {}
-            Admission::Refused { retry_after } => return Err(Shut { why: breaker.1, retry_after }),
-        }
-        drop(breaker);
-        Ok(Slot { gate, place: Some(place), probes })
+        let probes = gate.circuit().admit(tenant, now())?;
+        Ok(Slot { gate, tenant: tenant.clone(), place: Some(place), probes })
     }
 
     /// How many calls the background may begin: a quarter of the places stays free for readers.
     pub(super) fn room_for_background(&self, provider: &Provider, now: Duration) -> usize {
-        let gate = self.gate(provider);
-        if gate.admits(now).is_err() {
+        let gate = self.gate(provider, now);
+        if gate.circuit().admits_some(now).is_err() {
             return 0;
         }
         gate.places.available_permits().saturating_sub(self.places / 4)
     }
 
-    fn gate(&self, provider: &Provider) -> Arc<Gate> {
+    fn gate(&self, provider: &Provider, now: Duration) -> Arc<Gate> {
         let app = provider.app();
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gate) = gates.get(&app) {
             return Arc::clone(gate);
         }
         if gates.len() >= KEPT {
-            gates.retain(|app, gate| {
-                app.configuration.is_none() || Arc::strong_count(gate) > 1 || gate.is_shut()
-            });
+            let stays =
+                |app: &AppKey, gate: &Arc<Gate>| app.configuration.is_none() || Arc::strong_count(gate) > 1;
+            gates.retain(|app, gate| stays(app, gate) || gate.circuit().admits_some(now).is_err());
+            if gates.len() >= KEPT {
+                gates.retain(|app, gate| stays(app, gate));
+            }
         }
         let threshold = match provider.refresh.rotation {
             Rotation::Strict => STRICT_THRESHOLD,
@@ -132,7 +127,7 @@ impl Gates {
         let gate = Arc::new(Gate {
             app: app.clone(),
             places: Arc::new(Semaphore::new(self.places)),
-            breaker: Mutex::new((Breaker::new(threshold), RefreshFailure::ProviderUnavailable)),
+            circuit: Mutex::new(Circuit::new(threshold, app.configuration.is_none())),
         });
         gates.insert(app, Arc::clone(&gate));
         gate
@@ -140,39 +135,27 @@ impl Gates {
 }
 
 impl Gate {
-    /// Looks without becoming the probe.
-    fn admits(&self, now: Duration) -> Result<(), Shut> {
-        let breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        // A copy asks, so that the real one's probe is left to whoever has a place.
-        let (mut copy, why) = *breaker;
-        match copy.admit(now) {
-            Admission::Pass => Ok(()),
-            Admission::Refused { retry_after } => Err(Shut { why, retry_after }),
-        }
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_shut(&self) -> bool {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner).0.is_open()
-    }
-
-    fn record(&self, now: Duration, signal: Signal, why: RefreshFailure) {
-        let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = breaker.0.is_open();
-        breaker.0.record(now, signal);
-        let after = breaker.0.is_open();
-        if after {
-            breaker.1 = why;
-        }
-        drop(breaker);
+    fn record(&self, tenant: &TenantId, now: Duration, signal: Signal, why: RefreshFailure) {
+        let mut circuit = self.circuit();
+        let before = circuit.is_open();
+        circuit.record(tenant, now, signal, why);
+        let after = circuit.is_open();
+        drop(circuit);
+        let AppKey { provider, configuration } = &self.app;
+        let configuration = configuration.map(|(id, _)| id.to_string());
         if before != after {
             metrics::circuit(&self.app, after);
-            let AppKey { provider, configuration } = &self.app;
-            let configuration = configuration.map(|(id, _)| id.to_string());
             if after {
                 tracing::error!(%provider, configuration, ?why, "the circuit opens: the provider is left alone");
             } else {
                 tracing::info!(%provider, configuration, "the circuit closes");
             }
+        } else if !after && matches!(signal, Signal::ClientRejected | Signal::RetryAfter(_)) {
+            tracing::error!(%provider, %tenant, ?why, "the circuit opens for one tenant: no other was told so");
         }
     }
 }
@@ -198,7 +181,7 @@ impl Slot {
                 (Signal::RetryAfter(after), RefreshFailure::RateLimited)
             }
         };
-        self.gate.record(now, signal, why);
+        self.gate.record(&self.tenant, now, signal, why);
     }
 }
 
@@ -206,8 +189,7 @@ impl Drop for Slot {
     fn drop(&mut self) {
         if self.probes {
             // Nothing was sent: another may probe. The time of the opening is over by now.
-            let mut breaker = self.gate.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-            breaker.0.give_back(Duration::ZERO);
+            self.gate.circuit().give_back(&self.tenant, Duration::ZERO);
         }
     }
 }

@@ -271,7 +271,7 @@ impl Broker {
         if let LeaseGate::WaitFor(longest) = self.leases_allow(&provider, &row, demand).await {
             return self.leased(&row, longest).await;
         }
-        let slot = match self.pass_gates(&provider).await {
+        let slot = match self.pass_gates(&provider, &row.key.tenant).await {
             Ok(slot) => slot,
             Err(end) => {
                 if waits_for_leases(demand) {

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod breaker;
 pub mod caller_store;
 pub mod cipher;
+pub mod circuit;
 pub mod client;
 pub mod coordination;
 pub mod credential;

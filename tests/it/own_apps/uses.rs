@@ -8,7 +8,7 @@ use super::{
     app, begin, builder, client_of, connect, create, get, last_client, missing, pair, reason, refresh, start,
     token,
 };
-use crate::support::broker::answered;
+use crate::support::broker::{TestBroker, answered};
 use crate::support::consent::key_at;
 use crate::support::hostile::{HostileServer, Reply};
 
@@ -169,4 +169,53 @@ async fn an_app_that_its_provider_refuses_holds_up_no_other() {
         missing(&broker, "initech", "alice").await,
         pb::AuthorizationRequiredReason::NotConnected.as_str_name()
     );
+}
+
+/// Tokens of these tenants that have expired already, obtained by the operator's app.
+async fn expired_at(server: &HostileServer, broker: &TestBroker, tenants: &[&str]) {
+    for tenant in tenants {
+        let mut begun = begin(broker, tenant, "alice").await;
+        let dying = serde_json::json!({ "access_token": "at", "refresh_token": format!("rt-{tenant}"),
+            "token_type": "Bearer", "expires_in": 0 });
+        server.push(Reply::json(200, &dying));
+        assert!(begun.back().await.status.is_success());
+    }
+}
+
+/// A tenant can make the provider refuse the operator's client, by tokens of another client for example.
+#[tokio::test]
+async fn a_tenant_to_whom_the_provider_says_no_shuts_out_no_other() {
+    let server = HostileServer::start().await;
+    let broker =
+        builder(&server).set("oauth.refresh_ahead", "0s").start_in_process(Overrides::default()).await;
+    expired_at(&server, &broker, &["acme", "globex", "initech"]).await;
+    let no = || Reply::json(401, &serde_json::json!({ "error": "invalid_client" }));
+    let refused = async |tenant: &str| reason(&get(&broker, tenant, "alice").await.err().unwrap());
+    server.push(no());
+    assert_eq!(refused("globex").await, "CLIENT_REJECTED");
+    let before = server.requests().len();
+    assert_eq!(refused("globex").await, "CLIENT_REJECTED");
+    assert_eq!(server.requests().len(), before, "that tenant is kept away from the provider");
+    server.push(Reply::tokens("at-acme", "rt-acme-2"));
+    assert_eq!(token(&broker, "acme", "alice").await.access_token, "at-acme");
+    // An answer came between: what the next one is told is that one's alone, too.
+    server.push(no());
+    assert_eq!(refused("initech").await, "CLIENT_REJECTED");
+    refresh(&broker, &server, "acme", "alice", "acme-3").await;
+}
+
+#[tokio::test]
+async fn what_the_provider_says_to_two_tenants_is_everybodys() {
+    let server = HostileServer::start().await;
+    let broker =
+        builder(&server).set("oauth.refresh_ahead", "0s").start_in_process(Overrides::default()).await;
+    expired_at(&server, &broker, &["acme", "globex", "initech"]).await;
+    let refused = async |tenant: &str| reason(&get(&broker, tenant, "alice").await.err().unwrap());
+    for tenant in ["acme", "globex"] {
+        server.push(Reply::json(401, &serde_json::json!({ "error": "invalid_client" })));
+        assert_eq!(refused(tenant).await, "CLIENT_REJECTED");
+    }
+    let before = server.requests().len();
+    assert_eq!(refused("initech").await, "CLIENT_REJECTED");
+    assert_eq!(server.requests().len(), before, "the provider is left alone");
 }
