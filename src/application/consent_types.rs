@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::domain::flow::ConsentBinding;
-use crate::domain::key::{CallerId, ConfigId, FlowId, UserId};
+use crate::domain::key::{CallerId, ConfigId, FlowId, TenantId, UserId};
 use crate::domain::secret::SecretString;
 
 use super::types::{CredentialView, FlowView};
@@ -140,6 +140,10 @@ pub struct LinkView {
     pub binding: ConsentBinding,
     /// Which consent.
     pub flow: FlowId,
+    /// Whose caller asks: ids of callers and users say little, since each tenant chooses its own.
+    pub tenant: TenantId,
+    /// The tenant's name for people, if it has one.
+    pub tenant_name: Option<String>,
     /// Who asks.
     pub caller: CallerId,
     /// For whom an account will be connected.

@@ -119,6 +119,11 @@ pub enum Precondition {
     },
     /// The data key is not retired.
     KeyInUse(super::keys::Refusal),
+    /// The tenant's data keys were rotated less than an hour ago, by nobody of all tenants' operators.
+    RotatedLately {
+        /// From when on.
+        until: jiff::Timestamp,
+    },
     /// The cursor is older than the events that are kept, or of another database.
     CursorExpired,
     /// There is a caller of this id already, in the configuration or in the database.

@@ -65,6 +65,9 @@ impl Broker {
             None => flow.endpoints.authorization.clone(),
         };
         let now = self.ports.clock.now();
+        // Without it the id alone says whose it is.
+        let tenant = self.ports.tenants.load_tenant(&flow.key.tenant).await.ok().flatten();
+        let tenant_name = tenant.map(|tenant| tenant.display_name).filter(|name| !name.is_empty());
         let browser_key = browser.get(flow.id).cloned().unwrap_or_else(|| self.random_text());
         Ok(LinkView {
             binding: flow.proof.binding,
@@ -75,6 +78,8 @@ impl Broker {
             form_token: Derived::FormToken.of(&browser_key),
             browser_key,
             seconds_left: u64::try_from(flow.expires_at.duration_since(now).as_secs()).unwrap_or(0),
+            tenant: flow.key.tenant,
+            tenant_name,
             caller: flow.caller,
             user: flow.key.user,
         })

@@ -1,9 +1,11 @@
 //! New data keys, and data keys under another key-encryption key.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{Keys, Whose, administered};
-use crate::application::error::BrokerError;
+use crate::application::endings::later;
+use crate::application::error::{BrokerError, Precondition};
 use crate::domain::access_policy::Principal;
 use crate::domain::data_key::{DataKeyId, DataKeyPurpose, Rewrapped};
 use crate::domain::key::TenantId;
@@ -11,6 +13,8 @@ use crate::domain::ports::StoreError;
 
 /// How many data keys are read at one time.
 const PAGE: u32 = 1000;
+/// How old a tenant's active data key must be before an operator of that tenant alone may have another one.
+const BETWEEN_ROTATIONS: Duration = Duration::from_hours(1);
 /// How many data keys one call wraps anew: each is up to three calls to key services.
 const REWRAPPED_AT_ONCE: u32 = 50;
 
@@ -28,7 +32,10 @@ impl Keys {
     /// ends halfway has been done as far as it came; again is another rotation, which does no harm.
     pub async fn rotate(&self, principal: &Principal, whose: Whose) -> Result<Vec<Rotated>, BrokerError> {
         let tenants = match administered(principal, whose)? {
-            Some(tenant) => BTreeSet::from([tenant]),
+            Some(tenant) => {
+                self.may_rotate(principal, &tenant).await?;
+                BTreeSet::from([tenant])
+            }
             None => self.tenants_with_keys().await?,
         };
         // Before and after: a crash in between leaves nothing superseded that nobody moves rows away from.
@@ -52,6 +59,20 @@ impl Keys {
         match failure {
             Some(error) => Err(error.into()),
             None => Ok(rotated),
+        }
+    }
+
+    /// A pass is over everybody's rows, and what was superseded stays for `vault.retire_after`: an operator of one tenant can't have
+    /// both again and again.
+    async fn may_rotate(&self, principal: &Principal, tenant: &TenantId) -> Result<(), BrokerError> {
+        if principal.caller.admin.all_tenants {
+            return Ok(());
+        }
+        let active = self.ports.data_keys.newest_data_key(tenant, DataKeyPurpose::Encryption).await?;
+        let until = active.map(|key| later(key.created_at, BETWEEN_ROTATIONS));
+        match until.filter(|until| self.ports.clock.now() < *until) {
+            Some(until) => Err(BrokerError::FailedPrecondition(Precondition::RotatedLately { until })),
+            None => Ok(()),
         }
     }
 

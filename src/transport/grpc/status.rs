@@ -122,7 +122,7 @@ fn limit_reached(limit: Limit, retry_after: Duration) -> Status {
 
 fn unavailable(what: Unavailable, retry_after: Duration) -> Status {
     let (reason, text) = match what {
-        Unavailable::Storage => ("STORAGE_UNAVAILABLE", "the broker's database does not answer"),
+        Unavailable::Storage => ("STORAGE_UNAVAILABLE", "the broker's database or journal is not available"),
         Unavailable::KeyService => (
             "KEY_SERVICE_UNAVAILABLE",
             "the service that holds the broker's key-encryption key does not answer",
@@ -355,6 +355,7 @@ mod tests {
             precondition(Precondition::KeyInUse(Refusal::TooEarly { until: UNTIL }), "DATA_KEY_TOO_YOUNG"),
             precondition(Precondition::KeyInUse(Refusal::Counting), "DATA_KEY_COUNTING"),
             precondition(Precondition::KeyInUse(Refusal::InUse { rows: ROWS }), "DATA_KEY_IN_USE"),
+            precondition(Precondition::RotatedLately { until: UNTIL }, "DATA_KEY_ROTATED_LATELY"),
             precondition(Precondition::CallerExists, "CALLER_EXISTS"),
             precondition(Precondition::CallerConfigured, "CALLER_CONFIGURED"),
             precondition(Precondition::CallerChanged, "CALLER_CHANGED"),

@@ -83,6 +83,8 @@ pub(super) struct Link {
     services: Vec<String>,
     /// For whom an account is to be connected.
     user: String,
+    /// Whose caller asks: the tenant's name and id.
+    organization: String,
     /// Who asks.
     caller: String,
     /// The form's field: of no use without the cookie.
@@ -104,7 +106,13 @@ impl Link {
 
 impl From<LinkView> for Page {
     fn from(view: LinkView) -> Self {
+        let tenant = view.tenant.to_string();
+        let organization = match view.tenant_name {
+            Some(name) if name != tenant => format!("{name} ({tenant})"),
+            _ => tenant,
+        };
         Self::Link(Box::new(Link {
+            organization,
             signs_in: view.binding == ConsentBinding::Login,
             provider: view.provider_name,
             services: view.service_names,

@@ -107,10 +107,10 @@ async fn session_fixation_by_the_providers_link_is_refused_with_login() {
     nothing_came_of_it(&doors, "login|mallory").await;
 }
 
-/// With *confirm*, a person who reads is protected: the page says whom the account is for, who asks, and what to do with a
-/// link that somebody else sent.
+/// With *confirm*, a person who reads is protected: the page says whom the account is for, who asks, of which tenant, and what to
+/// do with a link that somebody else sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_page_names_the_account_the_caller_and_the_danger() {
+async fn the_page_names_the_account_the_tenant_the_caller_and_the_danger() {
     let doors = Doors::open().await;
     let flow = begin(&doors, "mallory@evil.example", ConsentBinding::Confirm).await;
     let link: url::Url = flow.authorization_url.parse().unwrap();
@@ -118,6 +118,7 @@ async fn the_page_names_the_account_the_caller_and_the_danger() {
     assert_eq!((page.name(), page.status), ("confirm", 200));
     for part in [
         "<bdi>mallory@evil.example</bdi>",
+        "<bdi>tenant-a</bdi>",
         "<bdi>agent</bdi>",
         "Hostile",
         "Files",

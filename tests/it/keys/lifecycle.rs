@@ -9,6 +9,7 @@ use token_broker::domain::admin_policy::{AdminAction, AdminRights};
 use token_broker::domain::caller_store::Tenant;
 use token_broker::domain::cipher::{Binding, Cipher as _, CipherError, Field};
 use token_broker::domain::data_key::{DataKeyId, DataKeyPurpose, KeyKeeper as _};
+use token_broker::domain::ports::Clock as _;
 use token_broker::domain::secret::{SecretBytes, SecretString};
 use token_broker::infra::crypto::{Keyring, Vault};
 
@@ -129,6 +130,29 @@ async fn another_tenants_keys_take_a_right_of_their_own() {
     let rotated = world.keys.rotate(&operator(), Whose::All).await.unwrap();
     assert_eq!(rotated.len(), 2);
     assert_ne!(world.active(&tenant("other")).await, theirs);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_of_one_tenant_rotates_once_an_hour_and_holds_up_no_other() {
+    let world = World::new().await;
+    world.populate(1).await;
+    let rights = AdminRights { actions: [AdminAction::ManageKeys].into(), all_tenants: false };
+    let own = principal("acme", rights);
+    let refused = async || match world.keys.rotate(&own, Whose::Own).await {
+        Err(BrokerError::FailedPrecondition(Precondition::RotatedLately { until })) => until,
+        other => panic!("{other:?}"),
+    };
+    let until = refused().await;
+    world.clock.advance(Duration::from_hours(1));
+    assert_eq!(until, world.clock.now());
+    assert_eq!(world.keys.rotate(&own, Whose::Own).await.unwrap().len(), 1);
+    world.clock.advance(Duration::from_secs(20));
+    world.work(&world.keys).await;
+    for _ in 0..3 {
+        refused().await;
+    }
+    assert_eq!(world.state().await.requested_at, None, "no pass was asked for");
+    assert_eq!(world.keys.rotate(&operator(), Whose::Own).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

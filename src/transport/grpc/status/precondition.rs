@@ -40,6 +40,13 @@ pub(super) fn failed_precondition(what: Precondition) -> Status {
             ("LEASED", "the credential is in use: wait for its leases to end, or set `force`")
         }
         Precondition::KeyInUse(refusal) => key_in_use(refusal, &mut metadata),
+        Precondition::RotatedLately { until } => {
+            metadata.insert("until".to_owned(), until.to_string());
+            (
+                "DATA_KEY_ROTATED_LATELY",
+                "the tenant's active data key is younger than an hour: rotate again later, or by an operator of all tenants",
+            )
+        }
         Precondition::CursorExpired => {
             ("CURSOR_EXPIRED", "the cursor is too old, or of another database: watch without one, then list")
         }

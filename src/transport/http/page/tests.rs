@@ -45,6 +45,7 @@ fn link(signs_in: bool, text: &str) -> Page {
         provider: text.to_owned(),
         services: vec![text.to_owned()],
         user: text.to_owned(),
+        organization: text.to_owned(),
         caller: text.to_owned(),
         token: "token".to_owned(),
         next: url("https://provider.example/authorize"),
