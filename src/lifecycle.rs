@@ -299,12 +299,15 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// SIGTERM and SIGINT (elsewhere: Ctrl-C). From its making on they end nothing by themselves.
+/// SIGTERM and SIGINT (elsewhere: Ctrl-C). From its making on they end nothing by themselves; neither does SIGHUP, which only has
+/// certificates read again.
 pub struct StopSignals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    _hangup: tokio::signal::unix::Signal,
 }
 
 impl StopSignals {
@@ -316,6 +319,7 @@ impl StopSignals {
             Ok(Self {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
+                _hangup: signal(SignalKind::hangup())?,
             })
         }
         #[cfg(not(unix))]

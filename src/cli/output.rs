@@ -31,6 +31,11 @@ impl Output {
         }
     }
 
+    /// A part of an answer that goes on. False: nobody reads it any more.
+    pub(super) fn part(human: &str) -> Result<bool, CliError> {
+        write(&clean(human))
+    }
+
     /// Why a command failed.
     pub(super) fn error(self, error: &CliError) {
         let text = match self.format {
@@ -51,12 +56,16 @@ fn print_json(json: &impl Serialize) -> Result<(), CliError> {
 
 /// A text as it is, whoever reads it.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
+    write(text).map(drop)
+}
+
+/// False: the reader has seen enough, as `head` does.
+pub(super) fn write(text: &str) -> Result<bool, CliError> {
     let mut out = std::io::stdout().lock();
     let newline = if text.ends_with('\n') { "" } else { "\n" };
     match write!(out, "{text}{newline}").and_then(|()| out.flush()) {
-        // The reader has seen enough, as `head` does.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(CliError::from),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).map_err(CliError::from),
     }
 }
 

@@ -33,8 +33,15 @@ pub(super) async fn run(args: &Args) -> Result<Exit, CliError> {
     panics::install();
 
     // Before it can be seen to run, or a signal sent then would end it without a drain.
-    let signals = StopSignals::catch()?;
-    let running = app::start(config, Overrides::default()).await?;
+    let mut signals = StopSignals::catch()?;
+    let running = tokio::select! {
+        running = app::start(config, Overrides::default()) => running?,
+        // It may wait long for another replica's migrations, or for a database.
+        () = signals.next() => {
+            tracing::info!("stopped before it served");
+            return Ok(Exit::Done);
+        }
+    };
     let addresses = serde_json::json!({ "listening": {
         "grpc": running.grpc_addr,
         "admin": running.admin_addr,

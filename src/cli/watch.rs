@@ -50,6 +50,7 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
         match ended {
             // The broker's way to say that it stops or that the connection is old: the next one leads elsewhere.
             Ended::InOrder => {}
+            Ended::Unread => return Ok(Exit::Done),
             Ended::Away(error) if watched => {
                 // Once for each time that it is away.
                 if !reported {
@@ -65,6 +66,8 @@ pub(super) async fn run(args: Args, output: Output) -> Result<Exit, CliError> {
 
 enum Ended {
     InOrder,
+    /// Nobody reads what is printed.
+    Unread,
     /// The broker, or the way to it, is gone for now.
     Away(CliError),
 }
@@ -86,8 +89,10 @@ async fn follow(
         match stream.message().await {
             Ok(Some(message)) => {
                 *opened = true;
-                if let Some(event) = message.event {
-                    print(&event, &message.cursor, output)?;
+                if let Some(event) = message.event
+                    && !print(&event, &message.cursor, output)?
+                {
+                    return Ok(Ended::Unread);
                 }
                 request.cursor = message.cursor;
             }
@@ -98,7 +103,8 @@ async fn follow(
     }
 }
 
-fn print(event: &CredentialEvent, cursor: &str, output: Output) -> Result<(), CliError> {
+/// False: nobody reads it any more.
+fn print(event: &CredentialEvent, cursor: &str, output: Output) -> Result<bool, CliError> {
     let (what, old, new, why, generation) = match &event.change {
         Some(Change::Credential(change)) => {
             let standing =
@@ -129,9 +135,9 @@ fn print(event: &CredentialEvent, cursor: &str, output: Output) -> Result<(), Cl
                 event.provider,
                 event.services.join(","),
             );
-            output.answer(&line, &())
+            Output::part(&line)
         }
-        Format::Json => super::output::print(
+        Format::Json => super::output::write(
             &document(event, cursor, what, (old, new), why.as_deref(), generation).to_string(),
         ),
     }

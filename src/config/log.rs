@@ -1,6 +1,6 @@
 //! `[log]`: what is logged, and how.
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::reader::Section;
 
@@ -29,9 +29,12 @@ pub(super) fn read(section: &Section<'_>) -> Option<Log> {
         _ => Err("must be \"json\" or \"pretty\""),
     });
     let level = section.required("level").parsed(|text| {
-        text.parse::<Targets>().map_err(|_| {
-            "must be a level (error, warn, info, debug, trace), or as \"info,token_broker::application=debug\""
-        })
+        // A bare word that is no level would be taken for a module, and all others be silent.
+        let levels = text.split(',').filter(|part| !part.contains('='));
+        let known = levels.map(str::trim).all(|part| part.parse::<LevelFilter>().is_ok());
+        text.parse::<Targets>().ok().filter(|_| known).ok_or(
+            "must be a level (error, warn, info, debug, trace), or as \"info,token_broker::application=debug\"",
+        )
     });
     section.finish();
     Some(Log { format: format?, level: level? })

@@ -1,7 +1,7 @@
 //! A lock on a file that the system releases when the process ends, however it ends: who gets it has the proof that
 //! whoever had it before is dead, or has let go.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
@@ -19,6 +19,11 @@ impl FileLock {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    /// Whether the path still leads to the locked file. If not, another process may have a lock of its own.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        is_at(&self.0, path)
+    }
 }
 
 impl Drop for FileLock {
@@ -27,6 +32,43 @@ impl Drop for FileLock {
     fn drop(&mut self) {
         // If it fails, closing the file releases the lock a little later.
         let _ = self.0.unlock();
+    }
+}
+
+/// Whether the path still leads to this file.
+#[cfg(unix)]
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), FileId::of(path)) {
+        (Ok(held), Ok(found)) => FileId::from(&held) == found,
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Which file a path leads to, to find out later whether it still leads there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl FileId {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        std::fs::metadata(path).map(|metadata| Self::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for FileId {
+    #[cfg(unix)]
+    fn from(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt as _;
+        Self(metadata.dev(), metadata.ino())
+    }
+
+    #[cfg(not(unix))]
+    fn from(_: &Metadata) -> Self {
+        Self(0, 0)
     }
 }
 

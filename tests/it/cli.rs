@@ -440,6 +440,11 @@ async fn watch_prints_a_line_for_each_event_and_goes_on_behind_a_cursor() {
     import(&broker, "files", "carol", "canary-access-token").await;
     assert_eq!(json(&lines.next_line().await.unwrap().unwrap())["user_id"], "carol");
 
+    // When nobody reads any more, it ends.
+    let (mut child, lines) = watch(&["watch", "--cursor", &start, "--output", "json"]);
+    drop(lines);
+    assert!(child.wait().await.unwrap().success());
+
     let (code, _, err) = run(&broker, &["watch", "--cursor", "no-cursor", "--output", "json"]).await;
     assert_eq!((code, json(&err)["error"]["reason"].as_str()), (9, Some("INVALID_ARGUMENT")));
 }

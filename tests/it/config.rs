@@ -92,6 +92,8 @@ fn the_environment_lies_over_the_file_and_the_file_over_the_defaults() {
 /// Section of the file, the key that is to blame, and a part of what is said.
 const MISTAKES: &[(&str, &str, &str)] = &[
     ("[grpc]\nlisten = \"localhost:1\"", "grpc.listen", "IP address and port"),
+    ("[log]\nlevel = \"warning\"", "log.level", "must be a level (error, warn"),
+    ("[log]\nlevel = \"info,token_broker\"", "log.level", "must be a level (error, warn"),
     ("[grpc]\nlisten = 50051", "grpc.listen", "a text in quotes"),
     ("[grpc]\nlisten = \"\"", "grpc.listen", "must not be empty"),
     ("[grpc]\nreflection = \"yes\"", "grpc.reflection", "true or false"),

@@ -91,6 +91,19 @@ async fn sigterm_tells_not_serving_first_and_lets_calls_end() {
     assert_eq!(provider.requests_at("/token").len(), 1);
 }
 
+/// It asks for certificates to be read again, and ends nothing, certificates or not.
+#[tokio::test]
+async fn sighup_ends_nothing() {
+    let provider = HostileServer::start().await;
+    let broker = BrokerBuilder::new().hostile(&provider).spawn_process().await;
+    for user in ["alice", "bob", "carol"] {
+        broker.signal("HUP").await;
+        import(&broker, user).await;
+    }
+    broker.signal("TERM").await;
+    assert!(broker.ended().await.success(), "the signals came one after the other");
+}
+
 #[tokio::test]
 async fn while_it_announces_its_end_it_goes_on_serving() {
     let provider = HostileServer::start().await;

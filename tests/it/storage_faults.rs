@@ -82,6 +82,36 @@ async fn after_a_transaction_that_sqlite_ended_by_itself_others_begin() {
     assert_eq!(store.load(&key("alice")).await.unwrap(), Some(*row));
 }
 
+/// What is written into a file without a name is gone with the process; and where the lock is another file, somebody else may
+/// have opened the database.
+#[tokio::test]
+async fn a_file_that_was_removed_or_replaced_takes_no_writes_until_it_is_back() {
+    let (home, path) = place();
+    let store = open(&path).await;
+    let grant = |n: u32| store.store_grant(new_grant(key(&format!("user {n}")), n));
+    assert!(matches!(grant(1).await.unwrap(), StoredGrant::Stored(_)));
+    let aside = home.path().join("aside");
+    for file in [path.clone(), home.path().join("broker.db.lock")] {
+        for replaced in [false, true] {
+            std::fs::rename(&file, &aside).unwrap();
+            if replaced {
+                std::fs::write(&file, "").unwrap();
+            }
+            for error in [
+                grant(2).await.unwrap_err(),
+                store.mark_used(&[], at(1)).await.unwrap_err(),
+                store.ping().await.unwrap_err(),
+            ] {
+                assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+                assert!(error.to_string().contains("removed or replaced"), "{error}");
+            }
+            std::fs::rename(&aside, &file).unwrap();
+            store.ping().await.unwrap();
+        }
+    }
+    assert!(matches!(grant(2).await.unwrap(), StoredGrant::Stored(_)));
+}
+
 /// Opens a database whose last owner was dropped a moment ago: its connections end in their own time.
 async fn reopened(path: &Path) -> SqliteStore {
     loop {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use super::lines;
 use super::writer::Writer;
 use crate::domain::audit::{AuditSink, Head, Row, SinkError};
-use crate::infra::file_lock::FileLock;
+use crate::infra::file_lock::{FileLock, is_at};
 
 /// Where, how large, how many.
 #[derive(Debug, Clone)]
@@ -137,9 +137,26 @@ fn open(path: &Path) -> io::Result<Open> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
+    must_be_ours(&mut file)?;
     let length = whole_lines(&mut file)?;
     file.set_len(length)?;
     Ok(Open { file, length })
+}
+
+/// How every line begins, also half of one.
+const BEGINNING: &[u8] = b"{\"version\":1,\"sequence\":";
+
+/// What is there and is no audit log stays as it is: the path of another file, of a key for example, is a slip of the pen away.
+fn must_be_ours(file: &mut File) -> io::Result<()> {
+    let mut beginning = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(u64::try_from(BEGINNING.len()).unwrap_or_default()).read_to_end(&mut beginning)?;
+    if BEGINNING.starts_with(&beginning) {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "there is a file already that is no audit log: choose another path, or move it away",
+    ))
 }
 
 /// How long the file is without the half line that a crash may have left at its end.
@@ -158,19 +175,4 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
         end = start;
     }
     Ok(0)
-}
-
-/// Whether the path still leads to this file.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(held), Ok(found)) => held.dev() == found.dev() && held.ino() == found.ino(),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    path.exists()
 }

@@ -141,6 +141,11 @@ impl FileJournal {
 #[async_trait]
 impl Journal for FileJournal {
     async fn ready(&self) -> Result<(), JournalError> {
+        // Records that are flushed into a file without a name are lost with the process.
+        if !self.directory.is_dir() {
+            let gone = "its directory was removed: restart the broker";
+            return Err(JournalError(gone.into()));
+        }
         if self.shared.is_ready() && !self.shared.has_garbage() {
             return Ok(());
         }

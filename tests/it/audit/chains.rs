@@ -21,7 +21,7 @@ fn other() -> TenantId {
     TenantId::new("globex").unwrap()
 }
 
-fn others(request: impl ToString) -> Entry {
+fn others(request: &impl ToString) -> Entry {
     entry_of(other(), &request.to_string())
 }
 
@@ -55,7 +55,7 @@ async fn is_held_up_alone(script: Script, repair: impl Fn(&Script)) {
     until(async || log.is_stuck(&tenant())).await;
     assert_eq!(log.record(entry("2")).await, Err(AuditUnavailable));
     for n in 0..3 {
-        log.record(others(n)).await.unwrap();
+        log.record(others(&n)).await.unwrap();
     }
     assert!(!log.is_stuck(&other()));
     assert!(log.is_stuck(&tenant()));
@@ -100,9 +100,9 @@ async fn a_tenant_whose_key_is_not_to_be_had_leaves_the_queue_to_the_others() {
         log.note(entry(&n.to_string()));
     }
     for n in 0..69 {
-        log.note(others(n));
+        log.note(others(&n));
     }
-    log.record(others("last")).await.unwrap();
+    log.record(others(&"last")).await.unwrap();
     assert_eq!(rows_of(&world, &other()).await.len(), 70);
 
     sealer.script.down.store(false, Ordering::SeqCst);
@@ -132,7 +132,7 @@ async fn a_queue_that_was_full_when_the_key_was_lost_has_room_for_the_others_aga
     // The first row is sealed once, the next batch in vain.
     until(async || sealer.script.begun.load(Ordering::SeqCst) >= 3).await;
     for n in 0..700 {
-        log.note(others(n));
+        log.note(others(&n));
     }
     sealer.script.down.store(false, Ordering::SeqCst);
     log.close().await;
@@ -148,8 +148,8 @@ async fn at_the_end_all_others_are_written_though_one_is_not() {
     let sealer = sealer(&world, Script::blocked());
     let log = world.log_by(Arc::new(world.store.clone()), sealer.clone(), LONG, vec![]);
     log.note(entry("1"));
-    log.note(others("1"));
-    log.note(others("2"));
+    log.note(others(&"1"));
+    log.note(others(&"2"));
     let closing = tokio::spawn({
         let log = log.clone();
         async move { log.close().await }
@@ -159,7 +159,7 @@ async fn at_the_end_all_others_are_written_though_one_is_not() {
     sealer.script.unblock();
     closing.await.unwrap();
     assert_eq!(world.requests().await, ["1"]);
-    assert_eq!(log.record_for_certain(others("late")).await, Err(AuditUnavailable));
+    assert_eq!(log.record_for_certain(others(&"late")).await, Err(AuditUnavailable));
 }
 
 /// The real vault, and a row of it that does not open.
@@ -168,7 +168,7 @@ async fn a_tenant_whose_key_is_damaged_is_refused_alone() {
     let world = World::new().await;
     let log = world.log(LONG, vec![]);
     log.record(entry("1")).await.unwrap();
-    log.record(others("1")).await.unwrap();
+    log.record(others(&"1")).await.unwrap();
     log.close().await;
     let damage = "CREATE TABLE kept AS SELECT id, wrapped FROM data_keys;
         UPDATE data_keys SET wrapped = zeroblob(length(wrapped)) WHERE tenant = 'acme' AND purpose = 'fingerprint'";
@@ -178,7 +178,7 @@ async fn a_tenant_whose_key_is_damaged_is_refused_alone() {
     let fresh: Arc<dyn AuditSealer> = vault(Arc::new(world.store.clone()));
     let log = world.log_by(Arc::new(world.store.clone()), fresh, WAIT, vec![]);
     assert_eq!(log.record(entry("2")).await, Err(AuditUnavailable));
-    log.record(others("2")).await.unwrap();
+    log.record(others(&"2")).await.unwrap();
     until(async || log.is_stuck(&tenant())).await;
     assert!(!log.is_stuck(&other()));
     let repair = "UPDATE data_keys SET wrapped = (SELECT wrapped FROM kept WHERE kept.id = data_keys.id)";

@@ -88,14 +88,14 @@ async fn a_file_is_one_processs() {
 async fn half_a_line_of_a_crash_is_taken_away() {
     let world = World::new().await;
     let path = world.home.path().join("audit.jsonl");
-    let half = format!("{{\"version\":1}}\n{{\"versi{}", "x".repeat(200_000));
+    let half = format!("{{\"version\":1,\"sequence\":1}}\n{{\"versi{}", "x".repeat(200_000));
     std::fs::write(&path, half).unwrap();
     let sink = Arc::new(FileSink::open(settings(&world, 1_000_000, 2)).unwrap());
     let log = world.log(LONG, vec![sink]);
     log.record(entry("1")).await.unwrap();
     let all = text(&world, "audit.jsonl").unwrap();
     let (first, rest) = all.split_once('\n').unwrap();
-    assert_eq!(first, "{\"version\":1}");
+    assert_eq!(first, "{\"version\":1,\"sequence\":1}");
     assert_eq!(read(rest).len(), 1);
 }
 
@@ -170,4 +170,30 @@ async fn a_pipe_that_nobody_reads_withholds_answers_and_stops_nothing_else() {
     log.close().await;
     drop(log);
     assert_eq!(read(&read_all.join().unwrap()).len(), 2);
+}
+
+/// A slip of the pen, such as the path of the vault's key.
+#[tokio::test]
+async fn a_file_that_is_no_audit_log_stays_as_it_is() {
+    let world = World::new().await;
+    let path = world.home.path().join("audit.jsonl");
+    for content in
+        ["canary-key", "[grpc]\n", "{\"version\":1}\n", "{}\n{}", "{\"version\":2,\"sequence\":1}\n", "\n"]
+    {
+        std::fs::write(&path, content).unwrap();
+        let error = FileSink::open(settings(&world, 1_000_000, 1)).err().unwrap();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("no audit log"), "{content}: {cause}");
+        assert_eq!(text(&world, "audit.jsonl").unwrap(), content);
+    }
+    // A crash may leave as little as this of a first line.
+    for (n, half) in
+        ["", "{", "{\"version\":1,\"seq", "{\"version\":1,\"sequence\":12,\"ti"].into_iter().enumerate()
+    {
+        let name = format!("audit-{n}.jsonl");
+        std::fs::write(world.home.path().join(&name), half).unwrap();
+        let path = world.home.path().join(&name);
+        FileSink::open(FileSinkSettings { path, ..settings(&world, 1_000_000, 1) }).unwrap();
+        assert_eq!(text(&world, &name).unwrap(), "", "{half}");
+    }
 }

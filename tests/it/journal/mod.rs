@@ -161,3 +161,15 @@ async fn a_directory_that_will_not_do_is_named() {
         assert!(text.contains(says) && text.contains(path.to_str().unwrap()), "{text}");
     }
 }
+
+/// What is flushed into a file without a name is gone with the process.
+#[tokio::test]
+async fn a_journal_whose_directory_was_removed_promises_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let base = home.path().join("journal");
+    let (journal, _) = open(&base, 1);
+    journal.ready().await.unwrap();
+    std::fs::remove_dir_all(&base).unwrap();
+    let error = journal.ready().await.unwrap_err().to_string();
+    assert!(error.contains("directory was removed: restart"), "{error}");
+}

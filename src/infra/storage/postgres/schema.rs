@@ -41,7 +41,12 @@ const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations WHERE succ
 /// lock ends with the connection at the latest.
 pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
     let lock = |sql| sqlx::query_scalar::<_, bool>(sql).bind(LOCK);
+    let mut waits = false;
     while !lock("SELECT pg_try_advisory_lock($1)").fetch_one(&mut *connection).await? {
+        if !waits {
+            tracing::info!("another process migrates the database: waiting for it");
+        }
+        waits = true;
         sleep(ASK_EVERY).await;
     }
     for index in sqlx::query_scalar::<_, String>(BROKEN_OFF).fetch_all(&mut *connection).await? {

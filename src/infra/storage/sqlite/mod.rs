@@ -38,7 +38,7 @@ use sqlx::{FromRow, Sqlite, Transaction};
 pub use error::OpenError;
 
 use crate::domain::ports::{StoreError, StoreHealth};
-use crate::infra::file_lock::FileLock;
+use crate::infra::file_lock::{FileId, FileLock};
 use crate::infra::storage::codec::json_list;
 use crate::infra::storage::migrations::MigrationState;
 use error::store_error;
@@ -52,6 +52,8 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    /// What was there when it was opened.
+    file: FileId,
     readers: SqlitePool,
     writer: SqlitePool,
     /// Holds the lock file until [`SqliteStore::close`].
@@ -96,6 +98,19 @@ impl SqliteStore {
         drop(self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
+    /// Whether the path still leads to the file that is open. If not, what is written goes into a file that is gone with the process,
+    /// and another process may have opened what is there now.
+    fn is_in_place(&self) -> Result<(), StoreError> {
+        let Inner { path, file, lock, .. } = &*self.inner;
+        let lock = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let locked = lock.as_ref().is_none_or(|lock| lock.is_at(&open::lock_path(path)));
+        if locked && FileId::of(path).is_ok_and(|found| found == *file) {
+            return Ok(());
+        }
+        let what = "the file or its lock was removed or replaced: put it back, or restart the broker";
+        Err(StoreError::Unavailable(what.into()))
+    }
+
     /// At most one row, read.
     async fn read_one<R>(&self, query: Query<'_>) -> Result<Option<R>, StoreError>
     where
@@ -121,17 +136,20 @@ impl SqliteStore {
     {
         // Never `fetch_optional`: it stops at the first row, the statement is committed when it is reset, and an error
         // of that commit (a full disk) is lost.
+        self.is_in_place()?;
         let rows = query.fetch_all(&self.inner.writer).await.map_err(store_error)?;
         rows.first().map(R::from_row).transpose().map_err(store_error)
     }
 
     /// One autocommit statement. Answers how many rows changed.
     async fn write(&self, query: Query<'_>) -> Result<u64, StoreError> {
+        self.is_in_place()?;
         Ok(query.execute(&self.inner.writer).await.map_err(store_error)?.rows_affected())
     }
 
     /// A transaction that may write from its first statement on, so that it can't fail halfway for lack of the lock.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.is_in_place()?;
         self.inner.writer.begin_with("BEGIN IMMEDIATE").await.map_err(store_error)
     }
 }
@@ -139,6 +157,7 @@ impl SqliteStore {
 #[async_trait]
 impl StoreHealth for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
+        self.is_in_place()?;
         // Reads a table, since a constant would be answered without the file.
         let found: Option<(bool,)> =
             self.read_one(sqlx::query("SELECT EXISTS (SELECT 1 FROM data_keys)")).await?;

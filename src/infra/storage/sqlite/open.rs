@@ -9,12 +9,12 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 use super::error::OpenError;
 use super::schema::{self, MIGRATOR};
 use super::{Inner, SqliteStore};
-use crate::infra::file_lock::{FileLock, private};
+use crate::infra::file_lock::{FileId, FileLock, private};
 use crate::infra::storage::migrations::MigrationState;
 
 /// How many statements read at a time.
@@ -36,13 +36,20 @@ pub(super) async fn open(path: &Path) -> Result<SqliteStore, OpenError> {
         .pragma("secure_delete", "ON")
         // The log shrinks again after a burst of writes.
         .pragma("journal_size_limit", "67108864");
-    let writer = pool(&path, 1, writing).await?;
+    let pool_of_one = pool_options(1)
+        // Opened while the file may not be written, a connection would only read, for good and without a word.
+        .after_connect(|connection, _| {
+            Box::pin(async { connection.execute("BEGIN IMMEDIATE; ROLLBACK").await.map(drop) })
+        })
+        .after_release(|connection, _| Box::pin(can_begin(connection)));
+    let writer = connect(&path, pool_of_one, writing).await?;
     if let Err(error) = MIGRATOR.run(&writer).await {
         writer.close().await;
         return Err(OpenError::from_migrate(&path, error));
     }
-    let readers = pool(&path, READERS, options(&path).read_only(true)).await?;
-    Ok(SqliteStore { inner: Arc::new(Inner { path, readers, writer, lock: Mutex::new(Some(lock)) }) })
+    let readers = connect(&path, pool_options(READERS), options(&path).read_only(true)).await?;
+    let file = FileId::of(&path).map_err(|error| OpenError::from_io(&path, error))?;
+    Ok(SqliteStore { inner: Arc::new(Inner { path, file, readers, writer, lock: Mutex::new(Some(lock)) }) })
 }
 
 pub(super) async fn migrations(path: &Path) -> Result<Vec<MigrationState>, OpenError> {
@@ -76,11 +83,15 @@ fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     }
 }
 
-/// Takes the lock of `<path>.lock`.
-fn lock(path: &Path) -> Result<FileLock, OpenError> {
+/// `<path>.lock`
+pub(super) fn lock_path(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".lock");
-    FileLock::take(Path::new(&name))
+    PathBuf::from(name)
+}
+
+fn lock(path: &Path) -> Result<FileLock, OpenError> {
+    FileLock::take(&lock_path(path))
         .map_err(|e| OpenError::from_io(path, e))?
         .ok_or_else(|| OpenError::Locked { path: path.to_owned() })
 }
@@ -118,7 +129,7 @@ async fn can_begin(connection: &mut SqliteConnection) -> Result<bool, sqlx::Erro
     Ok(!connection.is_in_transaction())
 }
 
-async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<SqlitePool, OpenError> {
+fn pool_options(size: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .min_connections(size)
         .max_connections(size)
@@ -127,8 +138,12 @@ async fn pool(path: &Path, size: u32, options: SqliteConnectOptions) -> Result<S
         .max_lifetime(None)
         // A local file does not go away; the check would cost more than a read.
         .test_before_acquire(false)
-        .after_release(|connection, _| Box::pin(can_begin(connection)))
-        .connect_with(options)
-        .await
-        .map_err(|e| OpenError::from_sqlx(path, e))
+}
+
+async fn connect(
+    path: &Path,
+    pool: SqlitePoolOptions,
+    options: SqliteConnectOptions,
+) -> Result<SqlitePool, OpenError> {
+    pool.connect_with(options).await.map_err(|e| OpenError::from_sqlx(path, e))
 }
