@@ -9,9 +9,12 @@ use super::sealing::{PlainTokens, Profile};
 use super::types::{CredentialView, ImportInput};
 use crate::domain::access_policy::{Action, Principal};
 use crate::domain::key::{CredentialId, GrantId};
-use crate::domain::ports::{GrantCondition, NewGrant, ProviderStanding, StoredGrant};
+use crate::domain::ports::{GrantCondition, NewGrant, ProviderStanding, StoreError, StoredGrant};
 use crate::domain::provider::Provider;
 use crate::domain::token_set::AccessLife;
+
+/// How often an import is sealed, should its user be deleted each time.
+const SEALED_AGAIN: u32 = 3;
 
 impl Broker {
     /// Stores tokens obtained elsewhere.
@@ -42,7 +45,7 @@ impl Broker {
         let profile = Profile::new(input.account, input.extra);
         let condition =
             if input.overwrite { GrantCondition::Overwrite } else { GrantCondition::NotConnected };
-        loop {
+        for _ in 0..SEALED_AGAIN {
             let grant_id = GrantId::from_random(self.random());
             let sealer = self.ports.cipher.sealer(&target.key, None).await?;
             let plain = PlainTokens {
@@ -77,6 +80,7 @@ impl Broker {
                 StoredGrant::KeyDeleted => {}
             }
         }
+        Err(StoreError::Unavailable("the user's key is deleted again and again".into()).into())
     }
 
     /// The row as lists show it, with its account.

@@ -3,8 +3,8 @@
 use token_broker::r#gen::v1::acquire_lease_response::Result as AcquireResult;
 use token_broker::r#gen::v1::get_credential_response::Result as GetResult;
 use token_broker::r#gen::v1::{
-    AcquireLeaseRequest, CancelFlowRequest, GetCredentialRequest, GetFlowRequest, ListCredentialsRequest,
-    ReleaseLeaseRequest, RenewLeaseRequest, RevokeRequest,
+    AcquireLeaseRequest, AuthorizationRequiredReason, CancelFlowRequest, CredentialKey, GetCredentialRequest,
+    GetFlowRequest, ListCredentialsRequest, ReleaseLeaseRequest, RenewLeaseRequest, RevokeRequest,
 };
 use tonic::{Code, Status};
 
@@ -103,4 +103,27 @@ async fn permission_comes_before_existence() {
     assert_eq!(replies.len(), 1, "{replies:#?}");
     let own = GetCredentialRequest { key: Some(files("hostile", "bob")), ..Default::default() };
     assert!(bobs.get_credential(own).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_credential_gets_nobody_elses() {
+    let doors = Doors::open().await;
+    doors.connect(AGENT, "alice", "at-1", "rt-1").await;
+    let mut agent = doors.client(AGENT).await;
+    for (user, account) in [
+        ("bob", ""),
+        ("Alice", ""),
+        ("alic", ""),
+        ("alice2", ""),
+        ("default", ""),
+        ("agent", ""),
+        ("alice", "work"),
+        ("alice", "Default"),
+    ] {
+        let key = CredentialKey { account: account.to_owned(), ..files("hostile", user) };
+        let request = GetCredentialRequest { key: Some(key), ..Default::default() };
+        let answer = agent.get_credential(request).await.unwrap().into_inner().result;
+        let Some(GetResult::AuthorizationRequired(required)) = answer else { panic!("{user} {account}") };
+        assert!(required.reason() == AuthorizationRequiredReason::NotConnected, "{user} {account}");
+    }
 }
