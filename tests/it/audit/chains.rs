@@ -128,9 +128,10 @@ async fn a_queue_that_was_full_when_the_key_was_lost_has_room_for_the_others_aga
         log.note(entry(&n.to_string()));
     }
     sealer.script.down.store(true, Ordering::SeqCst);
+    let sealed = sealer.script.begun.load(Ordering::SeqCst);
     script.unblock();
-    // The first row is sealed once, the next batch in vain.
-    until(async || sealer.script.begun.load(Ordering::SeqCst) >= 3).await;
+    // The next batch is sealed in vain, and then again: by then the rest has been cut.
+    until(async || sealer.script.begun.load(Ordering::SeqCst) >= sealed + 2).await;
     for n in 0..700 {
         log.note(others(&n));
     }
