@@ -32,7 +32,6 @@ pub struct Circuit {
     /// Whether tenants share the app.
     shared: bool,
     tenants: HashMap<TenantId, Word>,
-    threshold: u32,
 }
 
 /// A breaker, and why it opened.
@@ -75,7 +74,7 @@ impl Circuit {
     /// A closed one that opens after so many troubles in a row, at least 1.
     #[must_use]
     pub fn new(threshold: u32, shared: bool) -> Self {
-        Self { everybodys: Opened::new(threshold), shared, tenants: HashMap::new(), threshold }
+        Self { everybodys: Opened::new(threshold), shared, tenants: HashMap::new() }
     }
 
     /// Whether a tenant's call may go out. Looks without becoming the probe.
@@ -163,12 +162,9 @@ impl Circuit {
         if self.tenants.len() >= MOST_WORDS && !self.tenants.contains_key(tenant) {
             self.tenants.retain(|_, word| now.saturating_sub(word.said_at) <= WORD_COUNTS);
         }
-        let threshold = self.threshold;
-        let word = self.tenants.entry(tenant.clone()).or_insert_with(|| Word {
-            opened: Opened::new(threshold),
-            said_at: now,
-            doubted: false,
-        });
+        // Opened at once, so that its threshold is of no account.
+        let new = || Word { opened: Opened::new(1), said_at: now, doubted: false };
+        let word = self.tenants.entry(tenant.clone()).or_insert_with(new);
         (word.said_at, word.doubted) = (now, false);
         word.opened.record(now, signal, why);
     }
