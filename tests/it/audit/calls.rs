@@ -13,7 +13,6 @@ use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::scripted::{Script, ScriptedSink};
 use super::{LONG, SHORT};
@@ -288,9 +287,7 @@ async fn while_a_sink_blocks_tokens_are_withheld_and_revoke_is_not() {
     doors.provider.push(Reply::tokens("at", "rt"));
     doors.provider.push_at("/userinfo", Reply::json(200, &serde_json::json!({ "sub": "alice" })));
     doors.browse(&format!("/oauth/callback/hostile?code=code&state={state}")).await;
-    while sink.script.begun.load(Ordering::SeqCst) < 2 {
-        tokio::task::yield_now().await;
-    }
+    sink.script.has_begun(2).await;
     let mut client = doors.client(AGENT).await;
     let ask = || GetCredentialRequest { key: Some(files("hostile", "alice")), ..Default::default() };
     for _ in 0..2 {

@@ -95,7 +95,7 @@ async fn a_tenant_whose_key_is_not_to_be_had_leaves_the_queue_to_the_others() {
     let log = world.log_by(Arc::new(world.store.clone()), sealer.clone(), settings, vec![]);
     log.note(entry("0"));
     // At the second attempt the first has failed.
-    until(async || sealer.script.begun.load(Ordering::SeqCst) >= 2).await;
+    sealer.script.has_begun(2).await;
     for n in 1..=100 {
         log.note(entry(&n.to_string()));
     }
@@ -123,15 +123,15 @@ async fn a_queue_that_was_full_when_the_key_was_lost_has_room_for_the_others_aga
     let settings = AuditSettings { queue: 800, ..LONG };
     let log = world.log_by(Arc::new(store), sealer.clone(), settings, vec![]);
     log.note(entry("0"));
-    until(async || script.begun.load(Ordering::SeqCst) == 1).await;
+    script.has_begun(1).await;
     for n in 1..=800 {
         log.note(entry(&n.to_string()));
     }
     sealer.script.down.store(true, Ordering::SeqCst);
-    let sealed = sealer.script.begun.load(Ordering::SeqCst);
+    let before = sealer.script.begun();
     script.unblock();
     // The next batch is sealed in vain, and then again: by then the rest has been cut.
-    until(async || sealer.script.begun.load(Ordering::SeqCst) >= sealed + 2).await;
+    sealer.script.has_begun(before + 2).await;
     for n in 0..700 {
         log.note(others(&n));
     }

@@ -37,7 +37,7 @@ async fn calls_at_one_time_share_a_commit() {
         let log = log.clone();
         async move { log.record(entry("first")).await }
     });
-    until(async || script.begun.load(Ordering::SeqCst) == 1).await;
+    script.has_begun(1).await;
     let others: Vec<_> = (0..50)
         .map(|n| {
             let log = log.clone();
@@ -51,7 +51,7 @@ async fn calls_at_one_time_share_a_commit() {
         other.await.unwrap().unwrap();
     }
     assert_eq!(world.rows().await.len(), 51);
-    assert!(script.begun.load(Ordering::SeqCst) < 40, "{} commits", script.begun.load(Ordering::SeqCst));
+    assert!(script.begun() < 40, "{} commits", script.begun());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +92,7 @@ async fn fail_open_answers_at_once_and_tells_of_what_found_no_room() {
     let settings = AuditSettings { on_failure: OnFailure::GoOn, queue: 5, ..SHORT };
     let log = world.log_over(store, settings, vec![]);
     log.record(entry("0")).await.unwrap();
-    until(async || script.begun.load(Ordering::SeqCst) == 1).await;
+    script.has_begun(1).await;
     for n in 1..=12 {
         log.record(entry(&n.to_string())).await.unwrap();
     }

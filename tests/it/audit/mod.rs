@@ -50,14 +50,17 @@ fn entry_of(tenant: TenantId, request: &str) -> Entry {
     entry
 }
 
-/// Waits until something is so; every other wait is for an event.
+/// How long something is waited for. A limit for broken code, never waited for in a test that passes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until something is so that nobody tells of; every other wait is for an event.
 async fn until(mut so: impl AsyncFnMut() -> bool) {
     let look = async {
         while !so().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), look).await.expect("it comes about");
+    tokio::time::timeout(PATIENCE, look).await.expect("it comes about");
 }
 
 fn vault(keys: Arc<dyn DataKeyStore>) -> Arc<Vault> {

@@ -11,7 +11,9 @@ use token_broker::domain::audit::{
 use token_broker::domain::cipher::CipherError;
 use token_broker::domain::key::TenantId;
 use token_broker::domain::ports::StoreError;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+
+use super::PATIENCE;
 
 /// What they do.
 #[derive(Default)]
@@ -21,7 +23,7 @@ pub(super) struct Script {
     /// So many appends are done, and answered with an error.
     pub(super) lost_answers: AtomicUsize,
     /// How many appends, seals or writes were begun.
-    pub(super) begun: AtomicUsize,
+    begun: watch::Sender<usize>,
     /// Calls wait for a permit of this.
     pub(super) gate: Option<Semaphore>,
 }
@@ -35,8 +37,19 @@ impl Script {
         self.gate.as_ref().unwrap().add_permits(1_000_000);
     }
 
+    pub(super) fn begun(&self) -> usize {
+        *self.begun.borrow()
+    }
+
+    /// Waits until so many were begun.
+    pub(super) async fn has_begun(&self, count: usize) {
+        let mut begun = self.begun.subscribe();
+        let reached = begun.wait_for(|begun| *begun >= count);
+        tokio::time::timeout(PATIENCE, reached).await.expect("it is begun").unwrap();
+    }
+
     async fn pass(&self) -> Result<(), StoreError> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.begun.send_modify(|begun| *begun += 1);
         if let Some(gate) = &self.gate {
             gate.acquire().await.unwrap().forget();
         }
