@@ -189,16 +189,17 @@ async fn without_tls_the_door_is_open_as_before_and_with_tls_it_speaks_nothing_e
     assert_eq!(ask(plain.connect_lazy(), &[]).await, Outcome::NoConnection);
 }
 
+/// Three at once, and one a second.
+fn for_few_strangers(pki: &Pki) -> BrokerBuilder {
+    pki.mtls(BrokerBuilder::new()).set("limits.strangers", 1).set("limits.burst", "3s")
+}
+
 #[tokio::test]
 async fn a_flood_of_bad_certificates_gets_no_further_handshake() {
     let pki = Pki::new();
     let clock = std::sync::Arc::new(ManualClock::new());
-    let broker = pki
-        .mtls(BrokerBuilder::new())
-        .set("limits.strangers", 1)
-        .set("limits.burst", "3s")
-        .start_in_process(Overrides { clock: Some(clock.clone()), ..Overrides::default() })
-        .await;
+    let overrides = Overrides { clock: Some(clock.clone()), ..Overrides::default() };
+    let broker = for_few_strangers(&pki).start_in_process(overrides).await;
     let address = broker.grpc_address();
     let lasting = pki.ours.issue(AGENT, |params| params.not_after = date_time_ymd(2050, 1, 1));
     let standing = pki.channel(&address, Some(&lasting));
@@ -218,10 +219,7 @@ async fn a_flood_of_bad_certificates_gets_no_further_handshake() {
 async fn bad_certificates_behind_a_trusted_proxy_lock_nobody_out() {
     let pki = Pki::new();
     let clock = std::sync::Arc::new(ManualClock::new());
-    let broker = pki
-        .mtls(BrokerBuilder::new())
-        .set("limits.strangers", 1)
-        .set("limits.burst", "3s")
+    let broker = for_few_strangers(&pki)
         .set("grpc.trusted_proxies", vec!["127.0.0.0/8"])
         .set("grpc.client_address_header", "none")
         .start_in_process(Overrides { clock: Some(clock), ..Overrides::default() })

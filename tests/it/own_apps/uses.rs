@@ -143,23 +143,35 @@ async fn the_background_refreshes_with_the_tenants_own_app() {
     }
 }
 
-#[tokio::test]
-async fn an_app_that_its_provider_refuses_holds_up_no_other() {
-    let server = HostileServer::start().await;
-    // Only readers refresh.
-    let broker =
-        builder(&server).set("oauth.refresh_ahead", "0s").start_in_process(Overrides::default()).await;
-    create(&broker, "acme", app("acme-app", "wrong")).await;
-    create(&broker, "globex", app("globex-app", "right")).await;
-    for tenant in ["acme", "globex"] {
-        let mut begun = begin(&broker, tenant, "alice").await;
-        let dying = serde_json::json!({ "access_token": "at", "refresh_token": format!("rt-{tenant}"), "token_type": "Bearer",
-            "expires_in": 0 });
+/// Only readers refresh.
+async fn start_lazy(server: &HostileServer) -> TestBroker {
+    builder(server).set("oauth.refresh_ahead", "0s").start_in_process(Overrides::default()).await
+}
+
+/// Tokens of these tenants that have expired already.
+async fn expired_at(server: &HostileServer, broker: &TestBroker, tenants: &[&str]) {
+    for tenant in tenants {
+        let mut begun = begin(broker, tenant, "alice").await;
+        let dying = serde_json::json!({ "access_token": "at", "refresh_token": format!("rt-{tenant}"),
+            "token_type": "Bearer", "expires_in": 0 });
         server.push(Reply::json(200, &dying));
         assert!(begun.back().await.status.is_success());
     }
+}
+
+fn invalid_client() -> Reply {
+    Reply::json(401, &serde_json::json!({ "error": "invalid_client" }))
+}
+
+#[tokio::test]
+async fn an_app_that_its_provider_refuses_holds_up_no_other() {
+    let server = HostileServer::start().await;
+    let broker = start_lazy(&server).await;
+    create(&broker, "acme", app("acme-app", "wrong")).await;
+    create(&broker, "globex", app("globex-app", "right")).await;
+    expired_at(&server, &broker, &["acme", "globex"]).await;
     // The circuit of an app that is refused opens at once.
-    server.push(Reply::json(401, &serde_json::json!({ "error": "invalid_client" })));
+    server.push(invalid_client());
     let refused = get(&broker, "acme", "alice").await.err().unwrap();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "CLIENT_REJECTED"));
     server.push(Reply::tokens("at-2", "rt-2"));
@@ -171,27 +183,14 @@ async fn an_app_that_its_provider_refuses_holds_up_no_other() {
     );
 }
 
-/// Tokens of these tenants that have expired already, obtained by the operator's app.
-async fn expired_at(server: &HostileServer, broker: &TestBroker, tenants: &[&str]) {
-    for tenant in tenants {
-        let mut begun = begin(broker, tenant, "alice").await;
-        let dying = serde_json::json!({ "access_token": "at", "refresh_token": format!("rt-{tenant}"),
-            "token_type": "Bearer", "expires_in": 0 });
-        server.push(Reply::json(200, &dying));
-        assert!(begun.back().await.status.is_success());
-    }
-}
-
 /// A tenant can make the provider refuse the operator's client, by tokens of another client for example.
 #[tokio::test]
 async fn a_tenant_to_whom_the_provider_says_no_shuts_out_no_other() {
     let server = HostileServer::start().await;
-    let broker =
-        builder(&server).set("oauth.refresh_ahead", "0s").start_in_process(Overrides::default()).await;
+    let broker = start_lazy(&server).await;
     expired_at(&server, &broker, &["acme", "globex", "initech"]).await;
-    let no = || Reply::json(401, &serde_json::json!({ "error": "invalid_client" }));
     let refused = async |tenant: &str| reason(&get(&broker, tenant, "alice").await.err().unwrap());
-    server.push(no());
+    server.push(invalid_client());
     assert_eq!(refused("globex").await, "CLIENT_REJECTED");
     let before = server.requests().len();
     assert_eq!(refused("globex").await, "CLIENT_REJECTED");
@@ -199,7 +198,7 @@ async fn a_tenant_to_whom_the_provider_says_no_shuts_out_no_other() {
     server.push(Reply::tokens("at-acme", "rt-acme-2"));
     assert_eq!(token(&broker, "acme", "alice").await.access_token, "at-acme");
     // An answer came between: what the next one is told is that one's alone, too.
-    server.push(no());
+    server.push(invalid_client());
     assert_eq!(refused("initech").await, "CLIENT_REJECTED");
     refresh(&broker, &server, "acme", "alice", "acme-3").await;
 }
@@ -207,12 +206,11 @@ async fn a_tenant_to_whom_the_provider_says_no_shuts_out_no_other() {
 #[tokio::test]
 async fn what_the_provider_says_to_two_tenants_is_everybodys() {
     let server = HostileServer::start().await;
-    let broker =
-        builder(&server).set("oauth.refresh_ahead", "0s").start_in_process(Overrides::default()).await;
+    let broker = start_lazy(&server).await;
     expired_at(&server, &broker, &["acme", "globex", "initech"]).await;
     let refused = async |tenant: &str| reason(&get(&broker, tenant, "alice").await.err().unwrap());
     for tenant in ["acme", "globex"] {
-        server.push(Reply::json(401, &serde_json::json!({ "error": "invalid_client" })));
+        server.push(invalid_client());
         assert_eq!(refused(tenant).await, "CLIENT_REJECTED");
     }
     let before = server.requests().len();
