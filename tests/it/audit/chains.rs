@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use token_broker::application::audit::{AuditLog, AuditSettings, OnFailure};
 use token_broker::domain::audit::{
-    Audit as _, AuditSealer, AuditStore as _, AuditUnavailable, Entry, GAP, Mark, Row,
+    Audit as _, AuditSealer, AuditStore as _, AuditUnavailable, Entry, GAP, Hash, Mark, Row,
 };
 use token_broker::domain::key::TenantId;
 
@@ -122,6 +122,8 @@ async fn a_queue_that_was_full_when_the_key_was_lost_has_room_for_the_others_aga
     // An eighth of it is 100.
     let settings = AuditSettings { queue: 800, ..LONG };
     let log = world.log_by(Arc::new(store), sealer.clone(), settings, vec![]);
+    // While the others' key is read for the first time, their chain has no more than a share, either.
+    sealer.seal(&other(), &[Hash([0; 32])]).await.unwrap();
     log.note(entry("0"));
     script.has_begun(1).await;
     for n in 1..=800 {
