@@ -106,6 +106,11 @@ impl Gates {
         gate.places.available_permits().saturating_sub(self.places / 4)
     }
 
+    /// Whether nobody knows of a call that would be answered: see [`Circuit::is_in_doubt`].
+    pub(super) fn are_in_doubt(&self, provider: &Provider, now: Duration) -> bool {
+        self.gate(provider, now).circuit().is_in_doubt()
+    }
+
     fn gate(&self, provider: &Provider, now: Duration) -> Arc<Gate> {
         let app = provider.app();
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,11 +149,11 @@ impl Gate {
         let before = circuit.is_open();
         circuit.record(tenant, now, signal, why);
         let after = circuit.is_open();
+        metrics::circuit(&self.app, circuit.is_in_doubt());
         drop(circuit);
         let AppKey { provider, configuration } = &self.app;
         let configuration = configuration.map(|(id, _)| id.to_string());
         if before != after {
-            metrics::circuit(&self.app, after);
             if after {
                 tracing::error!(%provider, configuration, ?why, "the circuit opens: the provider is left alone");
             } else {

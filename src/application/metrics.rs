@@ -57,12 +57,12 @@ pub(super) fn journal_error() {
     metrics::counter!("token_broker_journal_errors_total").increment(1);
 }
 
-/// The circuit of one of the operator's providers opened or closed. Those of tenants' own are told in the log alone.
-pub(super) fn circuit(app: &AppKey, open: bool) {
+/// Whether one of the operator's providers answers nobody, as far as is known. Tenants' own are told of in the log alone.
+pub(super) fn circuit(app: &AppKey, in_doubt: bool) {
     if app.configuration.is_some() {
         return;
     }
-    metrics::gauge!("token_broker_circuit_open", "provider" => app.provider.to_string()).set(if open {
+    metrics::gauge!("token_broker_circuit_open", "provider" => app.provider.to_string()).set(if in_doubt {
         1.0
     } else {
         0.0

@@ -195,7 +195,9 @@ impl Broker {
             limit,
         };
         let due = self.ports.credentials.reserve_due(request).await?;
-        let full = due.len() >= room;
+        // While the provider refuses the calls there is no hurry: the next round is soon enough, and the rows of one tenant that is
+        // shut out would be reserved as fast as the database can, for nothing.
+        let full = due.len() >= room && !self.gates.are_in_doubt(provider, self.ports.clock.monotonic());
         for credential in due {
             let lag = now.duration_since(credential.due_at);
             metrics::refresh_lag(lag.as_secs_f64().max(0.0));

@@ -4,8 +4,11 @@
 //! permit like one that was never used. So the pairs come first, in the permit store and in their rows; only then is the
 //! process said to be dead, which lets others take its permits over and settle its claims early.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use futures_util::{StreamExt as _, stream};
 
 use super::Broker;
 use super::metrics;
@@ -13,12 +16,18 @@ use super::pauses::Pauses;
 use super::single_flight::FlightEnd;
 use crate::domain::cipher::CipherError;
 use crate::domain::coordination::FormerRun;
+use crate::domain::credential::Credential;
 use crate::domain::ports::{DeadOwners, LineageWrite};
 use crate::domain::step::Step;
+
+/// How many rows are given their pairs at one time. The rows of others settle meanwhile, so that a replay must not be long; and
+/// calls want the database, too.
+const ROWS_AT_ONE_TIME: usize = 8;
 
 /// What a record of a journal is worth.
 enum Found {
     Whole,
+    Stored,
     Unreadable,
     NoRow,
 }
@@ -39,9 +48,26 @@ impl Broker {
     /// returns, the journal may forget the run.
     pub async fn replay(self: &Arc<Self>, former: &FormerRun) {
         tracing::info!(owner = %former.owner, records = former.records.len(), "replaying a dead process's journal");
+        let mut rows: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for write in &former.records {
+            rows.entry(write.id).or_default().push(write);
+        }
+        let rows = stream::iter(rows.into_values());
+        rows.for_each_concurrent(ROWS_AT_ONE_TIME, |writes| self.replay_row(writes)).await;
+        if let Err(error) = self.ports.permits.owner_died(former.owner).await {
+            tracing::warn!(%error, "the permit store was not told of a dead process; its permits run out by themselves");
+            metrics::permit_store_error("owner_died");
+        }
+        self.settle_early(DeadOwners::One(former.owner)).await;
+    }
+
+    /// The pairs of one row, in the order in which they were given out.
+    async fn replay_row(self: &Arc<Self>, writes: Vec<&LineageWrite>) {
+        for write in writes {
             match self.standing(write).await {
                 Found::Whole => {}
+                // As most are: the process died long after it had written the row.
+                Found::Stored => continue,
                 // A key of it is gone: the row would lose the token pair that it has, for one that nobody can open.
                 Found::Unreadable => {
                     tracing::error!(credential = %write.id, "a token pair of a journal does not open any more, and is dropped");
@@ -61,15 +87,11 @@ impl Broker {
             }
             self.ports.steps.reached(Step::Replayed, write.id);
         }
-        if let Err(error) = self.ports.permits.owner_died(former.owner).await {
-            tracing::warn!(%error, "the permit store was not told of a dead process; its permits run out by themselves");
-            metrics::permit_store_error("owner_died");
-        }
-        self.settle_early(DeadOwners::One(former.owner)).await;
     }
 
     async fn standing(&self, write: &LineageWrite) -> Found {
         match self.ports.credentials.load_by_id(write.id).await {
+            Ok(Some(row)) if has(&row, write) => Found::Stored,
             Ok(Some(row)) => match self.open_write(&row.key, write).await {
                 Err(CipherError::DoesNotOpen) => Found::Unreadable,
                 Ok(_) | Err(_) => Found::Whole,
@@ -95,4 +117,12 @@ impl Broker {
             pauses.wait().await;
         }
     }
+}
+
+/// Whether a row has this pair, or a later one of the same grant.
+fn has(row: &Credential, write: &LineageWrite) -> bool {
+    let refresh = row.tokens().and_then(|tokens| tokens.refresh.as_ref());
+    refresh.is_some_and(|refresh| {
+        row.grant_id == write.grant_id && !write.is_news_to(row.grant_id, refresh.epoch)
+    })
 }

@@ -32,6 +32,8 @@ pub struct Circuit {
     /// Whether tenants share the app.
     shared: bool,
     tenants: HashMap<TenantId, Word>,
+    /// Some tenant was refused, and none has had an answer since.
+    refused_last: bool,
 }
 
 /// A breaker, and why it opened.
@@ -74,7 +76,7 @@ impl Circuit {
     /// A closed one that opens after so many troubles in a row, at least 1.
     #[must_use]
     pub fn new(threshold: u32, shared: bool) -> Self {
-        Self { everybodys: Opened::new(threshold), shared, tenants: HashMap::new() }
+        Self { everybodys: Opened::new(threshold), shared, tenants: HashMap::new(), refused_last: false }
     }
 
     /// Whether a tenant's call may go out. Looks without becoming the probe.
@@ -114,6 +116,7 @@ impl Circuit {
         match signal {
             Signal::Answered => {
                 self.everybodys.record(now, signal, why);
+                self.refused_last = false;
                 self.tenants.remove(tenant);
                 for word in self.tenants.values_mut() {
                     word.doubted = true;
@@ -133,6 +136,7 @@ impl Circuit {
                 let signal_to_all =
                     if self.is_said_to_another(tenant, now) { signal } else { Signal::Answered };
                 self.everybodys.record(now, signal_to_all, why);
+                self.refused_last = true;
                 self.remember(tenant, now, signal, why);
             }
         }
@@ -150,6 +154,13 @@ impl Circuit {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.everybodys.breaker.is_open()
+    }
+
+    /// Whether there is no sign that anybody's call would be answered: it is open for everybody, or the last that was heard was a
+    /// tenant's refusal. The latter may be that tenant's alone, so that it shuts out nobody; but nobody need hurry, either.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.is_open() || self.refused_last
     }
 
     fn is_said_to_another(&self, tenant: &TenantId, now: Duration) -> bool {
@@ -234,6 +245,23 @@ mod tests {
         circuit.said("globex", Signal::ClientRejected);
         assert_eq!(circuit.admitted(), ["initech"]);
         assert!(!circuit.0.is_open());
+    }
+
+    #[test]
+    fn the_last_refusal_leaves_a_doubt_until_anybody_is_answered() {
+        let mut circuit = Shared::new();
+        assert!(!circuit.0.is_in_doubt());
+        circuit.said("globex", Signal::ClientRejected);
+        assert!(circuit.0.is_in_doubt() && !circuit.0.is_open());
+        circuit.said("acme", Signal::Trouble);
+        assert!(circuit.0.is_in_doubt(), "that is no answer");
+        circuit.said("acme", Signal::Answered);
+        assert!(!circuit.0.is_in_doubt());
+        assert_eq!(circuit.admitted(), ["acme", "initech"]);
+        for _ in 0..3 {
+            circuit.said("acme", Signal::Trouble);
+        }
+        assert!(circuit.0.is_in_doubt() && circuit.0.is_open());
     }
 
     #[test]

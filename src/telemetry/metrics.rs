@@ -72,7 +72,10 @@ pub const METRICS: &[Metric] = &[
         "token_broker_journal_damaged_records_total",
         "Records of former runs' journals that could not be read.",
     ),
-    gauge("token_broker_circuit_open", "1 while a provider is left alone after failures, by provider."),
+    gauge(
+        "token_broker_circuit_open",
+        "1 while a provider is left alone after failures, or its last answer was that it refuses the client or asks to be left alone; by provider.",
+    ),
     histogram(
         "token_broker_refresh_duration_seconds",
         "From the claim of a refresh to its new token pair in the database.",

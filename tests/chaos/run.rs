@@ -228,6 +228,7 @@ async fn history(site: &Site, backing: &Backing, book: &Book, record: &Record, f
         limits: Limits {
             http_deadline: micros(TIMES.http_deadline),
             dispatch_within: micros(token_broker::domain::provider::DISPATCH_WITHIN),
+            settle: micros(TIMES.strict_settle),
             read: micros(READ_LIMIT),
         },
         grants: book.grants(),

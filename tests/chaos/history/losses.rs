@@ -2,7 +2,9 @@
 //! own window: between the provider's rotation and the first durable copy of the new pair.
 
 use super::{Disturbance, Reached, Row, RowState, ms};
-use super::{End, Grant, GrantNo, History, Issue, Micros, Outcome, Presentation, ProviderFault, Run};
+use super::{
+    End, Grant, GrantNo, History, Issue, Micros, Outcome, Presentation, ProviderFault, Replica, Run,
+};
 
 /// What kept the new pair from being kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +17,13 @@ pub(crate) enum Cause {
     KilledAndRedisLost(Run),
     /// It was stopped with the request under way until its time was up.
     Paused(Run),
+    /// It was killed with a copy in its journal alone, and none of the runs after it had the time to replay that before the
+    /// outcome was settled.
+    JournalAway(Run),
 }
+
+/// Where the holder of a journal, Postgres and Redis were left alone for so long, the journal has been replayed.
+const REPLAYS_WITHIN: Micros = 3_000_000;
 
 impl Cause {
     pub(crate) fn name(self) -> String {
@@ -23,6 +31,9 @@ impl Cause {
             Self::Provider(fault) => format!("provider: {}", fault.name()),
             Self::Killed(_) => "kill -9 before a durable copy".to_owned(),
             Self::KilledAndRedisLost(_) => "kill -9 with a copy in Redis alone, and Redis lost it".to_owned(),
+            Self::JournalAway(_) => {
+                "kill -9 again and again, and the journal away for longer than the settling time".to_owned()
+            }
             Self::Paused(_) => "paused with the request under way".to_owned(),
         }
     }
@@ -99,24 +110,54 @@ fn cause(history: &History, number: GrantNo, grant: &Grant, issue: Issue, at: Mi
     let window = |what: Disturbance| {
         history.windows.iter().find(|w| w.what == what && w.to >= dispatched && w.from <= latest)
     };
-    if copied("journaled").is_some() || copied("persisted").is_some() {
+    if copied("persisted").is_some() {
         return None;
     }
     let killed = window(Disturbance::Killed(run));
+    let redis_lost_it = |copy: Micros| {
+        history.windows.iter().any(|w| {
+            matches!(w.what, Disturbance::RedisFlushed | Disturbance::RedisRestarted)
+                && w.to >= copy
+                && w.from <= at
+        })
+    };
+    if let Some(copy) = copied("journaled") {
+        let away = killed.is_some()
+            && copied("successor_copied").is_none_or(redis_lost_it)
+            && at >= dispatched.saturating_add(history.limits.settle)
+            && !had_time_to_replay(history, run.replica, copy, at);
+        return away.then_some(Cause::JournalAway(run));
+    }
     match (copied("successor_copied"), killed) {
         (None, Some(_)) => return Some(Cause::Killed(run)),
-        (Some(copy), Some(_)) => {
-            let lost = |w: &super::Window| {
-                matches!(w.what, Disturbance::RedisFlushed | Disturbance::RedisRestarted)
-                    && w.to >= copy
-                    && w.from <= at
-            };
-            return history.windows.iter().any(lost).then_some(Cause::KilledAndRedisLost(run));
-        }
+        (Some(copy), Some(_)) => return redis_lost_it(copy).then_some(Cause::KilledAndRedisLost(run)),
         (Some(_), None) => return None,
         (None, None) => {}
     }
     window(Disturbance::Paused(run)).map(|_| Cause::Paused(run))
+}
+
+/// Whether a replica and the servers were left alone for long enough between these times.
+fn had_time_to_replay(history: &History, replica: Replica, from: Micros, to: Micros) -> bool {
+    let mut disturbed: Vec<_> = history
+        .windows
+        .iter()
+        .filter(|w| match w.what {
+            Disturbance::Killed(run) | Disturbance::Paused(run) => run.replica == replica,
+            Disturbance::RedisRestarted | Disturbance::RedisPaused | Disturbance::PostgresRestarted => true,
+            Disturbance::RedisFlushed | Disturbance::ProviderHung => false,
+        })
+        .filter(|w| w.to >= from && w.from <= to)
+        .map(|w| (w.from, w.to))
+        .chain([(to, to)])
+        .collect();
+    disturbed.sort_unstable();
+    let mut quiet_since = from;
+    disturbed.into_iter().any(|(began, ended)| {
+        let quiet = began.saturating_sub(quiet_since) >= REPLAYS_WITHIN;
+        quiet_since = quiet_since.max(ended);
+        quiet
+    })
 }
 
 /// The provider's fault that kept the answer from the caller.

@@ -306,6 +306,8 @@ pub(crate) struct Limits {
     pub(crate) http_deadline: Micros,
     /// From the claim to the request.
     pub(crate) dispatch_within: Micros,
+    /// From the claim until an unknown outcome may be settled.
+    pub(crate) settle: Micros,
     /// How long a read of a valid token may take on a loaded machine.
     pub(crate) read: Micros,
 }

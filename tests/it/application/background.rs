@@ -178,6 +178,28 @@ async fn a_provider_that_hangs_does_not_stop_another() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_refused_leaves_nothing_to_hurry_for() {
+    let rig = Rig::with(RigOptions { concurrency: 8, ..RigOptions::default() }).await;
+    users(&rig, 40).await;
+    rig.clock.advance(before_expiry(LATEST));
+    rig.import_at("acme", "reader", Duration::ZERO).await;
+    rig.provider.next_refresh(Script::Fail(ProviderFailure::ClientRejected));
+    rig.get_of("reader").await.unwrap_err();
+    assert!(!rig.refresh_due().await, "the next round is soon enough");
+    assert_eq!(rig.provider.presented().len(), 1);
+    // One of them finds out that the provider answers again.
+    rig.clock.advance(Duration::from_mins(3));
+    rig.refresh_due().await;
+    assert!(rig.refresh_due().await, "there is more");
+    // Those that were reserved beside the first one have their turn again.
+    rig.clock.advance(Duration::from_mins(3));
+    while rig.refresh_due().await {}
+    for user in 0..40 {
+        assert_eq!(rig.row_of(&format!("user-{user}")).await.generation, 2, "{user}");
+    }
+}
+
+#[tokio::test]
 async fn between_two_rounds_over_all_only_those_with_a_backlog_are_looked_at() {
     let rig = Rig::with(RigOptions { bolt: true, concurrency: 8, ..RigOptions::default() }).await;
     users(&rig, 20).await;

@@ -98,6 +98,36 @@ async fn i5_i7_what_is_in_the_journal_alone_is_replayed() {
 }
 
 #[tokio::test]
+async fn a_replay_does_nothing_for_a_row_that_has_its_pair() {
+    let rig = Rig::new().await;
+    let dead = dies_at(&rig, Step::Published).await;
+    assert_eq!(dead.left_behind().records.len(), 1);
+    rig.broker.replay(&dead.left_behind()).await;
+    assert!(rig.life.taken().iter().all(|step| *step == Step::GrantStored), "{:?}", rig.life.taken());
+}
+
+#[tokio::test]
+async fn a_replay_of_one_row_waits_for_no_other() {
+    let rig = Rig::with(RigOptions::impatient()).await;
+    let mut left = rig.replica(2).left_behind();
+    for user in ["alice", "bob"] {
+        rig.import_at("acme", user, Duration::ZERO).await;
+        let dead = rig.replica(2);
+        dead.life.stop_at(Step::Journaled);
+        let reader = dead.clone();
+        tokio::spawn(async move { reader.get_of(user).await });
+        dead.life.has_stopped().await;
+        left.records.extend(dead.left_behind().records);
+    }
+    rig.faults.persist.store(1, Ordering::SeqCst);
+    rig.broker.replay(&left).await;
+    let taken = rig.life.taken();
+    let first = taken.iter().position(|step| *step == Step::Adopted).unwrap();
+    let copied = taken[..first].iter().filter(|step| **step == Step::SuccessorCopied).count();
+    assert_eq!(copied, 2, "the second row was at it while the first one had to be tried again: {taken:?}");
+}
+
+#[tokio::test]
 async fn i5_nothing_is_settled_before_the_journal_is_replayed() {
     let rig = Rig::with(RigOptions::impatient()).await;
     let dead = dies_at(&rig, Step::Journaled).await;

@@ -128,3 +128,56 @@ fn h5_h7_a_loss_that_nobody_has_found_out_yet_is_a_loss_inside_its_window() {
     history.rows[0].state = RowState::NeedsReauth;
     assert_eq!(breaks(&history), [Check::H7]);
 }
+
+/// The second refresh token's successor was in the journal when its process was killed.
+fn journaled() -> History {
+    let mut history = lost();
+    history.reached.push(step_at("journaled", 20 * SECOND + 70_000));
+    history.windows.push(window(Disturbance::Killed(RUN), 20 * SECOND + 71_000, 22 * SECOND));
+    history
+}
+
+/// A later run of the same replica was killed.
+fn killed_again(history: &mut History, number: u32, from: u64) {
+    let run = Run { number, ..RUN };
+    history.windows.push(window(Disturbance::Killed(run), from * SECOND, (from + 1) * SECOND));
+}
+
+#[test]
+fn h5_a_journal_that_was_away_until_it_was_settled_is_told_apart() {
+    let mut history = journaled();
+    assert_eq!(breaks(&history), [Check::H5], "eight seconds are enough for a replay");
+    killed_again(&mut history, 2, 24);
+    assert_eq!(breaks(&history), [Check::H5], "five are, too");
+    killed_again(&mut history, 3, 27);
+    assert_eq!(breaks(&history), []);
+    assert!(cause(&history).unwrap().contains("the journal away"));
+    // Its pair comes into the row when nothing helps any more.
+    let row = &mut history.rows[0];
+    (row.state, row.refresh) = (RowState::Active, Some((0, 2)));
+    assert_eq!(breaks(&history), []);
+}
+
+#[test]
+fn h5_a_journal_that_was_away_is_none_before_the_settling_time_or_beside_a_copy_in_redis() {
+    let away = || {
+        let mut history = journaled();
+        killed_again(&mut history, 2, 24);
+        killed_again(&mut history, 3, 27);
+        history
+    };
+    let mut early = away();
+    early.grants.get_mut(&0).unwrap().end = Some((28 * SECOND, End::Reuse(1)));
+    assert_eq!(breaks(&early), [Check::H5]);
+    let mut in_redis = away();
+    in_redis.reached.push(step_at("successor_copied", 20 * SECOND + 65_000));
+    assert_eq!(breaks(&in_redis), [Check::H5]);
+    in_redis.windows.push(window(Disturbance::RedisRestarted, 25 * SECOND, 26 * SECOND));
+    assert_eq!(breaks(&in_redis), []);
+    let mut others = journaled();
+    for from in [24, 27] {
+        let other = Run { replica: 1, number: 2 };
+        others.windows.push(window(Disturbance::Killed(other), from * SECOND, (from + 1) * SECOND));
+    }
+    assert_eq!(breaks(&others), [Check::H5], "another replica's deaths are of no account");
+}

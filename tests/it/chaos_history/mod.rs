@@ -32,7 +32,12 @@ fn good() -> History {
         end: None,
     };
     let mut history = History {
-        limits: Limits { http_deadline: 2 * SECOND, dispatch_within: 2 * SECOND, read: SECOND },
+        limits: Limits {
+            http_deadline: 2 * SECOND,
+            dispatch_within: 2 * SECOND,
+            settle: 9 * SECOND,
+            read: SECOND,
+        },
         grants: BTreeMap::from([(0, grant)]),
         presentations: vec![presented(0, 10, Outcome::Issued(1)), presented(1, 20, Outcome::Issued(2))],
         calls: vec![read(5, 0, 1), read(12, 1, 2), read(14, 1, 2), read(22, 2, 3)],

@@ -57,8 +57,11 @@ pub(super) async fn migrate(connection: &mut PgConnection) -> Result<(), Migrate
     let mut migrator = Migrator::with_migrations(MIGRATOR.iter().cloned().collect());
     migrator.set_locking(false);
     let migrated = migrator.run_direct(None, &mut *connection, false).await;
-    lock("SELECT pg_advisory_unlock($1)").fetch_one(connection).await?;
-    migrated
+    let unlocked = lock("SELECT pg_advisory_unlock($1)").fetch_one(connection).await;
+    // What the migration ran into is said first: a connection that was lost then can't unlock, either.
+    migrated?;
+    unlocked?;
+    Ok(())
 }
 
 /// Reads what the database has; refuses another program's tables and what this version can't work with.
