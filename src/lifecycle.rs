@@ -228,7 +228,7 @@ pub(crate) struct Parts {
 pub enum Drained {
     /// All that was under way has ended.
     Completely,
-    /// The time was up: calls were cut off.
+    /// The time was up: calls were cut off, or rows of the audit log.
     CutOff,
 }
 
@@ -283,13 +283,14 @@ impl Running {
             tracing::error!(
                 "the audit log could not be written to its end: rows of answered calls may be missing"
             );
+            outcome = Drained::CutOff;
         }
         if timeout(CLOSE_LIMIT, database.close()).await.is_err() {
             tracing::warn!("the database did not close in time; it is checked when it is opened again");
         }
         match outcome {
             Drained::Completely => tracing::info!("stopped"),
-            Drained::CutOff => tracing::error!("stopped before all calls had ended"),
+            Drained::CutOff => tracing::error!("stopped before all was done"),
         }
         outcome
     }

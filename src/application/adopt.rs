@@ -10,9 +10,9 @@ use super::orphan::Pair;
 use super::refresh::Ready;
 use super::single_flight::FlightEnd;
 use crate::domain::cipher::{CipherError, Field};
-use crate::domain::coordination::{CoordinationError, Permit, Wake};
+use crate::domain::coordination::{CoordinationError, Permit, Successor, Wake};
 use crate::domain::credential::{Credential, Epoch, Fingerprint};
-use crate::domain::key::{CredentialId, CredentialKey, GrantId};
+use crate::domain::key::{CredentialId, CredentialKey, GrantId, TenantId};
 use crate::domain::ports::{LineageWrite, Persisted, ProviderStanding, RevokeWrite};
 use crate::domain::step::Step;
 
@@ -25,13 +25,21 @@ impl Broker {
     /// is good enough.
     pub(super) async fn known_successor(
         &self,
+        tenant: &TenantId,
         id: CredentialId,
         grant: GrantId,
         parent: Fingerprint,
         row_epoch: Epoch,
     ) -> Option<LineageWrite> {
         let kept = match self.ports.permits.successor(id, parent).await {
-            Ok(kept) => kept,
+            Ok(Some(kept)) => match self.is_ours(tenant, id, parent, &kept).await {
+                Ok(ours) => ours.then_some(kept.write),
+                Err(error) => {
+                    tracing::error!(credential = %id, %error, "a successor can't be verified");
+                    None
+                }
+            },
+            Ok(None) => None,
             Err(error) => {
                 tracing::warn!(credential = %id, %error, "successors can't be looked up");
                 metrics::permit_store_error("successor");
@@ -144,7 +152,9 @@ impl Broker {
         for _ in 0..LONGEST_CHAIN {
             let Some(refresh) = &newest.1 else { break };
             let Ok(fingerprint) = self.fingerprint(key, refresh).await else { break };
-            let Some(write) = self.known_successor(id, grant, fingerprint, epoch).await else { break };
+            let Some(write) = self.known_successor(&key.tenant, id, grant, fingerprint, epoch).await else {
+                break;
+            };
             epoch = write.epoch;
             match self.open_write(key, &write).await {
                 Ok(pair) => newest = pair,
@@ -154,20 +164,54 @@ impl Broker {
         newest
     }
 
-    /// The permit store's answer, if the vault bears it out. Whoever can write the permit store can put a tombstone there, but
-    /// not this one: then the entry is damage like any other, and nobody's grant is revoked for it.
+    /// The permit store's answer about a row's token, if the vault bears it out. Whoever can write the permit store can put a
+    /// tombstone or a successor there, but not these: then the entry is damage like any other, and nobody's grant is revoked or
+    /// set back for it.
     pub(super) async fn believed(
         &self,
         row: &Credential,
+        token: Fingerprint,
         answer: Result<Permit, CoordinationError>,
     ) -> Result<Result<Permit, CoordinationError>, FlightEnd> {
-        let Ok(Permit::Buried(found)) = &answer else { return Ok(answer) };
-        let ours = self.ports.cipher.tombstone(&row.key.tenant, row.id, row.grant_id).await;
-        if found.is(&ours.map_err(vault_failed)?) {
-            return Ok(answer);
+        let tenant = &row.key.tenant;
+        match &answer {
+            Ok(Permit::Buried(found)) => {
+                let ours = self.ports.cipher.tombstone(tenant, row.id, row.grant_id).await;
+                if !found.is(&ours.map_err(vault_failed)?) {
+                    tracing::error!(
+                        credential = %row.id,
+                        "a tombstone in the permit store is not of a broker's making: it is passed over"
+                    );
+                    return Ok(Err(CoordinationError::Corrupt("a tombstone")));
+                }
+            }
+            Ok(Permit::Successor(found)) => {
+                if !self.is_ours(tenant, row.id, token, found).await.map_err(vault_failed)? {
+                    return Ok(Err(CoordinationError::Corrupt("a successor")));
+                }
+            }
+            Ok(Permit::Taken | Permit::Held { .. }) | Err(_) => {}
         }
-        tracing::error!(credential = %row.id, "a tombstone in the permit store is not of a broker's making: it is passed over");
-        Ok(Err(CoordinationError::Corrupt("a tombstone")))
+        Ok(answer)
+    }
+
+    /// Whether a broker put this successor of this token there.
+    async fn is_ours(
+        &self,
+        tenant: &TenantId,
+        id: CredentialId,
+        token: Fingerprint,
+        found: &Successor,
+    ) -> Result<bool, CipherError> {
+        let mac = self.ports.cipher.successor_mac(tenant, &found.write).await?;
+        let ours = found.is(id, token, &mac);
+        if !ours {
+            tracing::error!(
+                credential = %id,
+                "a token pair in the permit store is not of a broker's making: it is passed over"
+            );
+        }
+        Ok(ours)
     }
 
     /// A tombstone stands for a grant that the row still has: the revocation's commit was lost, or its process died before

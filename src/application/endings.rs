@@ -27,7 +27,9 @@ impl Broker {
     /// epoch and fingerprint), or what came of an earlier presentation is known after all.
     pub(super) async fn grant_is_dead(self: &Arc<Self>, claimed: &Claimed) -> Result<(), FlightEnd> {
         let Ready { row, refresh, .. } = &claimed.ready;
-        let known = self.known_successor(row.id, row.grant_id, refresh.fingerprint, refresh.epoch).await;
+        let known = self
+            .known_successor(&row.key.tenant, row.id, row.grant_id, refresh.fingerprint, refresh.epoch)
+            .await;
         if let Some(write) = known {
             return self.adopt(write, "after_invalid_grant").await;
         }

@@ -12,7 +12,9 @@ use super::refresh::{Claimed, Ready};
 use super::sealing::{seal_profile, seal_text};
 use super::single_flight::FlightEnd;
 use crate::domain::cipher::{Binding, CipherError, Field};
+use crate::domain::coordination::Successor;
 use crate::domain::credential::{StoredRefreshToken, StoredTokens};
+use crate::domain::key::TenantId;
 use crate::domain::ports::{LineageWrite, Persisted, StoreError};
 use crate::domain::refresh_policy::next_refresh;
 use crate::domain::step::Step;
@@ -67,7 +69,7 @@ impl Broker {
 
     /// Appends to the journal and writes the successor, in parallel, each in a task of its own. Answers when one of them is
     /// durable, or both have failed: then the row will be the first copy.
-    pub(super) async fn copy(self: &Arc<Self>, write: &LineageWrite) -> Copies {
+    pub(super) async fn copy(self: &Arc<Self>, tenant: &TenantId, write: &LineageWrite) -> Copies {
         let (done, mut made) = mpsc::channel(2);
         let (broker, copy, told) = (Arc::clone(self), write.clone(), done.clone());
         self.tasks.spawn(async move {
@@ -82,9 +84,9 @@ impl Broker {
             // Who waited may have all it needs.
             let _ = told.send(result.is_ok()).await;
         });
-        let (broker, copy) = (Arc::clone(self), write.clone());
+        let (broker, tenant, copy) = (Arc::clone(self), tenant.clone(), write.clone());
         self.tasks.spawn(async move {
-            let kept = broker.keep_successor(&copy).await;
+            let kept = broker.keep_successor(&tenant, copy).await;
             let _ = done.send(kept).await;
         });
         while let Some(durable) = made.recv().await {
@@ -96,14 +98,22 @@ impl Broker {
     }
 
     /// Puts a pair where all replicas see it. False: the permit store does not have it.
-    pub(super) async fn keep_successor(&self, write: &LineageWrite) -> bool {
-        match self.ports.permits.keep_successor(write).await {
+    pub(super) async fn keep_successor(&self, tenant: &TenantId, write: LineageWrite) -> bool {
+        let id = write.id;
+        let mac = match self.ports.cipher.successor_mac(tenant, &write).await {
+            Ok(mac) => mac,
+            Err(error) => {
+                tracing::warn!(credential = %id, %error, "a new token pair is not in the permit store for want of a key");
+                return false;
+            }
+        };
+        match self.ports.permits.keep_successor(&Successor { write, mac }).await {
             Ok(()) => {
-                self.ports.steps.reached(Step::SuccessorCopied, write.id);
+                self.ports.steps.reached(Step::SuccessorCopied, id);
                 true
             }
             Err(error) => {
-                tracing::warn!(credential = %write.id, %error, "a new token pair is not in the permit store");
+                tracing::warn!(credential = %id, %error, "a new token pair is not in the permit store");
                 metrics::permit_store_error("keep_successor");
                 false
             }

@@ -319,16 +319,16 @@ impl Broker {
         };
         loop {
             let answer = self.ports.permits.take(request).await;
-            match self.believed(row, answer).await? {
+            match self.believed(row, refresh.fingerprint, answer).await? {
                 Ok(Permit::Taken) => {
                     self.ports.steps.reached(Step::PermitTaken, row.id);
                     let Some(write) = self.journaled(ready).await else { return Ok(Admission::Mine) };
                     // Where the other replicas see it; until then the permit keeps them from the token.
-                    self.keep_successor(&write).await;
+                    self.keep_successor(&row.key.tenant, write.clone()).await;
                     return self.adopt(write, "journal").await.map(|()| Admission::Again);
                 }
-                Ok(Permit::Successor(write)) => {
-                    return self.adopt(*write, "permit_store").await.map(|()| Admission::Again);
+                Ok(Permit::Successor(kept)) => {
+                    return self.adopt(kept.write, "permit_store").await.map(|()| Admission::Again);
                 }
                 Ok(Permit::Buried(_)) => return self.revoke_again(row).await.map(|()| Admission::Again),
                 Ok(Permit::Held { owner, age }) => {
@@ -470,7 +470,7 @@ impl Broker {
     async fn keep(self: &Arc<Self>, claimed: &Claimed, response: TokenResponse) -> Result<(), FlightEnd> {
         let ready = &claimed.ready;
         let mut write = self.seal_answer(claimed, &response).await?;
-        let copies = self.copy(&write).await;
+        let copies = self.copy(&ready.row.key.tenant, &write).await;
         match self.persist(&mut write).await? {
             Persisted::Stored(_) | Persisted::AlreadyStored(_) => {
                 self.ports.steps.reached(Step::Persisted, ready.row.id);

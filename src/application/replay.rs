@@ -17,6 +17,7 @@ use super::single_flight::FlightEnd;
 use crate::domain::cipher::CipherError;
 use crate::domain::coordination::FormerRun;
 use crate::domain::credential::Credential;
+use crate::domain::key::TenantId;
 use crate::domain::ports::{DeadOwners, LineageWrite};
 use crate::domain::step::Step;
 
@@ -26,7 +27,8 @@ const ROWS_AT_ONE_TIME: usize = 8;
 
 /// What a record of a journal is worth.
 enum Found {
-    Whole,
+    /// Of this tenant, if the row could be read.
+    Whole(Option<TenantId>),
     Stored,
     Unreadable,
     NoRow,
@@ -64,8 +66,8 @@ impl Broker {
     /// The pairs of one row, in the order in which they were given out.
     async fn replay_row(self: &Arc<Self>, writes: Vec<&LineageWrite>) {
         for write in writes {
-            match self.standing(write).await {
-                Found::Whole => {}
+            let tenant = match self.standing(write).await {
+                Found::Whole(tenant) => tenant,
                 // As most are: the process died long after it had written the row.
                 Found::Stored => continue,
                 // A key of it is gone: the row would lose the token pair that it has, for one that nobody can open.
@@ -78,9 +80,11 @@ impl Broker {
                     tracing::warn!(credential = %write.id, "a token pair of a row that is gone is dropped");
                     continue;
                 }
-            }
+            };
             // First where all replicas see it: should this process die too, the pair is not in one place only.
-            self.keep_successor(write).await;
+            if let Some(tenant) = tenant {
+                self.keep_successor(&tenant, write.clone()).await;
+            }
             let mut pauses = Pauses::new();
             while self.adopt(write.clone(), "journal").await == Err(FlightEnd::StorageUnavailable) {
                 pauses.wait().await;
@@ -94,11 +98,11 @@ impl Broker {
             Ok(Some(row)) if has(&row, write) => Found::Stored,
             Ok(Some(row)) => match self.open_write(&row.key, write).await {
                 Err(CipherError::DoesNotOpen) => Found::Unreadable,
-                Ok(_) | Err(_) => Found::Whole,
+                Ok(_) | Err(_) => Found::Whole(Some(row.key.tenant)),
             },
             Ok(None) => Found::NoRow,
             // To be found out when the row takes it.
-            Err(_) => Found::Whole,
+            Err(_) => Found::Whole(None),
         }
     }
 

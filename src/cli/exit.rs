@@ -30,7 +30,7 @@ pub enum Exit {
     ConsentNeeded = 10,
     /// The user said no, or the consent failed, or nobody came in time.
     ConsentFailed = 11,
-    /// The broker stopped before all calls had ended.
+    /// The broker stopped before all calls had ended, or all rows of the audit log were written.
     CutOff = 12,
     /// `migrate --check`: there are migrations to apply.
     MigrationsPending = 13,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::coordination::Tombstone;
 use super::credential::{Fingerprint, Sealed};
 use super::key::{CredentialId, CredentialKey, GrantId, TenantId};
-use super::ports::StoreError;
+use super::ports::{LineageWrite, StoreError};
 use super::secret::{SecretBytes, SecretString};
 use super::user_key::UserKeyId;
 
@@ -122,4 +122,6 @@ pub trait Cipher: Send + Sync {
         credential: CredentialId,
         grant: GrantId,
     ) -> Result<Tombstone, CipherError>;
+    /// The MAC of a [`Successor`](super::coordination::Successor), under the same key.
+    async fn successor_mac(&self, tenant: &TenantId, write: &LineageWrite) -> Result<[u8; 32], CipherError>;
 }

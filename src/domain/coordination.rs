@@ -59,7 +59,7 @@ pub enum Permit {
         age: Duration,
     },
     /// The token was presented already, and this is what came of it.
-    Successor(Box<LineageWrite>),
+    Successor(Box<Successor>),
     /// Somebody says that the grant is revoked. True if it is the vault's tombstone of this grant.
     Buried(Tombstone),
 }
@@ -77,6 +77,25 @@ impl Tombstone {
     }
 }
 
+/// A new token pair in the permit store, and what says that a broker has put it there: a MAC under a key of the tenant's
+/// ([`Cipher::successor_mac`](super::cipher::Cipher::successor_mac)). Whoever can write the permit store can't make one, and so
+/// can't put a pair together of older ones that a row would adopt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Successor {
+    /// The pair.
+    pub write: LineageWrite,
+    /// Of all that is in it.
+    pub mac: [u8; 32],
+}
+
+impl Successor {
+    /// Whether it is the successor of this token of this row, and this is its MAC, in constant time.
+    #[must_use]
+    pub fn is(&self, credential: CredentialId, parent: Fingerprint, mac: &[u8; 32]) -> bool {
+        (self.write.id, self.write.parent_fingerprint) == (credential, parent) && self.mac.ct_eq(mac).into()
+    }
+}
+
 /// Permits, successors and tombstones, one map entry per refresh token: a permit becomes the successor and is never
 /// unlocked. Contract: `tests/it/contract/permit_store.rs`.
 #[async_trait]
@@ -86,16 +105,16 @@ pub trait PermitStore: Send + Sync {
     /// The owner's own permit is held like anybody's: it may stand for a presentation whose outcome is unknown.
     async fn take(&self, request: PermitRequest) -> Result<Permit, CoordinationError>;
 
-    /// Writes the successor of `write.parent_fingerprint` in place of whatever stands there, unless that is a successor of
+    /// Writes the successor of its `parent_fingerprint` in place of whatever stands there, unless that is a successor of
     /// a later epoch. Stands for a day.
-    async fn keep_successor(&self, write: &LineageWrite) -> Result<(), CoordinationError>;
+    async fn keep_successor(&self, successor: &Successor) -> Result<(), CoordinationError>;
 
-    /// The successor of a token, if any.
+    /// The successor of a token, if any; who put it there is for the caller to find out.
     async fn successor(
         &self,
         credential: CredentialId,
         parent: Fingerprint,
-    ) -> Result<Option<LineageWrite>, CoordinationError>;
+    ) -> Result<Option<Successor>, CoordinationError>;
 
     /// The row has the successor of this epoch: its entry stands for 15 minutes more, which heals a database that loses its
     /// last commits in a failover.

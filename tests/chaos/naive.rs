@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Tombstone};
+use token_broker::domain::coordination::{
+    CoordinationError, Permit, PermitRequest, PermitStore, Successor, Tombstone,
+};
 use token_broker::domain::credential::{Claim, Credential, Epoch, Fingerprint, ReauthReason};
 use token_broker::domain::key::{ClaimOwner, CredentialId, CredentialKey, GrantId};
 use token_broker::domain::ports::{
@@ -167,7 +169,7 @@ impl PermitStore for Lock {
         self.inner.take(request).await
     }
 
-    async fn keep_successor(&self, write: &LineageWrite) -> Result<(), CoordinationError> {
+    async fn keep_successor(&self, Successor { write, .. }: &Successor) -> Result<(), CoordinationError> {
         let Some(owner) = self.owner.get() else { return Ok(()) };
         self.inner.drop_permit(write.id, write.parent_fingerprint, *owner).await
     }
@@ -176,7 +178,7 @@ impl PermitStore for Lock {
         &self,
         _: CredentialId,
         _: Fingerprint,
-    ) -> Result<Option<LineageWrite>, CoordinationError> {
+    ) -> Result<Option<Successor>, CoordinationError> {
         Ok(None)
     }
 

@@ -137,6 +137,19 @@ async fn a_drain_is_bounded() {
 }
 
 #[tokio::test]
+async fn an_audit_log_that_is_not_written_to_its_end_is_no_complete_stop() {
+    let provider = HostileServer::start().await;
+    let impatient = |config: &mut Config| config.audit.wait = Duration::from_millis(100);
+    let broker =
+        BrokerBuilder::new().hostile(&provider).start_in_process_with(Overrides::default(), impatient).await;
+    let mut client = broker.client("agent").await;
+    import_expired(&mut client).await;
+    std::fs::rename(broker.database(), broker.database().with_extension("aside")).unwrap();
+    assert!(client.get_credential(get_credential()).await.is_err());
+    assert_eq!(broker.shutdown().await, Drained::CutOff);
+}
+
+#[tokio::test]
 async fn connections_that_are_open_for_nothing_hold_up_no_shutdown() {
     let broker = BrokerBuilder::new().set("shutdown.drain", "10m").spawn_process().await;
     let ports = broker.site().ports;

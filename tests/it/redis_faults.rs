@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use token_broker::domain::coordination::{CoordinationError, Permit, PermitRequest, Tombstone, Wake};
+use token_broker::domain::coordination::{
+    CoordinationError, Permit, PermitRequest, Successor, Tombstone, Wake,
+};
 use token_broker::domain::ports::LineageWrite;
 use token_broker::domain::rate_limit::{Bucket, Rate, RateLimit};
 use token_broker::domain::secret::SecretString;
@@ -41,15 +43,16 @@ fn request(n: u32) -> PermitRequest {
     }
 }
 
-fn successor(n: u32) -> LineageWrite {
-    LineageWrite {
+fn successor(n: u32) -> Successor {
+    let write = LineageWrite {
         id: credential_id(n),
         grant_id: grant_id(n),
         epoch: 1,
         parent_fingerprint: fingerprint(n),
         tokens: tokens(n),
         now: at(1),
-    }
+    };
+    Successor { write, mac: [n.to_be_bytes()[3]; 32] }
 }
 
 /// Every operation, on credential `n`.
@@ -230,7 +233,10 @@ async fn nobody_takes_a_permit_over_a_damaged_value() {
         "S|x|ab|",
         "nonsense",
         &header,
-        &(header.clone() + "\u{1}"),
+        // The second is how earlier versions began it.
+        &(header.clone() + &"07".repeat(32)),
+        &(header.clone() + "\u{1}" + &"x".repeat(200)),
+        &(header.clone() + &"xy".repeat(32) + "\u{1}"),
     ] {
         server.command::<()>(&["SET", key, value]);
         for takeover in [None, Some(owner(1))] {

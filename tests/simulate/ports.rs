@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 use token_broker::domain::cipher::{Binding, Cipher, CipherError, Sealer};
 use token_broker::domain::coordination::{
-    CoordinationError, FormerRun, Journal, JournalError, Permit, PermitRequest, PermitStore, Tombstone, Wake,
-    Wakeups,
+    CoordinationError, FormerRun, Journal, JournalError, Permit, PermitRequest, PermitStore, Successor,
+    Tombstone, Wake, Wakeups,
 };
 use token_broker::domain::credential::{Epoch, Fingerprint, Sealed};
 use token_broker::domain::flow::RecordedEndpoints;
@@ -67,13 +67,13 @@ impl PermitStore for PermitsPort {
         self.call(async |store| store.take(request).await).await
     }
 
-    async fn keep_successor(&self, write: &LineageWrite) -> Result<(), CoordinationError> {
+    async fn keep_successor(&self, successor: &Successor) -> Result<(), CoordinationError> {
         if self.is_naive() {
             return Ok(());
         }
         self.call(async |store| {
-            store.keep_successor(write).await?;
-            self.0.world.copies.in_permits(write);
+            store.keep_successor(successor).await?;
+            self.0.world.copies.in_permits(&successor.write);
             Ok(())
         })
         .await
@@ -83,7 +83,7 @@ impl PermitStore for PermitsPort {
         &self,
         credential: CredentialId,
         parent: Fingerprint,
-    ) -> Result<Option<LineageWrite>, CoordinationError> {
+    ) -> Result<Option<Successor>, CoordinationError> {
         self.call(async |store| store.successor(credential, parent).await).await
     }
 
@@ -322,5 +322,10 @@ impl Cipher for PlainCipher {
     ) -> Result<Tombstone, CipherError> {
         let text = [credential.as_bytes().as_slice(), grant.as_bytes().as_slice()].concat();
         Ok(Tombstone(Sha256::digest(text).into()))
+    }
+
+    async fn successor_mac(&self, _: &TenantId, write: &LineageWrite) -> Result<[u8; 32], CipherError> {
+        let text = [write.id.as_bytes().as_slice(), &write.epoch.to_be_bytes(), &write.parent_fingerprint.0];
+        Ok(Sha256::digest(text.concat()).into())
     }
 }

@@ -18,9 +18,10 @@ use crate::domain::coordination::Tombstone;
 use crate::domain::credential::{Fingerprint, Sealed};
 use crate::domain::data_key::{DataKeyPurpose, DataKeyStore, WrappedDataKey};
 use crate::domain::key::{CredentialId, CredentialKey, GrantId, TenantId};
-use crate::domain::ports::{Clock, Entropy, StoreError};
+use crate::domain::ports::{Clock, Entropy, LineageWrite, StoreError};
 use crate::domain::secret::{SecretBytes, SecretString};
 use crate::domain::user_key::UserKeyId;
+use crate::infra::record;
 
 /// How many data keys of a key-encryption key are tried at start-up. One that opens proves the key right; several are
 /// tried so that a single damaged row does not pass for a wrong key.
@@ -29,6 +30,8 @@ const CHECKED_DATA_KEYS: u32 = 8;
 /// Begins what a tombstone is the MAC of, with a byte that no text in UTF-8 has: fingerprints are made of texts, so that no
 /// token of a provider's can be a tombstone.
 const TOMBSTONE_LABEL: &[u8] = b"\xfftombstone v1";
+/// The same for the MAC of a successor.
+const SUCCESSOR_LABEL: &[u8] = b"\xffsuccessor v1";
 
 /// Why the vault can't be used with this database.
 #[derive(Debug, thiserror::Error)]
@@ -430,5 +433,10 @@ impl Cipher for Vault {
         let mac = self.keyed(tenant, DataKeyPurpose::Fingerprint).await?.chain_update(TOMBSTONE_LABEL);
         let mac = mac.chain_update(credential.as_bytes()).chain_update(grant.as_bytes());
         Ok(Tombstone(mac.finalize().into_bytes().into()))
+    }
+
+    async fn successor_mac(&self, tenant: &TenantId, write: &LineageWrite) -> Result<[u8; 32], CipherError> {
+        let mac = self.keyed(tenant, DataKeyPurpose::Fingerprint).await?.chain_update(SUCCESSOR_LABEL);
+        Ok(mac.chain_update(record::encode(write)).finalize().into_bytes().into())
     }
 }

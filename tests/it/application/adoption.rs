@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use token_broker::application::types::ConsentReason;
-use token_broker::domain::coordination::{Journal as _, PermitStore as _};
+use token_broker::domain::coordination::{Journal as _, PermitStore as _, Successor};
+use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::GrantId;
 use token_broker::domain::ports::{LineageWrite, ProviderFailure};
 use token_broker::domain::provider::Rotation;
 use token_broker::domain::step::Step;
 
-use crate::support::rig::{Rig, RigOptions, token};
+use crate::support::rig::{Rig, RigOptions, required, token};
 use crate::support::strict_provider::Script;
 
 /// A row that the database has lost a refresh of. The answer is the access token that it had.
@@ -131,7 +132,7 @@ async fn i2_a_successor_that_is_not_younger_than_the_row_is_none() {
         tokens,
         now: rig.now(),
     };
-    rig.permits.store().keep_successor(&write).await.unwrap();
+    rig.keep_successor(write).await;
     rig.expire_token();
     assert_eq!(rig.token().await.generation, 3);
     assert_eq!(rig.provider.presented().len(), 2);
@@ -153,8 +154,55 @@ async fn another_grants_successor_is_nobodys() {
         now: rig.now(),
     };
     rig.journal.append(&write).await.unwrap();
-    rig.permits.store().keep_successor(&write).await.unwrap();
+    rig.keep_successor(write).await;
     rig.provider.next_refresh(Script::Fail(ProviderFailure::InvalidGrant));
     assert_eq!(rig.required().await.reason, ConsentReason::RefreshTokenRejected);
     assert_eq!(rig.provider.presented().len(), 1);
+}
+
+/// Whoever can write the permit store can put a pair together of what was there before. No row is set back for it.
+#[tokio::test]
+async fn a_forged_successor_is_not_adopted() {
+    let rig = Rig::new().await;
+    rig.connect(&["mail"]).await;
+    let spent = rig.row().await;
+    rig.expire_token();
+    assert_eq!(rig.token().await.generation, 2);
+    rig.settle().await;
+    let genuine = rig.permits.store().successor(spent.id, refresh_of(&spent)).await.unwrap().unwrap();
+    // It opens under the row's key, and is younger than the row as far as one can see.
+    let forged = |parent| LineageWrite {
+        epoch: genuine.write.epoch + 90,
+        parent_fingerprint: parent,
+        tokens: spent.tokens().unwrap().clone(),
+        ..genuine.write.clone()
+    };
+    let live = rig.fingerprint().await;
+    for (mac, generation) in [([0; 32], 3), (genuine.mac, 4)] {
+        let write = forged(rig.fingerprint().await);
+        rig.permits.store().keep_successor(&Successor { write, mac }).await.unwrap();
+        rig.expire_token();
+        assert_eq!(rig.token().await.generation, generation);
+        assert!(rig.holds_the_live_token().await);
+    }
+    assert_ne!(rig.fingerprint().await, live);
+    assert_eq!(rig.provider.presented().len(), 3);
+    // And where it is looked for since the provider has said no: there, too.
+    let write = forged(rig.fingerprint().await);
+    rig.permits.unreachable(true);
+    let other = rig.replica(2);
+    other.life.stop_at(Step::Dispatched);
+    rig.expire_token();
+    rig.provider.next_refresh(Script::Fail(ProviderFailure::InvalidGrant));
+    let answer = other.get_meanwhile();
+    other.life.has_stopped().await;
+    rig.permits.store().keep_successor(&Successor { write, mac: genuine.mac }).await.unwrap();
+    rig.permits.unreachable(false);
+    other.life.resume();
+    assert_eq!(required(answer.await.unwrap()).reason, ConsentReason::RefreshTokenRejected);
+    assert!(!other.life.taken().contains(&Step::Adopted));
+}
+
+fn refresh_of(row: &Credential) -> Fingerprint {
+    row.tokens().and_then(|tokens| tokens.refresh.as_ref()).unwrap().fingerprint
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use token_broker::domain::coordination::{Permit, PermitRequest, Tombstone};
+use token_broker::domain::coordination::{Permit, PermitRequest, Successor, Tombstone};
 use token_broker::domain::key::ClaimOwner;
 use token_broker::domain::ports::LineageWrite;
 
@@ -53,20 +53,21 @@ fn request(n: u32) -> PermitRequest {
 }
 
 /// Pair `n`, obtained with token 1 under an epoch.
-fn successor(n: u32, epoch: i64) -> LineageWrite {
+fn successor(n: u32, epoch: i64) -> Successor {
     let mut tokens = tokens(n);
     tokens.scopes = scopes(&["a", "b"]);
     tokens.next_refresh_at = Some(at(5));
     let refresh = tokens.refresh.as_mut().unwrap();
     (refresh.parent_fingerprint, refresh.epoch) = (Some(fingerprint(1)), epoch);
-    LineageWrite {
+    let write = LineageWrite {
         id: credential_id(1),
         grant_id: grant_id(1),
         epoch,
         parent_fingerprint: fingerprint(1),
         tokens,
         now: at(10),
-    }
+    };
+    Successor { write, mac: [n.to_be_bytes()[3]; 32] }
 }
 
 const TOMBSTONE: Tombstone = Tombstone([7; 32]);
@@ -75,7 +76,7 @@ async fn take(store: &Coordination, request: PermitRequest) -> Permit {
     store.permits.take(request).await.unwrap()
 }
 
-async fn kept(store: &Coordination) -> Option<LineageWrite> {
+async fn kept(store: &Coordination) -> Option<Successor> {
     store.permits.successor(credential_id(1), fingerprint(1)).await.unwrap()
 }
 
@@ -192,15 +193,16 @@ async fn nobody_drops_what_is_not_theirs(store: Coordination) {
 async fn a_successor_is_answered_whole(store: Coordination) {
     assert_eq!(kept(&store).await, None);
     for n in [2, 3] {
-        let mut write = successor(n, i64::from(n));
+        let mut pair = successor(n, i64::from(n));
         if n == 3 {
-            write.tokens.refresh = None;
-            write.tokens.access_life.expires_at = None;
-            write.tokens.access_sealed.0 = (0..=255).collect();
+            let tokens = &mut pair.write.tokens;
+            tokens.refresh = None;
+            tokens.access_life.expires_at = None;
+            tokens.access_sealed.0 = (0..=255).collect();
         }
-        store.permits.keep_successor(&write).await.unwrap();
-        assert_eq!(kept(&store).await, Some(write.clone()));
-        assert_eq!(take(&store, request(1)).await, Permit::Successor(Box::new(write)));
+        store.permits.keep_successor(&pair).await.unwrap();
+        assert_eq!(kept(&store).await, Some(pair.clone()));
+        assert_eq!(take(&store, request(1)).await, Permit::Successor(Box::new(pair)));
     }
 }
 
@@ -227,10 +229,10 @@ async fn at_a_provider_that_does_not_rotate_a_token_follows_itself(store: Coordi
         // The row has the token from the refresh before.
         let asked = PermitRequest { row_epoch: epoch - 1, ..request(1) };
         assert_eq!(take(&store, asked).await, Permit::Taken, "epoch {epoch}");
-        let mut write = successor(1, epoch);
-        write.tokens.refresh.as_mut().unwrap().fingerprint = fingerprint(1);
-        store.permits.keep_successor(&write).await.unwrap();
-        assert_eq!(take(&store, asked).await, Permit::Successor(Box::new(write)));
+        let mut pair = successor(1, epoch);
+        pair.write.tokens.refresh.as_mut().unwrap().fingerprint = fingerprint(1);
+        store.permits.keep_successor(&pair).await.unwrap();
+        assert_eq!(take(&store, asked).await, Permit::Successor(Box::new(pair)));
         store.permits.successor_stored(credential_id(1), fingerprint(1), epoch).await.unwrap();
     }
 }
@@ -259,7 +261,7 @@ async fn of_many_successors_the_youngest_stays(store: Coordination) {
         task.await.unwrap();
     }
     let youngest = (1..=50).map(|n| n * 23 % 53).max().unwrap();
-    assert_eq!(kept(&store).await.unwrap().epoch, youngest);
+    assert_eq!(kept(&store).await.unwrap().write.epoch, youngest);
 }
 
 async fn a_successor_of_another_grant_is_none(store: Coordination) {

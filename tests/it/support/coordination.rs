@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use token_broker::domain::coordination::{
-    CoordinationError, Permit, PermitRequest, PermitStore, Tombstone, Wake, Wakeups,
+    CoordinationError, Permit, PermitRequest, PermitStore, Successor, Tombstone, Wake, Wakeups,
 };
 use token_broker::domain::credential::{Epoch, Fingerprint};
 use token_broker::domain::key::{ClaimOwner, CredentialId, GrantId};
-use token_broker::domain::ports::{Clock, LineageWrite};
+use token_broker::domain::ports::Clock;
 use token_broker::infra::coordination::local::{LocalPermits, LocalWakeups};
 use tokio::sync::watch;
 
@@ -75,19 +75,19 @@ impl PermitStore for Permits {
         self.store().await?.take(request).await
     }
 
-    async fn keep_successor(&self, write: &LineageWrite) -> Result<(), CoordinationError> {
+    async fn keep_successor(&self, successor: &Successor) -> Result<(), CoordinationError> {
         let store = self.store().await?;
         if self.shared.keeps_nothing.load(Ordering::SeqCst) {
             return Err(unreachable());
         }
-        store.keep_successor(write).await
+        store.keep_successor(successor).await
     }
 
     async fn successor(
         &self,
         credential: CredentialId,
         parent: Fingerprint,
-    ) -> Result<Option<LineageWrite>, CoordinationError> {
+    ) -> Result<Option<Successor>, CoordinationError> {
         self.store().await?.successor(credential, parent).await
     }
 

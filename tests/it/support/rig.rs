@@ -16,12 +16,13 @@ use token_broker::application::{Broker, Ports, Settings, WatchSettings};
 use token_broker::domain::access_policy::{Action, Allowed, Caller, Principal, Rule};
 use token_broker::domain::audit::NoAudit;
 use token_broker::domain::cipher::Cipher as _;
+use token_broker::domain::coordination::{PermitStore as _, Successor};
 use token_broker::domain::credential::{Credential, Fingerprint};
 use token_broker::domain::key::{
     Account, CallerId, ClaimOwner, CredentialKey, FlowId, GrantName, ProviderId, ServiceId, TenantId, UserId,
 };
 use token_broker::domain::ports::{
-    Clock as _, CredentialStore as _, OAuthClient, OutboxStore, ProviderDirectory,
+    Clock as _, CredentialStore as _, LineageWrite, OAuthClient, OutboxStore, ProviderDirectory,
 };
 use token_broker::domain::provider::{Provider, Revocation, RevokedToken, Rotation, STRICT_SETTLE, Service};
 use token_broker::domain::scope::ScopeSet;
@@ -263,6 +264,13 @@ impl Rig {
     /// The vault of all replicas.
     pub(crate) fn cipher(&self) -> &Arc<Vault> {
         &self.world.cipher
+    }
+
+    /// Puts a pair into the permit store as a broker does.
+    pub(crate) async fn keep_successor(&self, write: LineageWrite) {
+        let tenant = self.row().await.key.tenant;
+        let mac = self.world.cipher.successor_mac(&tenant, &write).await.unwrap();
+        self.permits.store().keep_successor(&Successor { write, mac }).await.unwrap();
     }
 
     /// What the row's refresh token is in the permit store.

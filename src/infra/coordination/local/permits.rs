@@ -6,10 +6,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::expiring::Expiring;
-use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Tombstone};
+use crate::domain::coordination::{
+    CoordinationError, Permit, PermitRequest, PermitStore, Successor, Tombstone,
+};
 use crate::domain::credential::{Epoch, Fingerprint};
 use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
-use crate::domain::ports::{Clock, LineageWrite};
+use crate::domain::ports::Clock;
 use crate::infra::coordination::{DEAD_OWNER, STORED_SUCCESSOR, SUCCESSOR, TOMBSTONE};
 
 /// Permits, successors, tombstones and dead owners, in memory.
@@ -31,7 +33,7 @@ type TokenKey = (CredentialId, [u8; 32]);
 /// What is known of a refresh token.
 enum Entry {
     Permit { owner: ClaimOwner, since: Duration },
-    Successor(Box<LineageWrite>),
+    Successor(Box<Successor>),
 }
 
 impl LocalPermits {
@@ -57,8 +59,8 @@ impl State {
         }
         let key = (request.credential, request.token.0);
         match self.tokens.get(now, &key) {
-            Some(Entry::Successor(write)) if write.is_news_to(request.grant, request.row_epoch) => {
-                return Permit::Successor(write.clone());
+            Some(Entry::Successor(kept)) if kept.write.is_news_to(request.grant, request.row_epoch) => {
+                return Permit::Successor(kept.clone());
             }
             Some(Entry::Permit { owner, since }) if request.takeover != Some(*owner) => {
                 return Permit::Held { owner: *owner, age: now.saturating_sub(*since) };
@@ -70,9 +72,9 @@ impl State {
         Permit::Taken
     }
 
-    fn successor(&self, now: Duration, key: &TokenKey) -> Option<&LineageWrite> {
+    fn successor(&self, now: Duration, key: &TokenKey) -> Option<&Successor> {
         match self.tokens.get(now, key)? {
-            Entry::Successor(write) => Some(write),
+            Entry::Successor(kept) => Some(kept),
             Entry::Permit { .. } => None,
         }
     }
@@ -85,11 +87,12 @@ impl PermitStore for LocalPermits {
         Ok(state.take(now, &request))
     }
 
-    async fn keep_successor(&self, write: &LineageWrite) -> Result<(), CoordinationError> {
+    async fn keep_successor(&self, successor: &Successor) -> Result<(), CoordinationError> {
         let (mut state, now) = self.state();
+        let write = &successor.write;
         let key = (write.id, write.parent_fingerprint.0);
-        if state.successor(now, &key).is_none_or(|kept| kept.epoch <= write.epoch) {
-            state.tokens.insert(now, key, Entry::Successor(Box::new(write.clone())), SUCCESSOR);
+        if state.successor(now, &key).is_none_or(|kept| kept.write.epoch <= write.epoch) {
+            state.tokens.insert(now, key, Entry::Successor(Box::new(successor.clone())), SUCCESSOR);
         }
         Ok(())
     }
@@ -98,7 +101,7 @@ impl PermitStore for LocalPermits {
         &self,
         credential: CredentialId,
         parent: Fingerprint,
-    ) -> Result<Option<LineageWrite>, CoordinationError> {
+    ) -> Result<Option<Successor>, CoordinationError> {
         let (state, now) = self.state();
         Ok(state.successor(now, &(credential, parent.0)).cloned())
     }
@@ -111,7 +114,7 @@ impl PermitStore for LocalPermits {
     ) -> Result<(), CoordinationError> {
         let (mut state, now) = self.state();
         let key = (credential, parent.0);
-        if state.successor(now, &key).is_some_and(|kept| kept.epoch == epoch)
+        if state.successor(now, &key).is_some_and(|kept| kept.write.epoch == epoch)
             && let Some(entry) = state.tokens.remove(&key)
         {
             state.tokens.insert(now, key, entry, STORED_SUCCESSOR);

@@ -1,7 +1,7 @@
 //! The permit store of many replicas.
 //!
-//! One string per refresh token: `P|owner|time` (hex, microseconds of Redis) or `S|epoch|grant|record` (decimal, hex, the bytes
-//! of [`crate::infra::record`]). Whatever else stands there is damage: nobody gets a permit over it, nothing is overwritten
+//! One string per refresh token: `P|owner|time` (hex, microseconds of Redis) or `S|epoch|grant|MAC record` (decimal, hex, 64 digits
+//! of hex and behind them the bytes of [`crate::infra::record`]). Whatever else stands there is damage: nobody gets a permit over it, nothing is overwritten
 //! but by a successor, and the protocol goes on with the claim alone.
 
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use async_trait::async_trait;
 use super::keys::Keys;
 use super::link::Link;
 use super::script::Script;
-use crate::domain::coordination::{CoordinationError, Permit, PermitRequest, PermitStore, Tombstone};
+use crate::domain::coordination::{
+    CoordinationError, Permit, PermitRequest, PermitStore, Successor, Tombstone,
+};
 use crate::domain::credential::{Epoch, Fingerprint};
 use crate::domain::key::{ClaimOwner, CredentialId, GrantId};
-use crate::domain::ports::LineageWrite;
 use crate::infra::coordination::{DEAD_OWNER, STORED_SUCCESSOR, SUCCESSOR, TOMBSTONE};
 use crate::infra::record;
 
@@ -67,39 +68,44 @@ fn hex_id(id: &[u8; 16]) -> String {
 }
 
 /// The value of a successor.
-fn successor_value(write: &LineageWrite) -> Vec<u8> {
-    let mut value = format!("S|{}|{}|", write.epoch, hex_id(write.grant_id.as_bytes())).into_bytes();
+fn successor_value(Successor { write, mac }: &Successor) -> Vec<u8> {
+    let (epoch, grant) = (write.epoch, hex_id(write.grant_id.as_bytes()));
+    let mut value = format!("S|{epoch}|{grant}|{}", hex::encode(mac)).into_bytes();
     value.extend(record::encode(write));
     value
 }
 
 /// A stored successor; `None` for a permit.
-fn parse_value(value: &[u8]) -> Result<Option<LineageWrite>, CoordinationError> {
+fn parse_value(value: &[u8]) -> Result<Option<Successor>, CoordinationError> {
     let mut parts = value.splitn(4, |byte| *byte == b'|');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(b"P"), Some(_), Some(_), None) => Ok(None),
-        (Some(b"S"), Some(_), Some(_), Some(record)) => decode(record).map(Some),
+        (Some(b"S"), Some(_), Some(_), Some(successor)) => parse_successor(successor).map(Some),
         _ => Err(DAMAGED),
     }
 }
 
-fn decode(record: &[u8]) -> Result<LineageWrite, CoordinationError> {
-    record::decode(record).map_err(|_| CoordinationError::Corrupt("the record of a successor"))
+fn parse_successor(value: &[u8]) -> Result<Successor, CoordinationError> {
+    let (mac, record) = value.split_at_checked(64).ok_or(CoordinationError::Corrupt("a successor"))?;
+    let mac = parse_mac(mac).ok_or(CoordinationError::Corrupt("the MAC of a successor"))?;
+    let write =
+        record::decode(record).map_err(|_| CoordinationError::Corrupt("the record of a successor"))?;
+    Ok(Successor { write, mac })
 }
 
 fn parse_taken(answer: &[Vec<u8>]) -> Result<Permit, CoordinationError> {
     let parts: Vec<&[u8]> = answer.iter().map(Vec::as_slice).collect();
     match parts[..] {
         [b"taken"] => Ok(Permit::Taken),
-        [b"buried", tombstone] => parse_tombstone(tombstone).map(Permit::Buried).ok_or(DAMAGED),
-        [b"successor", record] => decode(record).map(|write| Permit::Successor(Box::new(write))),
+        [b"buried", mac] => parse_mac(mac).map(|mac| Permit::Buried(Tombstone(mac))).ok_or(DAMAGED),
+        [b"successor", value] => parse_successor(value).map(|kept| Permit::Successor(Box::new(kept))),
         [b"held", owner, age] => parse_held(owner, age).ok_or(DAMAGED),
         _ => Err(DAMAGED),
     }
 }
 
-fn parse_tombstone(value: &[u8]) -> Option<Tombstone> {
-    hex::decode(value).ok()?.try_into().ok().map(Tombstone)
+fn parse_mac(value: &[u8]) -> Option<[u8; 32]> {
+    hex::decode(value).ok()?.try_into().ok()
 }
 
 fn parse_held(owner: &[u8], age: &[u8]) -> Option<Permit> {
@@ -129,12 +135,13 @@ impl PermitStore for RedisPermits {
         parse_taken(&self.link.script::<Vec<Vec<u8>>>("take", &call).await?)
     }
 
-    async fn keep_successor(&self, write: &LineageWrite) -> Result<(), CoordinationError> {
+    async fn keep_successor(&self, successor: &Successor) -> Result<(), CoordinationError> {
+        let write = &successor.write;
         let call = self.keep_successor.call(
             &[self.keys.token(write.id, write.parent_fingerprint)],
             &[
                 write.epoch.to_string().as_bytes(),
-                &successor_value(write),
+                &successor_value(successor),
                 milliseconds(SUCCESSOR).to_string().as_bytes(),
             ],
         );
@@ -145,7 +152,7 @@ impl PermitStore for RedisPermits {
         &self,
         credential: CredentialId,
         parent: Fingerprint,
-    ) -> Result<Option<LineageWrite>, CoordinationError> {
+    ) -> Result<Option<Successor>, CoordinationError> {
         let mut command = redis::cmd("GET");
         command.arg(self.keys.token(credential, parent));
         let value: Option<Vec<u8>> = self.link.command("successor", &command).await?;
