@@ -9,7 +9,7 @@ use token_broker::config::Config;
 use token_broker::r#gen::v1::get_credential_response::Result as Answer;
 use token_broker::r#gen::v1::{
     CredentialKey, GetCredentialRequest, GetCredentialResponse, ImportCredentialRequest,
-    WatchCredentialsRequest, WatchCredentialsResponse,
+    ListProvidersRequest, WatchCredentialsRequest, WatchCredentialsResponse,
 };
 use token_broker::lifecycle::Drained;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -143,9 +143,9 @@ async fn an_audit_log_that_is_not_written_to_its_end_is_no_complete_stop() {
     let broker =
         BrokerBuilder::new().hostile(&provider).start_in_process_with(Overrides::default(), impatient).await;
     let mut client = broker.client("agent").await;
-    import_expired(&mut client).await;
+    answered(client.list_providers(ListProvidersRequest::default()).await);
     std::fs::rename(broker.database(), broker.database().with_extension("aside")).unwrap();
-    assert!(client.get_credential(get_credential()).await.is_err());
+    assert!(client.list_providers(ListProvidersRequest::default()).await.is_err());
     assert_eq!(broker.shutdown().await, Drained::CutOff);
 }
 
