@@ -1,4 +1,5 @@
-//! A new token pair as bytes, for its copies outside the row: the journal's records and the permit store's successors.
+//! A new token pair as bytes, for its copies outside the row: the journal's records and the permit store's successors, with their
+//! MAC.
 //!
 //! One version byte, then the fields of [`LineageWrite`] in the order of [`encode`]. Numbers are big-endian, texts and byte
 //! strings have their length in front, an optional value has 0 or 1 in front. What is secret in it is sealed already.
