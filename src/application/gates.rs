@@ -146,11 +146,13 @@ impl Gate {
 
     fn record(&self, tenant: &TenantId, now: Duration, signal: Signal, why: RefreshFailure) {
         let mut circuit = self.circuit();
-        let before = circuit.is_open();
+        let (before, was_in_doubt) = (circuit.is_open(), circuit.is_in_doubt());
         circuit.record(tenant, now, signal, why);
-        let after = circuit.is_open();
-        metrics::circuit(&self.app, circuit.is_in_doubt());
+        let (after, in_doubt) = (circuit.is_open(), circuit.is_in_doubt());
         drop(circuit);
+        if in_doubt != was_in_doubt {
+            metrics::circuit(&self.app, in_doubt);
+        }
         let AppKey { provider, configuration } = &self.app;
         let configuration = configuration.map(|(id, _)| id.to_string());
         if before != after {

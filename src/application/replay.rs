@@ -126,7 +126,5 @@ impl Broker {
 /// Whether a row has this pair, or a later one of the same grant.
 fn has(row: &Credential, write: &LineageWrite) -> bool {
     let refresh = row.tokens().and_then(|tokens| tokens.refresh.as_ref());
-    refresh.is_some_and(|refresh| {
-        row.grant_id == write.grant_id && !write.is_news_to(row.grant_id, refresh.epoch)
-    })
+    refresh.is_some_and(|refresh| write.grant_id == row.grant_id && write.epoch <= refresh.epoch)
 }

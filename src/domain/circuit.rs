@@ -32,8 +32,6 @@ pub struct Circuit {
     /// Whether tenants share the app.
     shared: bool,
     tenants: HashMap<TenantId, Word>,
-    /// Some tenant was refused, and none has had an answer since.
-    refused_last: bool,
 }
 
 /// A breaker, and why it opened.
@@ -76,7 +74,7 @@ impl Circuit {
     /// A closed one that opens after so many troubles in a row, at least 1.
     #[must_use]
     pub fn new(threshold: u32, shared: bool) -> Self {
-        Self { everybodys: Opened::new(threshold), shared, tenants: HashMap::new(), refused_last: false }
+        Self { everybodys: Opened::new(threshold), shared, tenants: HashMap::new() }
     }
 
     /// Whether a tenant's call may go out. Looks without becoming the probe.
@@ -116,7 +114,6 @@ impl Circuit {
         match signal {
             Signal::Answered => {
                 self.everybodys.record(now, signal, why);
-                self.refused_last = false;
                 self.tenants.remove(tenant);
                 for word in self.tenants.values_mut() {
                     word.doubted = true;
@@ -136,7 +133,6 @@ impl Circuit {
                 let signal_to_all =
                     if self.is_said_to_another(tenant, now) { signal } else { Signal::Answered };
                 self.everybodys.record(now, signal_to_all, why);
-                self.refused_last = true;
                 self.remember(tenant, now, signal, why);
             }
         }
@@ -160,7 +156,7 @@ impl Circuit {
     /// tenant's refusal. The latter may be that tenant's alone, so that it shuts out nobody; but nobody need hurry, either.
     #[must_use]
     pub fn is_in_doubt(&self) -> bool {
-        self.is_open() || self.refused_last
+        self.is_open() || self.tenants.values().any(|word| !word.doubted)
     }
 
     fn is_said_to_another(&self, tenant: &TenantId, now: Duration) -> bool {

@@ -233,9 +233,10 @@ async fn nobody_takes_a_permit_over_a_damaged_value() {
         "S|x|ab|",
         "nonsense",
         &header,
-        // The second is how earlier versions began it.
-        &(header.clone() + &"07".repeat(32)),
+        &(header.clone() + "\u{1}"),
+        // As earlier versions wrote it, without a MAC.
         &(header.clone() + "\u{1}" + &"x".repeat(200)),
+        &(header.clone() + &"07".repeat(32)),
         &(header.clone() + &"xy".repeat(32) + "\u{1}"),
     ] {
         server.command::<()>(&["SET", key, value]);

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use token_broker::application::types::ConsentReason;
 use token_broker::domain::coordination::{Journal as _, PermitStore as _, Successor};
-use token_broker::domain::credential::{Credential, Fingerprint};
-use token_broker::domain::key::GrantId;
+use token_broker::domain::key::{CredentialId, GrantId};
 use token_broker::domain::ports::{LineageWrite, ProviderFailure};
 use token_broker::domain::provider::Rotation;
 use token_broker::domain::step::Step;
@@ -165,11 +164,11 @@ async fn another_grants_successor_is_nobodys() {
 async fn a_forged_successor_is_not_adopted() {
     let rig = Rig::new().await;
     rig.connect(&["mail"]).await;
-    let spent = rig.row().await;
+    let (spent, parent) = (rig.row().await, rig.fingerprint().await);
     rig.expire_token();
     assert_eq!(rig.token().await.generation, 2);
     rig.settle().await;
-    let genuine = rig.permits.store().successor(spent.id, refresh_of(&spent)).await.unwrap().unwrap();
+    let genuine = rig.permits.store().successor(spent.id, parent).await.unwrap().unwrap();
     // It opens under the row's key, and is younger than the row as far as one can see.
     let forged = |parent| LineageWrite {
         epoch: genuine.write.epoch + 90,
@@ -178,6 +177,10 @@ async fn a_forged_successor_is_not_adopted() {
         ..genuine.write.clone()
     };
     let live = rig.fingerprint().await;
+    // A genuine one counts where it belongs alone.
+    assert!(genuine.is(spent.id, parent, &genuine.mac));
+    assert!(!genuine.is(spent.id, live, &genuine.mac));
+    assert!(!genuine.is(CredentialId::from_bytes([9; 16]), parent, &genuine.mac));
     for (mac, generation) in [([0; 32], 3), (genuine.mac, 4)] {
         let write = forged(rig.fingerprint().await);
         rig.permits.store().keep_successor(&Successor { write, mac }).await.unwrap();
@@ -201,8 +204,4 @@ async fn a_forged_successor_is_not_adopted() {
     other.life.resume();
     assert_eq!(required(answer.await.unwrap()).reason, ConsentReason::RefreshTokenRejected);
     assert!(!other.life.taken().contains(&Step::Adopted));
-}
-
-fn refresh_of(row: &Credential) -> Fingerprint {
-    row.tokens().and_then(|tokens| tokens.refresh.as_ref()).unwrap().fingerprint
 }

@@ -17,13 +17,6 @@ async fn broker(pki: &Pki) -> TestBroker {
     pki.mtls(BrokerBuilder::new()).set("grpc.tls_reload", "1s").spawn_process().await
 }
 
-async fn metric(broker: &TestBroker, name: &str) -> String {
-    let text =
-        reqwest::get(format!("{}/metrics", broker.operations_url())).await.unwrap().text().await.unwrap();
-    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
-    line.and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn certificate_and_bundle_change_under_load_without_a_failed_call() {
     let mut pki = Pki::new();
@@ -85,7 +78,7 @@ async fn files_that_can_not_be_used_change_nothing_and_are_reported() {
     let broker = broker(&pki).await;
     let address = broker.grpc_address();
     let leaf = pki.ours.svid(AGENT);
-    assert_eq!(metric(&broker, "token_broker_tls_files_valid").await, "1");
+    assert_eq!(broker.metric("token_broker_tls_files_valid").await, "1");
     let server = std::fs::read_to_string(pki.path("server.crt")).unwrap();
     let mut errors = 0;
     for (what, file, content) in [
@@ -99,16 +92,16 @@ async fn files_that_can_not_be_used_change_nothing_and_are_reported() {
         errors += 1;
         broker.wait_for_log_times(REFUSED, errors).await;
         assert_eq!(ask(pki.channel(&address, Some(&leaf)), &[]).await, Outcome::Answered, "{what}");
-        assert_eq!(metric(&broker, "token_broker_tls_files_valid").await, "0", "{what}");
+        assert_eq!(broker.metric("token_broker_tls_files_valid").await, "0", "{what}");
         pki.write("server.crt", &server);
         pki.write("ours.pem", pki.ours.pem());
         broker.wait_for_log_times(RELOADED, errors).await;
-        assert_eq!(metric(&broker, "token_broker_tls_files_valid").await, "1", "{what}");
+        assert_eq!(broker.metric("token_broker_tls_files_valid").await, "1", "{what}");
     }
     std::fs::remove_file(pki.path("server.key")).unwrap();
     broker.wait_for_log_times(REFUSED, errors + 1).await;
     assert_eq!(ask(pki.channel(&address, Some(&leaf)), &[]).await, Outcome::Answered);
-    assert_eq!(metric(&broker, "token_broker_tls_reload_errors_total").await, (errors + 1).to_string());
+    assert_eq!(broker.metric("token_broker_tls_reload_errors_total").await, (errors + 1).to_string());
     assert!(!broker.logs().contains("PRIVATE KEY"));
 }
 

@@ -203,6 +203,23 @@ async fn a_tenant_to_whom_the_provider_says_no_shuts_out_no_other() {
     refresh(&broker, &server, "acme", "alice", "acme-3").await;
 }
 
+/// Whoever watches the metrics sees it, also if only one tenant asks.
+#[tokio::test]
+async fn a_client_that_is_refused_shows_in_the_metrics_until_somebody_is_answered() {
+    let server = HostileServer::start().await;
+    // In a process of its own, which has metrics of its own.
+    let broker = builder(&server).set("oauth.refresh_ahead", "0s").spawn_process().await;
+    let shown = "token_broker_circuit_open{provider=\"hostile\"}";
+    expired_at(&server, &broker, &["acme", "globex"]).await;
+    server.push(invalid_client());
+    let refused = get(&broker, "globex", "alice").await.err().unwrap();
+    assert_eq!(reason(&refused), "CLIENT_REJECTED");
+    assert_eq!(broker.metric(shown).await, "1");
+    server.push(Reply::tokens("at-acme", "rt-acme-2"));
+    assert_eq!(token(&broker, "acme", "alice").await.access_token, "at-acme");
+    assert_eq!(broker.metric(shown).await, "0");
+}
+
 #[tokio::test]
 async fn what_the_provider_says_to_two_tenants_is_everybodys() {
     let server = HostileServer::start().await;

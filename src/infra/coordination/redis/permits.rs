@@ -1,8 +1,8 @@
 //! The permit store of many replicas.
 //!
 //! One string per refresh token: `P|owner|time` (hex, microseconds of Redis) or `S|epoch|grant|MAC record` (decimal, hex, 64 digits
-//! of hex and behind them the bytes of [`crate::infra::record`]). Whatever else stands there is damage: nobody gets a permit over it, nothing is overwritten
-//! but by a successor, and the protocol goes on with the claim alone.
+//! of hex and behind them the bytes of [`crate::infra::record`]). Whatever else stands there is damage: nobody gets a permit over
+//! it, nothing is overwritten but by a successor, and the protocol goes on with the claim alone.
 
 use std::sync::Arc;
 use std::time::Duration;

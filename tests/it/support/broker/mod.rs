@@ -72,6 +72,14 @@ impl TestBroker {
         format!("http://127.0.0.1:{}", self.site.ports.operations)
     }
 
+    /// What `/metrics` says of a metric, its labels in the name; empty if nothing.
+    pub(crate) async fn metric(&self, name: &str) -> String {
+        let text =
+            reqwest::get(format!("{}/metrics", self.operations_url())).await.unwrap().text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+        line.and_then(|line| line.split(' ').nth(1)).unwrap_or_default().to_owned()
+    }
+
     /// What gRPC clients of other languages connect to: `127.0.0.1:port`.
     pub(crate) fn grpc_address(&self) -> String {
         format!("127.0.0.1:{}", self.site.ports.grpc)
