@@ -1,17 +1,20 @@
 //! What goes with every page, and what else the listeners answer.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use token_broker::domain::ports::{StoreError, StoreHealth};
-use token_broker::transport::http::{OperationsState, operations_router, public_router};
+use token_broker::r#gen::v1::BeginOAuthRequest;
+use token_broker::transport::http::{OperationsState, operations_router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tower::ServiceExt as _;
 
-use crate::support::doors::{AGENT, Doors, Page};
+use crate::support::broker::{BrokerBuilder, answered};
+use crate::support::browser::Browser;
+use crate::support::doors::{Doors, Page, state_in};
+use crate::support::hostile::HostileServer;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_else_is_a_page_too() {
@@ -122,44 +125,33 @@ async fn operations_tell_life_readiness_and_metrics() {
     serving.abort();
 }
 
-/// Collects what is logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// On one thread, so that the log of this thread is the log of everything.
+/// A process of its own, at its most talkative: what it writes is all that it logs.
 #[tokio::test]
 async fn nothing_of_an_address_is_logged() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    let doors = Doors::open().await;
-    let (_, state) = doors.begin(AGENT, "hostile", "alice").await;
-    let router = public_router(Arc::clone(&doors.broker));
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let provider = HostileServer::start().await;
+    let broker = BrokerBuilder::new().hostile(&provider).set("log.level", "trace").spawn_process().await;
+    let request = BeginOAuthRequest {
+        provider: "hostile".to_owned(),
+        user_id: "alice".to_owned(),
+        services: vec!["files".to_owned()],
+        ..BeginOAuthRequest::default()
+    };
+    let flow = answered(broker.client("agent").await.begin_o_auth(request).await).flow.unwrap();
+    let provider_page = Browser::new().confirm(&flow.authorization_url).await;
+    let state = &state_in(provider_page.as_str());
+    let (_, handle) = flow.authorization_url.split_once("/connect/").unwrap();
     for path in [
         format!("/oauth/callback/hostile?code=canary-code&state={state}&error_description=canary-text"),
         format!("/oauth/callback/canary-path/{state}?canary-query"),
         format!("/canary-path?code=canary-code&state={state}"),
     ] {
-        let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
-        router.clone().oneshot(request).await.unwrap();
+        reqwest::get(format!("{}{path}", broker.public_url())).await.unwrap();
     }
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert!(text.contains("page=\"other-browser\"") && text.contains("page=\"not-found\""), "{text}");
-    assert!(!text.contains("canary") && !text.contains(&state), "{text}");
+    for page in ["other-browser", "invalid", "not-found"] {
+        broker.wait_for_log(&format!("\"page\":\"{page}\"")).await;
+    }
+    let logs = broker.logs();
+    for secret in ["canary", state, handle] {
+        assert!(!logs.contains(secret), "{logs}");
+    }
 }
