@@ -145,6 +145,7 @@ async fn who_finds_no_place_in_time_is_told_when_to_come_back_and_nothing_is_cla
     let (open, gate) = watch::channel(false);
     rig.provider.next_refresh(Script::Hold(gate));
     assert_eq!(unavailable(rig.get_of("user-0").await).0, Unavailable::RefreshInProgress);
+    rig.provider.wait_for_presentations(1).await;
     let before = rig.row_of("user-1").await;
     let (_, retry_after) = unavailable(rig.get_of("user-1").await);
     assert!(retry_after > Duration::ZERO);

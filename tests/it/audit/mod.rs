@@ -31,9 +31,9 @@ use crate::support::clock::ManualClock;
 /// Longer than any answer should wait.
 const LONG: AuditSettings =
     AuditSettings { on_failure: OnFailure::Refuse, wait: Duration::from_secs(60), queue: 10_000 };
-/// For tests in which answers are refused.
+/// For tests in which answers are refused; long enough for a commit on a busy machine.
 const SHORT: AuditSettings =
-    AuditSettings { on_failure: OnFailure::Refuse, wait: Duration::from_millis(200), queue: 10_000 };
+    AuditSettings { on_failure: OnFailure::Refuse, wait: Duration::from_secs(2), queue: 10_000 };
 
 fn tenant() -> TenantId {
     TenantId::new("acme").unwrap()

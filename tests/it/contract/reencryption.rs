@@ -7,11 +7,11 @@ use token_broker::domain::credential::Sealed;
 use token_broker::domain::data_key::{
     PassCounts, PassPlace, PassStep, Reencryption, RenewedRow, RowsPerKey, SealedRow, SealedTable,
 };
-use token_broker::domain::event::{EventPosition, EventQuery};
 use token_broker::domain::key::CredentialKey;
 use token_broker::domain::ports::RevocationOutcome;
 use token_broker::domain::provider_config::CONFIG_FIELDS;
 
+use super::event_store::told;
 use super::provider_config_store::config;
 use super::samples::{
     at, credential_id, flow, key, lineage, new_grant, outbox_id, owner, provider, revocation, revoke_write,
@@ -135,16 +135,7 @@ async fn ciphertexts_are_replaced_and_nothing_else(stores: Stores) {
     let before = stores.row(&claimed).await;
     let epoch = stores.claimed(&before, 7, at(20)).await;
     let before = stores.row(&claimed).await;
-    let told = async || {
-        let query = EventQuery {
-            tenant: tenant("acme"),
-            user: None,
-            after: EventPosition { transaction: 0, sequence: 0 },
-            limit: 99,
-        };
-        stores.events.events_after(query).await.unwrap().events.len()
-    };
-    let events = told().await;
+    let events = told(&stores).await;
     for table in SealedTable::ALL {
         let changed: Vec<_> = rows(&stores, table).await.into_iter().map(renewed).collect();
         let mut replaced = stores.reencryption.replace_sealed(table, &changed).await.unwrap();
@@ -164,7 +155,7 @@ async fn ciphertexts_are_replaced_and_nothing_else(stores: Stores) {
         anew(&mut tokens.refresh.as_mut().unwrap().sealed);
     }
     assert_eq!(after, expected);
-    assert_eq!(told().await, events, "nobody is told");
+    assert_eq!(told(&stores).await, events, "nobody is told");
     // The refresh that was under way ends as if nothing had been.
     stores.credentials.persist_lineage(lineage(&before, epoch, 8, at(21))).await.unwrap();
     assert_eq!(stores.row(&claimed).await.generation, before.generation + 1);

@@ -279,7 +279,7 @@ async fn a_userinfo_endpoint_that_fails_costs_only_the_account() {
         let server = HostileServer::start().await;
         server.push_at("/userinfo", reply);
         let provider = provider_at(&server.base());
-        let total_timeout = Duration::from_millis(300);
+        let total_timeout = Duration::from_secs(1);
         let client = client_with(HttpSettings { total_timeout, ..HttpSettings::default() });
         let found = client.identify(&provider, &endpoints(&provider), &response(None), &secret("n")).await;
         assert_eq!(found, Ok(account(None, None)), "{name}");
