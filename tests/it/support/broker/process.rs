@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::site::Site;
@@ -44,7 +45,8 @@ impl Logs {
         assert!(found, "{text:?} is not {times} times in the log:\n{}", self.text());
     }
 
-    fn collect(&self, stream: impl AsyncRead + Unpin + Send + 'static) {
+    /// Ends with the stream.
+    fn collect(&self, stream: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<()> {
         let sender = Arc::clone(&self.0);
         tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
@@ -54,13 +56,14 @@ impl Logs {
                     logs.push('\n');
                 });
             }
-        });
+        })
     }
 }
 
 /// A running child. Dropping it kills it.
 pub(super) struct Process {
     child: Child,
+    output: [JoinHandle<()>; 2],
 }
 
 impl Process {
@@ -69,13 +72,15 @@ impl Process {
         let offset = site.logs.text().len();
         let mut child =
             site.command(&["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        site.logs.collect(child.stdout.take().unwrap());
-        site.logs.collect(child.stderr.take().unwrap());
+        let output = [
+            site.logs.collect(child.stdout.take().unwrap()),
+            site.logs.collect(child.stderr.take().unwrap()),
+        ];
         tokio::select! {
             () = site.logs.wait_from(offset, "{\"listening\":", 1) => {}
             status = child.wait() => panic!("it ended with {}:\n{}", status.unwrap(), site.logs.text()),
         }
-        Self { child }
+        Self { child, output }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -90,8 +95,16 @@ impl Process {
         signal(self.pid(), name).await;
     }
 
+    /// Waits for its end; all that it has printed is in the logs then.
     pub(super) async fn ended(mut self) -> ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap()
+        let end = async {
+            let status = self.child.wait().await.unwrap();
+            for stream in self.output {
+                stream.await.unwrap();
+            }
+            status
+        };
+        timeout(PATIENCE, end).await.expect("it ends in time")
     }
 }
 
