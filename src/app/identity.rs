@@ -64,6 +64,9 @@ pub(super) async fn reload(tls: Arc<ServerTls>, every: Duration, stop: Cancellat
         }
     };
     loop {
+        let tls = Arc::clone(&tls);
+        // It reads files. The first look is for a SIGHUP that came before it was listened to.
+        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
         let hangup = async {
             match &mut hangups {
                 Some(hangups) => hangups.recv().await,
@@ -75,9 +78,6 @@ pub(super) async fn reload(tls: Arc<ServerTls>, every: Duration, stop: Cancellat
             () = tokio::time::sleep(every) => {}
             _ = hangup => {}
         }
-        let tls = Arc::clone(&tls);
-        // It reads files.
-        let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
     }
 }
 
